@@ -1,0 +1,231 @@
+"""The `colony` command: each command parses, makes one call and prints the answer."""
+
+from __future__ import annotations
+
+import io
+import math
+import secrets
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from colony import __version__, config, errors, login, operations, schema, show
+from colony.commands import Caller, command, plain, verbose
+from colony.patience import repeated, until_answered
+
+if TYPE_CHECKING:
+    from colony.client import Client
+
+INTERRUPTED, PIPE_CLOSED = 130, 141  # what a shell reports after SIGINT and SIGPIPE
+STDIN = ("-",)
+
+
+def main(arguments: Sequence[str] | None = None, connect: Callable[[config.Settings], Client] | None = None) -> int:
+    """Run one command and return its exit code; every failure is one line on stderr."""
+    caller = Caller(connect or _connect)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # no locale may keep a message from being read
+    try:
+        return group.main(arguments, prog_name="colony", standalone_mode=False, obj=caller) or 0
+    except click.Abort:
+        return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        return _fail(error.format_message() + _hint(error), error.exit_code, caller)
+    except errors.ColonyError as error:
+        return _fail(error.detail, error.exit_code, caller)
+    except OSError as error:
+        return _fail(str(error), errors.ColonyError.exit_code, caller)
+    except Exception as error:
+        return _fail(f"{type(error).__name__}: {error} (-v shows where)", errors.ColonyError.exit_code, caller)
+    finally:
+        caller.close()
+
+
+class Group(click.Group):
+    """Lists its commands in the order of this file, and is quiet when nobody reads any more."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, context: click.Context) -> None:
+        try:
+            super().invoke(context)
+            show.flush()
+        except OSError as error:
+            show.forget_unwritten()
+            if isinstance(error, BrokenPipeError):
+                context.exit(PIPE_CLOSED)
+            raise
+
+
+@click.group(cls=Group, params=[verbose()])
+@click.option("--url", help="The colony: unix:/path/to/api.sock, http://… or https://…  [env: COLONY_URL]")
+@click.option("--token", help="Your token. Other users of this machine can see it here: prefer `colony login`.  [env: COLONY_TOKEN]")
+@click.version_option(__version__, prog_name="colony")
+@click.pass_obj
+def group(caller: Caller, url: str | None, token: str | None) -> None:
+    """Talk with the people and agents of a colony."""
+    caller.url, caller.token = url, token
+    if token:
+        show.note("a token on the command line can be seen by other users of this machine; prefer `colony login` or COLONY_TOKEN")
+
+
+@command(operations.READ, without=("wait",))
+@click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C; with --json one document per line.")
+def read(caller: Caller, follow: bool, **fields: Any) -> None:
+    answer = caller.call(operations.READ, **fields)
+    caller.show(answer)
+    if follow:
+        for news in _follow(caller, answer, fields):
+            caller.show(news)
+            show.flush()
+    elif answer.messages and answer.messages[-1].seq < answer.last_seq:
+        show.note(f"there is more; go on with --since {answer.messages[-1].seq}")
+
+
+@command(operations.POST, without=("body",), help=f"{operations.POST.summary}\n\nTEXT may be several words; - reads it from stdin.")
+@click.argument("text", nargs=-1)
+def post(caller: Caller, text: tuple[str, ...], client_id: str | None, **fields: Any) -> None:
+    body = _stdin() if text == STDIN else " ".join(text)
+    if not body.strip():
+        raise errors.Invalid("nothing to post; give a text, or - to read it from stdin")
+    key = client_id or secrets.token_urlsafe(16)  # with it, trying again never posts twice
+    message = repeated(lambda: caller.call(operations.POST, body=body, client_id=key, **fields))
+    caller.show(message)
+    if client_id and message.duplicate:
+        show.note("this client_id had been posted before; nothing new was stored")
+
+
+def _waits(run: Callable[..., None]) -> Callable[..., None]:
+    help = "Wait until something is there, at most S seconds if given."
+    return click.option("--wait", metavar="[S]", type=click.FloatRange(0), is_flag=False, flag_value=math.inf, default=0, help=help)(run)
+
+
+@command(operations.INBOX, without=("wait",))
+@_waits
+def inbox(caller: Caller, **fields: Any) -> None:
+    caller.show(_items(caller, **fields))
+
+
+@command(operations.INBOX, name="poll", without=("wait", "user"), help="Print what is new in your inbox, then acknowledge it.")
+@_waits
+def poll(caller: Caller, **fields: Any) -> None:
+    found = _items(caller, **fields)
+    caller.show(found)
+    show.flush()  # what did not reach its reader stays in the inbox
+    if found.items:
+        repeated(lambda: caller.call(operations.ACK, ids=[item.id for item in found.items]))
+
+
+@command(operations.ISSUE_TOKEN, name="token")
+def issue_token(caller: Caller, **fields: Any) -> None:
+    caller.show(caller.call(operations.ISSUE_TOKEN, **fields))
+    show.note("this token is shown only now; the one before has stopped working")
+
+
+def _moves(name: str, status: schema.Status) -> click.Command:
+    @command(operations.SET_STATUS, name=name, without=("status",), help=f"Set an agent's status to {status}.")
+    def move(caller: Caller, **fields: Any) -> None:
+        caller.show(caller.call(operations.SET_STATUS, status=status, **fields))
+
+    return move
+
+
+@click.command("login", params=[verbose()])
+@click.option("--url", help="The colony's address.")
+@click.option("--token", help="Your token; asked for if it is missing, and not shown.")
+@click.pass_obj
+def log_in(caller: Caller, url: str | None, token: str | None) -> None:
+    """Remember a colony's address and your token."""
+    caller.show(login.login(url or caller.url, token or caller.token, caller.whoami))
+
+
+for each in (
+    plain(operations.WHOAMI),
+    plain(operations.CHANNELS),
+    plain(operations.CREATE_CHANNEL, "name"),
+    read,
+    post,
+    inbox,
+    plain(operations.ACK, "ids"),
+    poll,
+    plain(operations.WATCH),
+    plain(operations.UNWATCH),
+    plain(operations.USERS),
+    plain(operations.AGENTS),
+    plain(operations.TURNS, "agent"),
+    plain(operations.TURN),
+    _moves("pause", "paused"),
+    _moves("resume", "healthy"),
+    _moves("drain", "draining"),
+    plain(operations.CREATE_USER, "username"),
+    issue_token,
+    log_in,
+):
+    group.add_command(each)
+
+
+def _follow(caller: Caller, answer: schema.Messages, fields: dict[str, Any]) -> Iterator[schema.Messages]:
+    """What comes after the answer, without end: nothing lost and nothing twice, because each call names the last seq shown."""
+    since = fields["since"] or answer.last_seq
+
+    def ask() -> schema.Messages:
+        return caller.call(operations.READ, **{**fields, "since": since, "wait": schema.MAX_WAIT_SECONDS})
+
+    while True:
+        if answer.messages:
+            since = answer.messages[-1].seq
+        answer = until_answered(ask)
+        if answer.messages:
+            yield answer
+
+
+def _items(caller: Caller, wait: float, **fields: Any) -> schema.Inbox:
+    """The inbox as soon as it holds something, or after `wait` seconds as it is."""
+    deadline = time.monotonic() + wait
+
+    def ask() -> schema.Inbox:
+        seconds = min(max(deadline - time.monotonic(), 0), schema.MAX_WAIT_SECONDS)
+        return caller.call(operations.INBOX, wait=seconds or None, **fields)
+
+    answer = ask()
+    while not answer.items and (left := deadline - time.monotonic()) > 0:
+        answer = until_answered(ask, left)
+    return answer
+
+
+def _stdin() -> str:
+    raw = sys.stdin.buffer.read(schema.MAX_BODY_BYTES + 2)  # one too many, and a final line end
+    try:
+        return raw.decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        if len(raw) > schema.MAX_BODY_BYTES:
+            raise errors.TooLarge(f"stdin holds more than {schema.MAX_BODY_BYTES} bytes") from error
+        raise errors.Invalid(f"stdin is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _connect(settings: config.Settings) -> Client:
+    # httpx loads its own command line if it can, and with it 40 ms of rich and pygments.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+    from colony.client import Client
+
+    return Client(settings.url, settings.token)
+
+
+def _fail(text: str, code: int, caller: Caller) -> int:
+    if caller.is_verbose:
+        print(show.clean(traceback.format_exc()), end="", file=sys.stderr)
+    show.note(text)
+    return code
+
+
+def _hint(error: click.ClickException) -> str:
+    missing = error.param.name if isinstance(error, click.MissingParameter) and error.param else None
+    return " (a shell takes an unquoted # for a comment: leave it out)" if missing == "channel" else ""

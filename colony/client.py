@@ -1,0 +1,74 @@
+"""Calls a colony's operations, over its unix socket or over HTTP. The one place that imports httpx."""
+
+from __future__ import annotations
+
+import re
+from types import TracebackType
+from urllib.parse import quote
+
+import httpx
+from pydantic import ValidationError
+
+from colony import errors, schema
+from colony.operations import Operation, Q, R
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+ANSWER_TIMEOUT_SECONDS = 30.0  # on top of what the server was asked to wait
+
+
+class Client:
+    """One caller's connection to a colony.
+
+    `url` is `unix:/path/to/api.sock`, `http://…` or `https://…`. Without a token the unix socket's peer says who calls.
+    Each failure is raised as the `ColonyError` class that the server raised; silence and foreign answers as `Unavailable`.
+    """
+
+    def __init__(self, url: str, token: str | None = None, turn: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
+        self._url = url
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if turn:
+            headers["Colony-Turn"] = turn
+        socket_path = url.removeprefix("unix:") if url.startswith("unix:") else None
+        self._http = httpx.Client(
+            base_url="http://colony" if socket_path else url,
+            transport=transport or (httpx.HTTPTransport(uds=socket_path) if socket_path else None),
+            headers=headers,
+            timeout=httpx.Timeout(ANSWER_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            trust_env=False,  # a proxy from the environment must not see the token
+        )
+
+    def call(self, operation: Operation[Q, R], request: Q) -> R:
+        """The operation's response; safe to repeat only where the operation says so."""
+        fields = request.model_dump(mode="json", exclude_unset=True)
+        path = re.sub(r"{(\w+)}", lambda match: quote(str(fields.pop(match[1])), safe=""), operation.path)
+        timeout = httpx.Timeout(ANSWER_TIMEOUT_SECONDS + float(fields.get("wait") or 0), connect=CONNECT_TIMEOUT_SECONDS)
+        try:
+            if operation.method in ("GET", "DELETE"):
+                answer = self._http.request(operation.method, path, params=fields, timeout=timeout)
+            else:
+                answer = self._http.request(operation.method, path, json=fields, timeout=timeout)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise errors.Unavailable(f"no colony at {self._url} ({error}); is colony-server running?") from error
+        if answer.is_error:
+            raise _raised(operation.name, answer)
+        try:
+            return operation.response.model_validate_json(answer.content)
+        except ValidationError as error:
+            raise errors.Unavailable(f"{self._url} answered {operation.name} with something that is not a colony's answer") from error
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _raised(operation: str, answer: httpx.Response) -> errors.ColonyError:
+    try:
+        problem = schema.Problem.model_validate_json(answer.content)
+    except ValidationError:  # not ours: a proxy's page, or a crash
+        return errors.Unavailable(f"{operation}: HTTP {answer.status_code}")
+    return errors.BY_CODE.get(problem.code, errors.ColonyError)(problem.detail)

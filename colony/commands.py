@@ -1,0 +1,155 @@
+"""Makes commands out of operations: arguments and options are the request's fields, the help is its docstring."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+
+import click
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from colony import config, errors, operations, schema, show
+from colony.operations import Operation, Q, R
+
+if TYPE_CHECKING:
+    from colony.client import Client
+
+SIGILS = {"channel": "#", "name": "#", "user": "@", "username": "@", "agent": "@"}  # what people write before such names
+MAX_QUOTED = 60  # characters of a refused value that its error repeats
+
+
+@dataclass
+class Caller:
+    """One run of a command: who calls which colony, and how the answer is shown."""
+
+    connect: Callable[[config.Settings], Client]
+    url: str | None = None
+    token: str | None = None
+    is_json: bool = False
+    is_verbose: bool = False
+    _client: Client | None = field(default=None, init=False)
+
+    def call(self, operation: Operation[Q, R], **fields: object) -> R:
+        """The operation's response. Raises `Invalid` for fields that the schema refuses, before anything is sent."""
+        request = build(operation.request, fields)
+        if self._client is None:
+            self._client = self.connect(config.load(self.url, self.token))
+        return self._client.call(operation, request)
+
+    def whoami(self, settings: config.Settings) -> schema.User:
+        """Who one is to the colony of these settings, whatever the caller's own are."""
+        with self.connect(settings) as client:
+            return client.call(operations.WHOAMI, schema.Whoami())
+
+    def show(self, answer: schema.Response) -> None:
+        show.show(answer, self.is_json)
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+
+def command(
+    operation: Operation[Any, Any], *arguments: str, name: str | None = None, without: tuple[str, ...] = (), help: str | None = None
+) -> Callable[[Callable[..., None]], click.Command]:
+    """A decorator: `run(caller, **fields)` becomes the operation's command.
+
+    The fields of the path and those named in `arguments` are arguments, the others options; `without` leaves fields out.
+    """
+
+    def make(run: Callable[..., None]) -> click.Command:
+        own: list[click.Parameter] = list(reversed(getattr(run, "__click_params__", [])))
+        made = [
+            _parameter(key, info, key in arguments or key in operation.path_fields)
+            for key, info in operation.request.model_fields.items()
+            if key not in without
+        ]
+        return click.Command(
+            name or operation.name.replace("_", "-"),
+            callback=click.pass_obj(run),
+            params=[*made, *own, _switch("--json", "is_json", "Print the response as one JSON document."), verbose()],
+            help=help or operation.summary,
+            short_help=re.split(r"(?<=\.)\s", help or operation.summary)[0],
+        )
+
+    return make
+
+
+def plain(operation: Operation[Any, Any], *arguments: str, name: str | None = None) -> click.Command:
+    """The command that is nothing but the operation."""
+
+    def run(caller: Caller, **fields: object) -> None:
+        caller.show(caller.call(operation, **fields))
+
+    return command(operation, *arguments, name=name)(run)
+
+
+def build(request: type[Q], fields: Mapping[str, object]) -> Q:
+    """The request with the fields that were given. Raises `Invalid` in one line that names what is wrong."""
+    given = {key: _bare(key, value) for key, value in fields.items() if value is not None}
+    try:
+        return request.model_validate(given)
+    except ValidationError as error:
+        raise errors.Invalid("; ".join(_complaint(request, dict(problem)) for problem in error.errors())) from error
+
+
+def verbose() -> click.Option:
+    return _switch("-v", "is_verbose", "Show the traceback of an error.")
+
+
+def _switch(flag: str, attribute: str, help: str) -> click.Option:
+    def note(context: click.Context, _: click.Parameter, value: bool) -> None:
+        if value:
+            setattr(context.find_object(Caller), attribute, True)
+
+    return click.Option([flag, attribute], is_flag=True, expose_value=False, callback=note, help=help)
+
+
+def _parameter(name: str, info: FieldInfo, is_argument: bool) -> click.Parameter:
+    kind, is_list = _kind(info.annotation)
+    if is_argument:
+        return click.Argument([name], type=kind, required=info.is_required(), nargs=-1 if is_list else 1)
+    if kind is click.BOOL:
+        return click.Option([f"--{name.replace('_', '-')}", name], is_flag=True, default=None, help=info.description)
+    default = "" if info.is_required() or info.default in (None, "") else f"[default: {info.default}]"
+    help = " ".join(filter(None, (info.description, default))) or None
+    return click.Option([f"--{name.replace('_', '-')}", name], type=kind, required=info.is_required(), help=help)
+
+
+def _kind(annotation: Any) -> tuple[click.ParamType[Any], bool]:
+    """How click reads such a field, and whether it holds several of them; the schema checks the rest."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(inner[0])
+    if origin in (Union, types.UnionType):
+        return _kind(next(kind for kind in inner if kind is not type(None)))
+    if origin is list:
+        return _kind(inner[0])[0], True
+    if origin is Literal:
+        return click.Choice(inner), False
+    simple: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, bool: click.BOOL}
+    return simple.get(annotation, click.STRING), False
+
+
+def _bare(name: str, value: object) -> object:
+    return value.removeprefix(SIGILS[name]) if name in SIGILS and isinstance(value, str) else value
+
+
+def _complaint(request: type[schema.Request], problem: Mapping[str, Any]) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    info = request.model_fields.get(name)
+    if problem["type"] == "string_pattern_mismatch":
+        expected = "must match " + problem["ctx"]["pattern"].removeprefix(r"\A").removesuffix(r"\z")
+        expected += "".join(f", like {example!r}" for example in (info and info.examples) or ())
+    else:
+        expected = problem["msg"].removeprefix("Value error, ").replace("Input should", "should").replace("String should", "should")
+    return f"{name}: {expected}" if name in request.unaudited else f"{name}: {_quoted(problem['input'])} {expected}"
+
+
+def _quoted(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"

@@ -1,0 +1,54 @@
+"""Why a turn can fail: one row per reason, read by the agent that reports it and the server that acts on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_FAILURES = 5  # counted failures of one turn, after which its items are dead
+FIRST_BACKOFF_SECONDS = 30
+MAX_BACKOFF_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Failure:
+    code: str
+    says: str  # completes the sentence "scout could not answer: …"
+    remedy: str  # what a person can do about it
+    counted: bool = True  # False: the turn waits for as long as it takes, and so does the whole agent
+    permanent: bool = False  # True: another attempt would end the same way
+    hold_seconds: int = 60  # for an uncounted failure: how long the agent waits when nobody said
+
+
+RATE_LIMITED = Failure("rate_limited", "the model's API limits its rate", "it tries again by itself", counted=False)
+OVERLOADED = Failure("overloaded", "the model's API is overloaded", "it tries again by itself", counted=False, hold_seconds=30)
+UNREACHABLE = Failure("unreachable", "the model's API can't be reached", "check the network and ANTHROPIC_BASE_URL", counted=False)
+CREDENTIALS_REJECTED = Failure(
+    "credentials_rejected", "the model's API rejected the credentials", "give the agent a valid key", counted=False, hold_seconds=300
+)
+PROMPT_TOO_LONG = Failure("prompt_too_long", "the prompt is too long for the model", "mention it with a shorter message", permanent=True)
+TIMED_OUT = Failure("timed_out", "the turn took too long", "mention it again, with a smaller task")
+TOOLS_FAILED = Failure("tools_failed", "its colony tools did not start", "see the agent's log")
+CRASHED = Failure("crashed", "its runner crashed", "see the agent's log, then mention it again")
+LOST = Failure("lost", "the process that ran the turn disappeared", "see the agent's log, then mention it again")
+STOPPED = Failure("stopped", "the turn was stopped", "it goes on when the agent does", counted=False, hold_seconds=0)
+
+FAILURES: dict[str, Failure] = {
+    failure.code: failure
+    for failure in (
+        RATE_LIMITED,
+        OVERLOADED,
+        UNREACHABLE,
+        CREDENTIALS_REJECTED,
+        PROMPT_TOO_LONG,
+        TIMED_OUT,
+        TOOLS_FAILED,
+        CRASHED,
+        LOST,
+        STOPPED,
+    )
+}
+
+
+def backoff_seconds(failures: int) -> int:
+    """How long a turn rests after its `failures`-th counted failure: 30 s, doubling, at most 1 h."""
+    return min(FIRST_BACKOFF_SECONDS << min(max(failures - 1, 0), 16), MAX_BACKOFF_SECONDS)

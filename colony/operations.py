@@ -1,0 +1,70 @@
+"""The operations a colony offers: one row each, from which routes, tools, commands and the API description are made."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from colony import schema
+
+Q = TypeVar("Q", bound=schema.Request)
+R = TypeVar("R", bound=schema.Response)
+Who = Literal["user", "agent", "admin"]  # anyone known; agents only; administrators only
+
+
+@dataclass(frozen=True)
+class Operation(Generic[Q, R]):
+    name: str  # also the audit entry, the tool and the handler
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    request: type[Q]
+    response: type[R]
+    who: Who = "user"
+    is_tool: bool = False  # offered to agents inside their turns
+    is_audited: bool = True  # meaningful only for those that mutate
+    closes_turn: bool = False  # judges the fence itself: repeating it on a closed turn is harmless
+
+    @property
+    def mutates(self) -> bool:
+        return self.method != "GET"
+
+    @property
+    def summary(self) -> str:
+        return (self.request.__doc__ or "").strip()
+
+    @property
+    def path_fields(self) -> list[str]:
+        return re.findall(r"{(\w+)}", self.path)
+
+
+WHOAMI = Operation("whoami", "GET", "/api/whoami", schema.Whoami, schema.User, is_tool=True)
+USERS = Operation("users", "GET", "/api/users", schema.ListUsers, schema.Users, is_tool=True)
+CREATE_USER = Operation("create_user", "POST", "/api/users", schema.CreateUser, schema.User, who="admin")
+ISSUE_TOKEN = Operation("issue_token", "POST", "/api/users/{username}/token", schema.IssueToken, schema.Token, who="admin")
+
+CHANNELS = Operation("channels", "GET", "/api/channels", schema.ListChannels, schema.Channels, is_tool=True)
+CREATE_CHANNEL = Operation("create_channel", "POST", "/api/channels", schema.CreateChannel, schema.Channel)
+WATCH = Operation("watch", "PUT", "/api/channels/{channel}/watch", schema.WatchChannel, schema.Channel)
+UNWATCH = Operation("unwatch", "DELETE", "/api/channels/{channel}/watch", schema.UnwatchChannel, schema.Channel)
+
+READ = Operation("read", "GET", "/api/channels/{channel}/messages", schema.ReadMessages, schema.Messages, is_tool=True)
+POST = Operation("post", "POST", "/api/channels/{channel}/messages", schema.PostMessage, schema.Message, is_tool=True)
+
+INBOX = Operation("inbox", "GET", "/api/inbox", schema.ReadInbox, schema.Inbox, is_tool=True)
+ACK = Operation("ack", "POST", "/api/inbox/ack", schema.AckInbox, schema.Acked)
+
+CLAIM = Operation("claim", "POST", "/api/turns", schema.ClaimTurn, schema.Claim, who="agent")
+FINISH = Operation("finish", "POST", "/api/turns/{id}/finish", schema.FinishTurn, schema.Turn, who="agent", closes_turn=True)
+FAIL = Operation("fail", "POST", "/api/turns/{id}/fail", schema.FailTurn, schema.Turn, who="agent", closes_turn=True)
+RENEW = Operation("renew", "POST", "/api/turns/{id}/renew", schema.RenewTurn, schema.Lease, who="agent", is_audited=False)
+TURN = Operation("turn", "GET", "/api/turns/{id}", schema.GetTurn, schema.Turn)
+TURNS = Operation("turns", "GET", "/api/turns", schema.ListTurns, schema.Turns)
+
+AGENTS = Operation("agents", "GET", "/api/agents", schema.ListAgents, schema.Agents, is_tool=True)
+HEARTBEAT = Operation(
+    "heartbeat", "POST", "/api/agents/{agent}/heartbeat", schema.Heartbeat, schema.Pulse, who="agent", is_audited=False
+)
+SET_STATUS = Operation("set_status", "POST", "/api/agents/{agent}/status", schema.SetStatus, schema.Agent)
+
+OPERATIONS: dict[str, Operation[Any, Any]] = {row.name: row for row in list(globals().values()) if isinstance(row, Operation)}

@@ -1,0 +1,385 @@
+"""What travels between the server and its clients: the only definition of the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_WAIT_SECONDS = 25  # below the idle timeouts of common proxies
+MAX_ID = 2**63 - 1  # what both databases can hold
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain NUL characters")
+    return text
+
+
+def _within_body_bytes(text: str) -> str:
+    if len(text.encode()) > MAX_BODY_BYTES:
+        raise ValueError(f"must be at most {MAX_BODY_BYTES} bytes")
+    return text
+
+
+Username = Annotated[str, Field(pattern=r"\A[a-z][a-z0-9_-]{0,30}\z", examples=["ann"])]
+ChannelName = Annotated[str, Field(pattern=r"\A[a-z0-9][a-z0-9_-]{0,63}\z", examples=["general"])]
+Word = Annotated[str, Field(pattern=r"\A[a-z][a-z0-9_-]{0,30}\z")]
+Key = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=200)]
+Line = Annotated[str, AfterValidator(_storable), Field(max_length=500)]
+Body = Annotated[str, AfterValidator(_storable), AfterValidator(_within_body_bytes), Field(max_length=MAX_BODY_BYTES)]
+PostBody = Annotated[Body, Field(min_length=1)]
+Id = Annotated[int, Field(ge=1, le=MAX_ID)]
+Seq = Annotated[int, Field(ge=0, le=MAX_ID)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Wait = Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="Seconds to wait for news; 0 answers at once.")]
+Limit = Annotated[int, Field(ge=1, le=500)]
+LeaseSeconds = Annotated[int, Field(ge=5, le=3600, description="The turn is handed out again unless it is renewed or ended in time.")]
+
+Kind = Literal["ape", "agent", "gateway", "service"]
+Status = Literal["provisioning", "healthy", "paused", "draining", "dead"]
+Trigger = Literal["mention", "broadcast", "watch"]
+Outcome = Literal["answered", "ignored", "suppressed", "dead", "by_hand"]
+TurnKind = Literal["answer", "pulse", "dream"]
+TurnState = Literal["running", "resting", "finished", "failed"]
+
+
+class Request(BaseModel):
+    """Unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    unaudited: ClassVar[frozenset[str]] = frozenset()  # fields that hold what people wrote, or nothing worth keeping
+
+
+class Response(BaseModel):
+    """Unknown fields are ignored, so an old client survives a new server."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+# --- users
+
+
+class Whoami(Request):
+    """Say who you are to this colony."""
+
+
+class User(Response):
+    id: int
+    username: str
+    kind: Kind
+    linux_user: str | None = None
+    status: Status
+    status_note: str = ""
+    is_admin: bool = False
+    last_seen_at: datetime | None = None
+
+
+class ListUsers(Request):
+    """List everyone in the colony: people (apes), agents and services."""
+
+    kind: Kind | None = None
+
+
+class Users(Response):
+    users: list[User]
+
+
+class CreateUser(Request):
+    """Add a person, an agent or a service."""
+
+    username: Username
+    kind: Kind
+    linux_user: Annotated[str, Field(pattern=r"\A[A-Za-z_][A-Za-z0-9_.-]{0,31}\z")] | None = None
+
+
+class IssueToken(Request):
+    """Make a new token for a user; the one before stops working."""
+
+    username: Username
+
+
+class Token(Response):
+    username: str
+    token: str
+
+
+# --- channels
+
+
+class ListChannels(Request):
+    """List the channels of the colony."""
+
+
+class Channel(Response):
+    id: int
+    name: str
+    topic: str = ""
+    last_seq: int
+    watched: bool = False
+    created_at: datetime
+
+
+class Channels(Response):
+    channels: list[Channel]
+
+
+class CreateChannel(Request):
+    """Open a new channel."""
+
+    name: ChannelName
+    topic: Line = ""
+
+
+class WatchChannel(Request):
+    """Get an inbox item for every message of a channel, not only for mentions."""
+
+    channel: ChannelName
+
+
+class UnwatchChannel(Request):
+    """Get inbox items only for mentions in this channel from now on."""
+
+    channel: ChannelName
+
+
+# --- messages
+
+
+class Message(Response):
+    id: int
+    channel: str
+    seq: int
+    author: str
+    author_kind: Kind
+    body: str
+    type: str
+    reply_to: int | None = None
+    turn_id: int | None = None
+    hops: int = 0
+    created_at: datetime
+    duplicate: bool = False  # True: this client_id had been posted before; nothing new was stored
+
+
+class ReadMessages(Request):
+    """Read a channel, oldest first: the messages after `since`, or the newest ones."""
+
+    channel: ChannelName
+    since: Seq | None = Field(default=None, description="Only messages with a higher seq; absent: the newest.")
+    limit: Limit = 50
+    wait: Wait = 0
+
+
+class Messages(Response):
+    channel: str
+    last_seq: int
+    messages: list[Message]
+
+
+class PostMessage(Request):
+    """Post a message to a channel. @name mentions a user; @agents and @apes mention all of that kind."""
+
+    unaudited = frozenset({"body"})
+    channel: ChannelName
+    body: PostBody
+    type: Word = "text"
+    reply_to: Id | None = Field(default=None, description="The id of a message in the same channel.")
+    client_id: Key | None = Field(default=None, description="Repeating a client_id returns the first message instead of posting again.")
+
+
+# --- inbox
+
+
+class ReadInbox(Request):
+    """List your unprocessed inbox items, oldest first."""
+
+    user: Username | None = Field(default=None, description="Another user's inbox; for administrators.")
+    trigger: Trigger | None = None
+    limit: Limit = 100
+    wait: Wait = 0
+
+
+class InboxItem(Response):
+    id: int
+    trigger: Trigger
+    created_at: datetime
+    attempts: int = 0
+    turn_id: int | None = None
+    not_before: datetime | None = None
+    message: Message
+
+
+class Inbox(Response):
+    items: list[InboxItem]
+
+
+class AckInbox(Request):
+    """Mark inbox items as processed. Repeating it is harmless."""
+
+    ids: Annotated[list[Id], Field(min_length=1, max_length=500)]
+
+
+class Acked(Response):
+    acked: list[int]  # those that were still unprocessed
+
+
+# --- turns
+
+
+class Usage(Request):
+    """What one attempt cost, as the runner measured it."""
+
+    tokens_in: Count = 0
+    tokens_out: Count = 0
+    cost_usd: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 0.0
+
+
+class ClaimTurn(Request):
+    """Take the next thing to do: the channel that waits longest, or a pulse or a dream."""
+
+    lease_seconds: LeaseSeconds = 60
+    kind: TurnKind = "answer"
+    take_over: bool = Field(
+        default=False, description="The caller knows that no other process of this agent lives: a running turn is handed out at once."
+    )
+
+
+class Turn(Response):
+    id: int
+    agent: str
+    kind: TurnKind
+    channel: str | None = None
+    state: TurnState
+    attempt: int
+    failures: int = 0
+    lease_until: datetime
+    started_at: datetime
+    finished_at: datetime | None = None
+    session_id: str | None = None
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float = 0.0
+    error_code: str | None = None
+    error: str | None = None
+    items: list[InboxItem] = []
+    context: list[Message] = []  # what was said in the channel before the first item
+    posts: list[Message] = []  # what this turn has posted so far, in whichever attempt
+
+
+class Claim(Response):
+    turn: Turn | None = None
+    reason: str = ""  # why there is none
+    retry_in_seconds: float | None = None
+
+
+class FinishTurn(Request):
+    """End a turn: post its reply, acknowledge its items and close it, in one transaction. Repeating it is harmless."""
+
+    unaudited = frozenset({"reply"})
+    id: Id
+    reply: Body | None = Field(default=None, description="Absent, empty or HEARTBEAT_OK posts nothing.")
+    usage: Usage = Usage()
+    session_id: Key | None = None
+
+
+class FailTurn(Request):
+    """Hand a turn back: it rests and is tried again, or its items are dead and the channel is told why."""
+
+    unaudited = frozenset({"detail"})
+    id: Id
+    code: Word
+    detail: Line = ""
+    retry_in_seconds: Annotated[int, Field(ge=0, le=86_400)] | None = None
+    permanent: bool = False
+    usage: Usage = Usage()
+
+
+class RenewTurn(Request):
+    """Keep a running turn for another lease."""
+
+    id: Id
+    lease_seconds: LeaseSeconds = 60
+
+
+class Lease(Response):
+    lease_until: datetime
+    status: Status  # of the agent: anything but healthy asks the turn to come to an end
+
+
+class GetTurn(Request):
+    """Show one turn with its items and posts."""
+
+    id: Id
+
+
+class ListTurns(Request):
+    """List the newest turns, newest first."""
+
+    agent: Username | None = None
+    limit: Limit = 20
+
+
+class Turns(Response):
+    turns: list[Turn]
+
+
+# --- agents
+
+
+class ListAgents(Request):
+    """List the agents with their state."""
+
+
+class Agent(Response):
+    username: str
+    status: Status
+    status_note: str = ""
+    last_seen_at: datetime | None = None
+    held_until: datetime | None = None
+    inbox: int = 0
+    oldest_item_at: datetime | None = None
+    turn_id: int | None = None
+    turns_today: int = 0
+    cost_usd_today: float = 0.0
+
+
+class Agents(Response):
+    agents: list[Agent]
+
+
+class Heartbeat(Request):
+    """Say that an agent lives, and wait until something is due or its status is no longer the one it knows."""
+
+    agent: Username
+    wait: Wait = 0
+    status: Status | None = Field(default=None, description="The status that the caller knows; absent: don't wait for changes.")
+    busy: bool = Field(default=False, description="A turn is running: wait only for a change of status.")
+
+
+class Pulse(Response):
+    status: Status
+    status_note: str = ""
+    due: bool  # a claim would return a turn now
+
+
+class SetStatus(Request):
+    """Move an agent to another state: provisioning, healthy, paused, draining or dead."""
+
+    agent: Username
+    status: Status
+    note: Line = ""
+
+
+# --- failures
+
+
+class Problem(Response):
+    """An error, as RFC 9457 problem+json."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str

@@ -1,0 +1,111 @@
+"""Writes parts of an answer to a terminal. The one place that imports rich, and only when a person is looking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TextIO
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.markdown import Markdown
+from rich.padding import Padding
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from colony import show
+
+MAX_MARKDOWN_CHARACTERS = 8_000  # longer bodies are shown as they are: the parser's worst cases grow faster than the text
+AUTHOR_STYLES = {"ape": "bold cyan", "agent": "bold magenta", "gateway": "bold yellow", "service": "bold yellow"}
+STATUS_STYLES = {"healthy": "green", "running": "green", "paused": "yellow", "draining": "yellow", "dead": "red", "failed": "red"}
+
+
+class Clean:
+    """Lets through only harmless text. Markdown can spell a control character (`%1b` in a link), so the output is cleaned, too."""
+
+    def __init__(self, inner: RenderableType) -> None:
+        self._inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for text, style, control in console.render(self._inner, options):
+            yield Segment(text if control else show.clean(text), style, control)
+
+
+def write(parts: Sequence[show.Part], out: TextIO, now: datetime) -> None:
+    """Write the parts in colours, with relative times and Markdown."""
+    console = Console(file=out, highlight=False, markup=False, emoji=False)
+    for part in parts:
+        console.print(Clean(_rendered(part, now)))
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """The distance as people say it: `just now`, `3 min ago`, `in 2 h`; past a month the date."""
+    seconds = (now - moment).total_seconds()
+    distance = abs(seconds)
+    if distance >= timedelta(days=30).total_seconds():
+        return moment.astimezone(UTC).strftime("%Y-%m-%d")
+    if distance < 10:
+        return "just now"
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        if (count := int(distance // size)) >= 1:
+            name = "day" if unit == "days" and count == 1 else unit
+            return f"{count} {name} ago" if seconds > 0 else f"in {count} {name}"
+    raise AssertionError("a distance of 10 s or more has a unit")
+
+
+def _rendered(part: show.Part, now: datetime) -> RenderableType:
+    match part:
+        case show.Word(text):
+            return Text(show.line(text), overflow="fold")
+        case show.Entry():
+            return _entry(part, now)
+        case show.Record(rows):
+            grid = Table.grid(padding=(0, 2))
+            for name, value in rows:
+                grid.add_row(Text(name, "dim"), _cell(value, now))
+            return grid
+        case show.Table(columns, rows):
+            return _table(columns, rows, now)
+
+
+def _entry(entry: show.Entry, now: datetime) -> RenderableType:
+    message = entry.message
+    said = " · ".join(show.facts(entry, lambda moment: ago(moment, now)))
+    head = Text.assemble((show.line(message.author), AUTHOR_STYLES[message.author_kind]), "  ", (said, "dim"))
+    return Group(head, Padding(_body(show.clean(message.body)), (0, 0, 1, 2))) if entry.has_body else head
+
+
+def _body(text: str) -> RenderableType:
+    if len(text) > MAX_MARKDOWN_CHARACTERS:
+        return Text(text)
+    body = Markdown(text, hyperlinks=False)  # a link shows where it leads
+    for token in body.parsed:
+        for child in token.children or ():
+            if child.type == "softbreak":  # people who chat mean their line ends
+                child.type = "hardbreak"
+    return body
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[show.Cell]], now: datetime) -> Table:
+    used = [place for place in range(len(columns)) if any(row[place] not in (None, "") for row in rows)]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for place in used:
+        is_number = all(type(row[place]) in (int, float, type(None)) for row in rows)
+        table.add_column(columns[place], justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row[place], now) for place in used))
+    return table
+
+
+def _cell(value: show.Cell, now: datetime) -> Text:
+    match value:
+        case None:
+            return Text("")
+        case bool():
+            return Text("yes" if value else "no", "" if value else "dim")
+        case datetime():
+            return Text(ago(value, now))
+        case float():
+            return Text(f"{value:.4f}")
+        case _:
+            return Text(show.line(str(value)), STATUS_STYLES.get(str(value), ""))

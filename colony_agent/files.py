@@ -1,0 +1,75 @@
+"""Reads and writes below a folder that somebody else may have filled: no link, pipe or device there leads the reader astray."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+def read(folder: Path, name: str, max_bytes: int) -> str:
+    """The text of a regular file, at most its first `max_bytes`; empty where there is none. Raises `OSError` for anything odd."""
+    try:
+        with _parent(folder, name) as parent:
+            descriptor = os.open(PurePosixPath(name).name, os.O_RDONLY | _OPEN, dir_fd=parent)
+    except FileNotFoundError:
+        return ""
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{folder / name} is no regular file")
+        return file.read(max_bytes).decode(errors="replace")
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    """Replace the file, atomically and durably; its folders are made where they are missing."""
+    with _parent(folder, name, make=True) as parent:
+        final = PurePosixPath(name).name
+        staged = f".{final}.{secrets.token_hex(4)}"
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN, 0o600, dir_fd=parent)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(descriptor)
+            os.rename(staged, final, src_dir_fd=parent, dst_dir_fd=parent)
+        except BaseException:
+            os.unlink(staged, dir_fd=parent)
+            raise
+        os.fsync(parent)
+
+
+def prune(folder: Path, name: str, keep: int) -> None:
+    """Delete the regular files of a folder but for the last `keep` by name."""
+    with _parent(folder, f"{name}/x") as parent:
+        files = sorted(entry.name for entry in os.scandir(parent) if entry.is_file(follow_symlinks=False))
+        for old in files[: max(0, len(files) - keep)]:
+            os.unlink(old, dir_fd=parent)
+
+
+@contextmanager
+def _parent(folder: Path, name: str, *, make: bool = False) -> Iterator[int]:
+    """A descriptor of the folder that holds `name`, reached without following a link."""
+    current = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in PurePosixPath(name).parent.parts:
+            if make and not _exists(part, current):
+                os.mkdir(part, 0o700, dir_fd=current)
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | _OPEN, dir_fd=current)
+            os.close(current)
+            current = below
+        yield current
+    finally:
+        os.close(current)
+
+
+def _exists(name: str, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

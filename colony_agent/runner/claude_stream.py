@@ -1,0 +1,175 @@
+"""What the Claude Code CLI says on its stdout (`--output-format stream-json`), and what it means. Pure: nothing runs here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from colony import schema
+from colony.failures import CRASHED, CREDENTIALS_REJECTED, OVERLOADED, PROMPT_TOO_LONG, RATE_LIMITED, UNREACHABLE, Failure
+
+MAX_PROGRESS_LENGTH = 100
+TELLING_INPUTS = ("command", "file_path", "path", "pattern", "url", "query", "channel", "skill", "description")
+BY_STATUS = {
+    401: CREDENTIALS_REJECTED,
+    403: CREDENTIALS_REJECTED,
+    408: UNREACHABLE,
+    413: PROMPT_TOO_LONG,
+    429: RATE_LIMITED,
+    500: CRASHED,  # counted: a prompt that breaks the API must not hold the agent for ever
+    502: OVERLOADED,
+    503: OVERLOADED,
+    504: OVERLOADED,
+    529: OVERLOADED,
+}
+BY_ERROR = {  # what the CLI calls an error that has no status
+    "authentication_failed": CREDENTIALS_REJECTED,
+    "oauth_org_not_allowed": CREDENTIALS_REJECTED,
+    "billing_error": CREDENTIALS_REJECTED,
+    "rate_limit": RATE_LIMITED,
+    "overloaded": OVERLOADED,
+}
+
+
+class _Tokens(BaseModel):
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_input_tokens: int | None = 0
+    cache_read_input_tokens: int | None = 0
+
+    @property
+    def all_in(self) -> int:
+        return self.input_tokens + (self.cache_creation_input_tokens or 0) + (self.cache_read_input_tokens or 0)
+
+
+class _Block(BaseModel):
+    type: str
+    name: str = ""
+    input: dict[str, Any] = {}
+
+
+class _Message(BaseModel):
+    id: str = ""
+    content: list[_Block] | str = []
+    usage: _Tokens = _Tokens()
+
+
+class _Server(BaseModel):
+    name: str
+    status: str
+
+
+class _RateLimit(BaseModel):
+    status: str = ""
+    resetsAt: float | None = None  # epoch seconds
+
+
+class Event(BaseModel):
+    """One line; which fields it has depends on its type."""
+
+    type: str
+    subtype: str = ""
+    session_id: str = ""
+    mcp_servers: list[_Server] = []  # system init
+    retry_delay_ms: float = 0  # system api_retry
+    error_status: int | None = None
+    rate_limit_info: _RateLimit | None = None  # rate_limit_event
+    message: _Message | None = None  # assistant
+    error: str | None = None
+    is_error: bool = False  # result, as all below
+    terminal_reason: str | None = None
+    api_error_status: int | None = None
+    result: str = ""
+    errors: list[str] = []
+    usage: _Tokens = _Tokens()
+    total_cost_usd: float = 0.0
+
+
+def parse(line: bytes) -> Event | None:
+    """The event of a line, or None for what is none."""
+    try:
+        return Event.model_validate_json(line)
+    except ValidationError:
+        return None
+
+
+@dataclass
+class Stream:
+    """What one run of the CLI has said so far."""
+
+    init: Event | None = None
+    result: Event | None = None
+    retry: Event | None = None  # the newest pause before another request
+    resets_at: float | None = None
+    error: str | None = None  # of the API, in the CLI's words
+    _tokens: dict[str, _Tokens] = field(default_factory=dict)  # by message: each of its blocks repeats them
+
+    def add(self, event: Event) -> None:
+        match event.type, event.subtype:
+            case "system", "init":
+                self.init = event
+            case "system", "api_retry":
+                self.retry = event
+            case "rate_limit_event", _:
+                if event.rate_limit_info and event.rate_limit_info.status == "rejected":
+                    self.resets_at = event.rate_limit_info.resetsAt
+            case "assistant", _:
+                self.error = event.error
+                if event.message:
+                    self._tokens[event.message.id] = event.message.usage
+            case "result", _:
+                self.result = event
+
+    def status_of(self, server: str) -> str:
+        """How a tool server came up, as the CLI says; "missing" when it says nothing."""
+        servers = self.init.mcp_servers if self.init else []
+        return next((found.status for found in servers if found.name == server), "missing")
+
+    def usage(self, cost_before_usd: float) -> schema.Usage:
+        """This run's share. The CLI's cost counts the whole session, unless that starts anew; a run cut short tells only tokens."""
+        if not self.result:
+            return schema.Usage(
+                tokens_in=sum(tokens.all_in for tokens in self._tokens.values()),
+                tokens_out=sum(tokens.output_tokens for tokens in self._tokens.values()),
+            )
+        total = max(self.result.total_cost_usd, 0.0)
+        cost = total - cost_before_usd if total >= cost_before_usd else total
+        return schema.Usage(tokens_in=self.result.usage.all_in, tokens_out=self.result.usage.output_tokens, cost_usd=cost)
+
+    def failure(self) -> Failure:
+        """The kind of trouble that the result tells of."""
+        assert self.result
+        if self.result.terminal_reason == "prompt_too_long":
+            return PROMPT_TOO_LONG
+        if self.result.api_error_status:
+            return BY_STATUS.get(self.result.api_error_status, BY_ERROR.get(self.error or "", CRASHED))
+        if self.result.terminal_reason == "api_error":
+            return BY_ERROR.get(self.error or "", UNREACHABLE)
+        return CRASHED
+
+    def retry_in_seconds(self, now: float) -> int | None:
+        """How long the API wants to be left alone, if it said so and the CLI passed it on."""
+        if self.resets_at is not None:
+            return max(1, math.ceil(self.resets_at - now))
+        if self.retry:
+            return max(1, math.ceil(self.retry.retry_delay_ms / 1000))
+        return None
+
+
+def progress(event: Event) -> list[str]:
+    """What an event says about the work, a short line for each tool that is used."""
+    if event.type == "system" and event.subtype == "api_retry":
+        return [f"the API answers {event.error_status or 'nothing'}: tries again"]
+    if event.type != "assistant" or not event.message or isinstance(event.message.content, str):
+        return []
+    return [_line(block) for block in event.message.content if block.type == "tool_use"]
+
+
+def _line(block: _Block) -> str:
+    name = block.name.removeprefix("mcp__colony__")
+    told = next((str(block.input[key]) for key in TELLING_INPUTS if block.input.get(key)), "")
+    text = " ".join(f"{name}: {told}".split()) if told else name
+    return text if len(text) <= MAX_PROGRESS_LENGTH else text[: MAX_PROGRESS_LENGTH - 1] + "…"

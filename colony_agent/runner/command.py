@@ -1,0 +1,57 @@
+"""Any program as a runner: a JSON document on its stdin, the reply on its stdout."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from colony import schema
+from colony.failures import CRASHED
+from colony_agent import process
+from colony_agent.runner import Answer, RunnerFailed, Task
+from colony_agent.runner.reply import storable
+from colony_agent.sandbox import Sandbox
+from colony_agent.settings import Home
+
+
+@dataclass(frozen=True)
+class CommandRunner:
+    """Runs the home's `command`; files that it names by their absolute path can be read in the sandbox."""
+
+    home: Home
+    sandbox: Sandbox
+    _stop: threading.Event = field(default_factory=threading.Event, init=False)
+
+    def run(self, task: Task, progress: Callable[[str], None]) -> Answer:
+        argv = self._argv()
+        output = bytearray()
+
+        def hear(line: bytes) -> None:
+            if len(output) <= schema.MAX_BODY_BYTES:  # the rest would be cut off anyway
+                output.extend(line + b"\n")
+
+        progress(f"runs {Path(argv[0]).name}")
+        command = self.sandbox.confine(argv, {}, [Path(word) for word in argv if word.startswith("/") and Path(word).is_file()])
+        ended = process.run(command, document(task), hear, task.timeout_seconds, self._stop)
+        if ended.returncode:
+            raise RunnerFailed(CRASHED, ended.last_words)
+        return Answer(storable(output.decode(errors="replace")), schema.Usage())
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _argv(self) -> Sequence[str]:
+        if not self.home.agent.command:
+            raise RunnerFailed(CRASHED, "the runner is `command`, but agent.command names no program")
+        program, *arguments = self.home.agent.command
+        return [shutil.which(program) or program, *arguments]
+
+
+def document(task: Task) -> bytes:
+    """What the program reads: the prompt, the turn as the server gave it, and its time."""
+    turn = task.turn.model_dump(mode="json")
+    return json.dumps({"prompt": task.prompt, "turn": turn, "timeout_seconds": task.timeout_seconds}).encode()

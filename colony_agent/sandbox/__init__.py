@@ -1,0 +1,17 @@
+"""Where an agent thinks: a program started here sees the agent's home, the system, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from colony_agent.sandbox.bwrap import Bwrap
+from colony_agent.sandbox.command import Command, Sandbox
+from colony_agent.sandbox.none import Unconfined
+from colony_agent.settings import Home
+
+__all__ = ["Command", "Sandbox", "for_home"]
+
+
+def for_home(home: Home, binds: tuple[Path, ...] = ()) -> Sandbox:
+    """The sandbox that the home's settings name; everything confined by it can read `binds`."""
+    return Unconfined(home) if home.agent.sandbox == "none" else Bwrap(home, binds)

@@ -1,0 +1,114 @@
+"""Bubblewrap: a container of namespaces that starts in milliseconds and needs neither root nor a daemon.
+
+The machine's files in the home are covered by read-only, empty ones. A cover lasts only as long as the file below it: whoever
+renames another file over a covered one, from outside, uncovers it for every sandbox that runs. So those files are written in place,
+or while nothing runs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from colony.failures import CRASHED
+from colony_agent.runner import RunnerFailed
+from colony_agent.sandbox.command import Command, environment
+from colony_agent.settings import MACHINE_FILES, Home
+
+ISOLATION = (
+    *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+    *("--die-with-parent", "--new-session", "--cap-drop", "ALL"),
+)
+# Not the whole of /etc/ssl: a root outside reads its private keys as the agent inside.
+ETC = (
+    *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ca-certificates", "/etc/ca-certificates.conf", "/etc/pki/tls/certs"),
+    *("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives"),
+)
+ROOT_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")  # into /usr, unless the host is not merged
+
+
+@dataclass(frozen=True)
+class Bwrap:
+    home: Home
+    binds: tuple[Path, ...] = ()
+    shares_network: bool = True
+
+    def confine(self, argv: Sequence[str], env: Mapping[str, str], binds: Sequence[Path] = ()) -> Command:
+        bwrap = shutil.which("bwrap")
+        if not bwrap:
+            raise RunnerFailed(CRASHED, "bwrap is not installed: apt-get install bubblewrap")
+        home = self.home.path.absolute()
+        uid = os.getuid() or 1000  # what is root's outside looks like an ordinary user's inside
+        machine_files = [_existing(home / name) for name in MACHINE_FILES]
+        covers = {file: _data("") for file in machine_files}
+        accounts = {Path("/etc/passwd"): _data(_passwd(self.home, uid)), Path("/etc/group"): _data(_group(self.home, uid))}
+        words: list[str | int | Path] = [bwrap, *ISOLATION, "--uid", uid, "--gid", uid, "--hostname", self.home.agent.name]
+        words += [] if self.shares_network else ["--unshare-net"]
+        words += [*_system(), "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
+        words += _files(accounts)
+        for path in (Path(sys.base_prefix), *self.binds, *binds):
+            words += [] if path.is_relative_to("/usr") else ["--ro-bind", path.absolute(), path.absolute()]
+        words += ["--bind", home, home, *_files(covers), "--remount-ro", "/", "--chdir", home, "--", *argv]
+        # The environment is not among the words: every user of the host can read those.
+        return Command(
+            argv=tuple(map(str, words)),
+            env=environment(self.home, env),
+            cwd=home,
+            descriptors=(*covers.values(), *accounts.values()),
+            is_keeper=True,
+            explain=explain,
+        )
+
+
+def explain(stderr: str) -> str | None:
+    """Why bwrap started nothing, or None if it is not bwrap that speaks."""
+    said = next((line for line in stderr.splitlines() if line.startswith("bwrap: ")), None)
+    if said is None:
+        return None
+    if "namespace" in said or "uid map" in said:
+        return f"{said}; allow unprivileged user namespaces (sysctl user.max_user_namespaces, on Ubuntu an AppArmor profile for bwrap)"
+    return f"the sandbox did not start: {said}"
+
+
+def _system() -> Iterator[str | Path]:
+    yield from ("--ro-bind", "/usr", "/usr")
+    for path in map(Path, ROOT_LINKS):
+        if path.is_symlink():
+            yield from ("--symlink", path.readlink(), path)
+        elif path.is_dir():
+            yield from ("--ro-bind", path, path)
+    for name in ETC:
+        yield from ("--ro-bind-try", name, name)
+
+
+def _existing(file: Path) -> Path:
+    """The file, created empty if it is missing: only what exists can be covered."""
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise RunnerFailed(CRASHED, f"can't cover {file} in the sandbox: {error.strerror}") from error
+    return file
+
+
+def _files(contents: Mapping[Path, int]) -> Iterator[str | int | Path]:
+    for path, descriptor in contents.items():
+        yield from ("--ro-bind-data", descriptor, path)
+
+
+def _data(text: str) -> int:
+    descriptor = os.memfd_create("colony")
+    os.write(descriptor, text.encode())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _passwd(home: Home, uid: int) -> str:
+    return f"{home.agent.name}:x:{uid}:{uid}::{home.path.absolute()}:/bin/bash\nnobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n"
+
+
+def _group(home: Home, gid: int) -> str:
+    return f"{home.agent.name}:x:{gid}:\nnogroup:x:65534:\n"

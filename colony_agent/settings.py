@@ -1,0 +1,71 @@
+"""What the machine knows of one agent: the [agent] table of the .colony.toml in its home."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from colony import config, errors
+
+SandboxKind = Literal["bwrap", "none"]
+RunnerKind = Literal["claude", "command"]
+STATE_FILE = ".colony-state.json"
+MACHINE_FILES = (config.PROJECT_FILE, STATE_FILE)  # masked inside the sandbox
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    name: str
+    runner: RunnerKind = "claude"
+    command: tuple[str, ...] = ()  # for the runner `command`: the program and its arguments
+    claude: str = "claude"  # for the runner `claude`: its binary
+    model: str = ""  # for the runner `claude`: empty leaves the choice to it
+    sandbox: SandboxKind = "bwrap"
+    repo: str = ""  # the clone that the agent works on, relative to its home
+    turn_timeout_seconds: int = 600
+    lease_seconds: int = 60
+    pulse_minutes: int = 30  # 0: no pulse
+    memory_max_bytes: int = 16_384
+    dreams_kept: int = 30
+
+
+@dataclass(frozen=True)
+class Home:
+    """An agent's home folder with what its machine files say."""
+
+    path: Path
+    agent: AgentSettings
+    colony: config.Settings
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / config.PROJECT_FILE
+
+
+def load(path: Path) -> Home:
+    """The home at `path`. Raises `Invalid`, naming the file and the key, for anything unknown or of the wrong type."""
+    file = path / config.PROJECT_FILE
+    found = config.read_toml(file)
+    if not found:
+        raise errors.Invalid(f"no agent lives in {path}: it has no {config.PROJECT_FILE}")
+    table = found.get("agent")
+    if not isinstance(table, dict) or "name" not in table:
+        raise errors.Invalid(f"{file}: the table [agent] with a name is missing")
+    return Home(path, AgentSettings(**_checked(file, table)), config.load(environ={}, directory=path))
+
+
+def _checked(file: Path, table: dict[str, Any]) -> dict[str, Any]:
+    types = get_type_hints(AgentSettings)
+    for key, value in table.items():
+        if key not in types:
+            raise errors.Invalid(f"{file}: unknown key agent.{key}; known are {', '.join(field.name for field in fields(AgentSettings))}")
+        choices = get_args(types[key])
+        if key == "command":
+            if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+                raise errors.Invalid(f"{file}: agent.command must be a list of texts")
+        elif choices and value not in choices:
+            raise errors.Invalid(f"{file}: agent.{key} must be one of {', '.join(choices)}")
+        elif not choices and (type(value) is not types[key] or (isinstance(value, int) and value < 0)):
+            raise errors.Invalid(f"{file}: agent.{key} must be {'a whole number, not negative' if types[key] is int else 'text'}")
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}

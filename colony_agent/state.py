@@ -1,0 +1,74 @@
+"""What an agent's machine remembers between turns: its sessions, and the journal of an answer that is not delivered yet."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from colony import schema
+from colony_agent import files
+from colony_agent.runner import Session
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES = 4 * 2**20
+SESSIONS_KEPT = 200
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A turn whose runner has ended, noted before the server is told: after a crash it is delivered, not thought again."""
+
+    turn_id: int
+    attempt: int
+    reply: str
+    tokens_in: int
+    tokens_out: int
+    cost_usd: float
+    session_id: str | None
+
+    @property
+    def request(self) -> schema.FinishTurn:
+        usage = schema.Usage(tokens_in=self.tokens_in, tokens_out=self.tokens_out, cost_usd=self.cost_usd)
+        return schema.FinishTurn(id=self.turn_id, reply=self.reply, usage=usage, session_id=self.session_id)
+
+    @property
+    def reference(self) -> str:
+        return f"{self.turn_id}.{self.attempt}"
+
+
+@dataclass
+class State:
+    sessions: dict[str, Session] = field(default_factory=dict)  # by channel; the newest last
+    finished: Finished | None = None
+
+    def remember(self, channel: str, session: Session | None) -> None:
+        self.sessions.pop(channel, None)
+        if session:
+            self.sessions[channel] = session
+        while len(self.sessions) > SESSIONS_KEPT:
+            del self.sessions[next(iter(self.sessions))]
+
+
+def load(home: Path, name: str) -> State:
+    """The state; a new one where there is none. One that can't be read is put aside, so that the agent lives on."""
+    text = files.read(home, name, MAX_BYTES)
+    if not text.strip():
+        return State()
+    try:
+        found: dict[str, Any] = json.loads(text)
+        sessions = {channel: Session(**session) for channel, session in found["sessions"].items()}
+        finished = Finished(**found["finished"]) if found["finished"] else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.error("state put aside file=%s error=%s", home / name, error)
+        files.write(home, f"{name}.broken", text)
+        return State()
+    return State(sessions, finished)
+
+
+def save(home: Path, name: str, state: State) -> None:
+    """Replace the state, durably. Only while nothing of the agent's runs: a replaced file is uncovered in a running sandbox."""
+    files.write(home, name, json.dumps(asdict(state)))

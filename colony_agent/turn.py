@@ -1,0 +1,226 @@
+"""One turn: claim → prompt → runner in the sandbox → finish, or fail. A short-lived process that the worker starts."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from types import TracebackType
+
+import tenacity
+
+from colony import errors, failures, operations, schema
+from colony.client import Client
+from colony_agent import dream, files, prompt, sandbox, state
+from colony_agent.runner import Answer, Runner, RunnerFailed, Task
+from colony_agent.runner.claude import ClaudeRunner
+from colony_agent.runner.command import CommandRunner
+from colony_agent.runner.reply import storable
+from colony_agent.settings import STATE_FILE, Home
+from colony_agent.state import Finished
+from colony_agent.tools import Toolbox, ToolServer
+
+log = logging.getLogger(__name__)
+
+DELIVERY_SECONDS = 60  # how long a finished turn tries to reach its server before it leaves the journal to the next process
+HEARTBEAT_MAX_BYTES = 16_384
+PULSE_SESSION = "(pulse)"  # no channel's name
+
+
+class Exit(IntEnum):
+    DONE = 0
+    FAILED = 1  # the turn was handed back; the server says when it is due again
+    NOTHING = 75  # nothing to do now, or somebody else does it (EX_TEMPFAIL)
+
+
+def run(home: Home, kind: schema.TurnKind = "answer") -> Exit:
+    """Do the agent's next turn, if there is one. Raises `ColonyError` when the colony can't be reached or refuses."""
+    with _the_only_process(home) as is_alone:
+        if not is_alone:
+            log.info("another process of this agent is at work")
+            return Exit.NOTHING
+        memory = state.load(home.path, STATE_FILE)
+        with Client(home.colony.url, home.colony.token) as client:
+            if memory.finished:
+                _deliver(home, memory)
+            # Alone in this home: whatever the server still calls running is gone.
+            claim = client.call(operations.CLAIM, schema.ClaimTurn(lease_seconds=home.agent.lease_seconds, kind=kind, take_over=True))
+        if claim.turn is None:
+            log.info("no turn: %s", claim.reason)
+            return Exit.NOTHING
+        return _Turn(home, memory, claim.turn).run()
+
+
+@dataclass
+class _Turn:
+    home: Home
+    memory: state.State
+    turn: schema.Turn
+
+    def run(self) -> Exit:
+        log.info("turn begins turn=%s kind=%s channel=%s items=%d", self.reference, self.turn.kind, self.turn.channel, len(self.turn.items))
+        with ExitStack() as stack:
+            client = stack.enter_context(Client(self.home.colony.url, self.home.colony.token, turn=self.reference))
+            runner = self._runner(client, stack)
+            stack.enter_context(_Lease(self.home, self.turn, runner))
+            stack.enter_context(_stopped_by_signals(runner))
+            try:
+                answer = self._think(runner)
+            except RunnerFailed as failed:
+                return self._hand_back(client, failed)
+        # The sandbox is gone: only now the state may be replaced.
+        if self.turn.kind != "dream":
+            self.memory.remember(self.session_key, answer.session)
+        self.memory.finished = _finished(self.turn, answer)
+        state.save(self.home.path, STATE_FILE, self.memory)
+        _deliver(self.home, self.memory)
+        log.info("turn done turn=%s cost_usd=%.4f", self.reference, answer.usage.cost_usd)
+        return Exit.DONE
+
+    @property
+    def reference(self) -> str:
+        return f"{self.turn.id}.{self.turn.attempt}"
+
+    @property
+    def session_key(self) -> str:
+        return self.turn.channel or PULSE_SESSION
+
+    def _runner(self, client: Client, stack: ExitStack) -> Runner:
+        if self.home.agent.runner == "command":
+            return CommandRunner(self.home, sandbox.for_home(self.home))
+        if self.turn.kind == "dream":  # nobody is spoken to
+            return ClaudeRunner(self.home, sandbox.for_home(self.home))
+        tools = stack.enter_context(ToolServer(Toolbox(client, self.turn)))
+        return ClaudeRunner(self.home, sandbox.for_home(self.home, tools.binds), tools.argv)
+
+    def _think(self, runner: Runner) -> Answer:
+        if self.turn.kind == "dream":
+            return dream.dream(self.home, self.turn, runner)
+        heartbeat = files.read(self.home.path, "heartbeat.md", HEARTBEAT_MAX_BYTES) if self.turn.kind == "pulse" else ""
+        text = prompt.render(self.turn, heartbeat, datetime.now(UTC))
+        task = Task(text, self.turn, self.memory.sessions.get(self.session_key), self.home.agent.turn_timeout_seconds)
+        return runner.run(task, lambda text: log.info("progress turn=%s %s", self.reference, text))
+
+    def _hand_back(self, client: Client, failed: RunnerFailed) -> Exit:
+        log.warning("turn failed turn=%s code=%s detail=%s", self.reference, failed.failure.code, failed.detail)
+        request = schema.FailTurn(
+            id=self.turn.id,
+            code=failed.failure.code,
+            detail=storable(failed.detail)[:500],
+            usage=failed.usage,
+            retry_in_seconds=failed.retry_in_seconds,
+        )
+        if self.turn.kind != "dream":
+            self.memory.remember(self.session_key, failed.session)
+            state.save(self.home.path, STATE_FILE, self.memory)
+        try:
+            _patiently(lambda: client.call(operations.FAIL, request))
+        except errors.StaleTurn:
+            log.warning("turn had been taken away turn=%s", self.reference)
+        return Exit.FAILED
+
+
+class _Lease:
+    """Renews a turn's lease until the block ends; stops the runner when the turn is taken away or the agent shall not work."""
+
+    def __init__(self, home: Home, turn: schema.Turn, runner: Runner) -> None:
+        self._home, self._turn, self._runner = home, turn, runner
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def __enter__(self) -> _Lease:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
+
+    def _renew(self) -> None:
+        seconds = self._home.agent.lease_seconds
+        request = schema.RenewTurn(id=self._turn.id, lease_seconds=seconds)
+        with Client(self._home.colony.url, self._home.colony.token, turn=f"{self._turn.id}.{self._turn.attempt}") as client:
+            while not self._over.wait(seconds / 3):
+                try:
+                    status = client.call(operations.RENEW, request).status
+                except errors.Unavailable:
+                    continue  # the server restarts; the lease may outlive that
+                except errors.ColonyError as error:
+                    log.warning("lease lost turn=%d error=%s", self._turn.id, error.detail)
+                    return self._runner.stop()
+                if status != "healthy":
+                    return self._runner.stop()
+
+
+@contextmanager
+def _the_only_process(home: Home) -> Iterator[bool]:
+    """Hold the agent's lock, if it is free; it ends with this process. The file it is on is the machine's and stays in place."""
+    with open(home.config_file, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+@contextmanager
+def _stopped_by_signals(runner: Runner) -> Iterator[None]:
+    before = {number: signal.signal(number, lambda *_: runner.stop()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _deliver(home: Home, memory: state.State) -> None:
+    """Tell the server what the journal holds, and close the journal. Raises `Unavailable` after a while; the journal then stays."""
+    finished = memory.finished
+    assert finished
+    with Client(home.colony.url, home.colony.token, turn=finished.reference) as client:
+        try:
+            _patiently(lambda: client.call(operations.FINISH, finished.request))
+        except (errors.StaleTurn, errors.NotFound):
+            log.warning("answer came too late turn=%s", finished.reference)
+        except errors.Unavailable:
+            raise
+        except errors.ColonyError as error:
+            log.error("answer refused turn=%s error=%s", finished.reference, error.detail)
+            failure = schema.FailTurn(id=finished.turn_id, code=failures.CRASHED.code, detail=error.detail[:500])
+            client.call(operations.FAIL, failure)
+    memory.finished = None
+    state.save(home.path, STATE_FILE, memory)
+
+
+def _patiently(call: Callable[[], object]) -> None:
+    """Both ends of a turn may be repeated: insist while the server restarts."""
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(errors.Unavailable),
+        wait=tenacity.wait_exponential_jitter(initial=0.1, max=5),
+        stop=tenacity.stop_after_delay(DELIVERY_SECONDS),
+        reraise=True,
+    )
+    retrying(call)
+
+
+def _finished(turn: schema.Turn, answer: Answer) -> Finished:
+    usage = answer.usage
+    session_id = answer.session.id if answer.session else None
+    return Finished(turn.id, turn.attempt, answer.reply, usage.tokens_in, usage.tokens_out, usage.cost_usd, session_id)
+
+
+def die_with_parent(parent: int) -> None:
+    """End this process when its worker ends, however that happens: a turn nobody watches must not go on."""
+    import ctypes
+
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(Exit.NOTHING)

@@ -1,0 +1,144 @@
+"""`colony-server`: run the server, bring its schema up to date, and make the first users."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, get_args
+
+import click
+from sqlalchemy import Connection
+
+from colony import config, errors, schema
+
+T = TypeVar("T")
+
+
+@click.group()
+@click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=config.home,
+    show_default="$COLONY_HOME, /var/lib/colony as root, ~/.local/share/colony otherwise",
+    help="Where the colony keeps its data.",
+)
+@click.option("--database", metavar="URL", help="An SQLAlchemy URL; default: colony.db in the home.")
+@click.pass_context
+def cli(context: click.Context, home: Path, database: str | None) -> None:
+    """The colony's server."""
+    from server.database import sqlite_url
+
+    context.obj = database or sqlite_url(home.absolute() / "colony.db")
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=config.DEFAULT_PORT, show_default=True, help="On 127.0.0.1; 0: none.")
+@click.option("--socket", type=click.Path(path_type=Path), default=config.socket_path, help="The unix socket for local callers.")
+@click.option("--threads", type=click.IntRange(8, 10_000), default=1200, show_default=True, help="Must exceed the clients that wait.")
+@click.option("--max-running-turns", type=click.IntRange(1), default=32, show_default=True)
+@click.pass_obj
+def run(database: str, port: int, socket: Path, threads: int, max_running_turns: int) -> None:
+    """Serve until SIGTERM. A new database is set up first."""
+    from server import process
+    from server.config import ServerConfig
+
+    _prepare(database)
+    process.serve(ServerConfig(database, max_running_turns=max_running_turns), process.Listen(socket.absolute(), port, threads))
+
+
+@cli.command()
+@click.pass_obj
+def migrate(database: str) -> None:
+    """Bring the database's schema up to date. Harmless to repeat; stop the server first."""
+    from server import migrations
+
+    _create_folder(database)
+    found = _write(database, migrations.upgrade)
+    click.echo(f"{database}: " + ("up to date" if found == migrations.HEAD else f"{found or 'new'} → {migrations.HEAD}"))
+
+
+@cli.command()
+@click.argument("name")
+@click.pass_obj
+def token(database: str, name: str) -> None:
+    """Make a new token for a user and print it, once; the one before stops working."""
+    from server.models import user
+
+    click.echo(_write(database, lambda connection: user.issue_token(connection, name)))
+
+
+@cli.group()
+def user() -> None:
+    """The colony's users."""
+
+
+@user.command()
+@click.argument("name")
+@click.option("--kind", type=click.Choice(get_args(schema.Kind)), default="ape", show_default=True)
+@click.option("--linux-user", help="The Linux user who is this user on the local socket.")
+@click.pass_obj
+def add(database: str, name: str, kind: schema.Kind, linux_user: str | None) -> None:
+    """Add a person, an agent or a service."""
+    from pydantic import ValidationError
+
+    from server.models import base
+    from server.models import user as users
+
+    try:
+        request = schema.CreateUser(username=name, kind=kind, linux_user=linux_user)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise errors.Invalid(f"{first['loc'][0]}: {first['msg']}") from None
+    created = _write(database, lambda connection: users.create(connection, request, None, base.now()))
+    click.echo(f"{created.username} ({created.kind}) added")
+
+
+def main() -> None:
+    """Run the command; a `ColonyError` becomes one line on stderr and its exit code."""
+    try:
+        cli(prog_name="colony-server")
+    except errors.ColonyError as error:
+        click.echo(f"colony-server: {error.detail}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _prepare(url: str) -> None:
+    """A new database gets its schema; an old one must have it."""
+    from server import migrations
+
+    _create_folder(url)
+
+    def work(connection: Connection) -> None:
+        if migrations.current(connection) is None:
+            migrations.upgrade(connection)
+        migrations.require_head(connection)
+
+    _write(url, work)
+
+
+def _write(url: str, work: Callable[..., T]) -> T:
+    """Do one thing in the database. Raises `Unavailable` with the database's own words when it can't be opened."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from server.database import open_database
+
+    try:
+        database = open_database(url)
+        try:
+            return database.write(work)
+        finally:
+            database.close()
+    except SQLAlchemyError as error:
+        raise errors.Unavailable(f"can't use {url}: {getattr(error, 'orig', None) or error}") from error
+
+
+def _create_folder(url: str) -> None:
+    """The folder of a file database, readable by nobody else. Raises `Unavailable`."""
+    if not url.startswith("sqlite:///"):
+        return
+    folder = Path(url.removeprefix("sqlite:///")).parent
+    try:
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise errors.Unavailable(f"can't create {folder}: {error.strerror}") from error

@@ -1,0 +1,128 @@
+"""The colony's storage: SQLite through one writer, or PostgreSQL. The only place that knows which."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from colony import errors
+from server.writer import Writer
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+READERS = 8  # connections; requests that wait hold none
+FIXED_SQLITE = (3, 51, 3)  # older ones can lose a committed write when two connections checkpoint at once
+
+
+class Database(Protocol):
+    def read(self) -> Any:
+        """A context manager: a connection with one consistent view."""
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Run the work in a transaction; what it returns is durable. It may run more than once before it commits."""
+
+    def close(self) -> None: ...
+
+
+def open_database(url: str) -> Database:
+    """The database at an SQLAlchemy URL. Raises `Invalid` for a kind that a colony can't live on."""
+    backend = make_url(url).get_backend_name()
+    if backend == "sqlite":
+        return SQLite(url)
+    if backend == "postgresql":
+        return PostgreSQL(url)
+    raise errors.Invalid(f"a colony lives on sqlite or postgresql, not on {backend}")
+
+
+def sqlite_url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+class SQLite:
+    """One file, one writing connection, a few reading ones."""
+
+    def __init__(self, url: str) -> None:
+        self._readers = _sqlite_engine(url, "DEFERRED", read_only=True, pool_size=READERS)
+        self._writers = _sqlite_engine(url, "IMMEDIATE", read_only=False, pool_size=1)
+        self._writing = self._writers.connect()
+        self._writer = Writer(self._writing)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with self._readers.connect() as connection:
+            yield connection
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        try:
+            return self._writer.run(work)
+        except DatabaseError as error:
+            raise _translated(error) from error
+
+    def close(self) -> None:
+        self._readers.dispose()
+        self._writing.close()  # a pool does not close what is still checked out
+        self._writers.dispose()
+
+
+class PostgreSQL:
+    """Ordinary transactions with row locks."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), pool_size=READERS, max_overflow=READERS)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with self._engine.connect() as connection:
+            yield connection
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._engine.begin() as connection:
+                return work(connection)
+        except (IntegrityError, OperationalError):  # another transaction was first: now its rows can be seen
+            with self._engine.begin() as connection:
+                return work(connection)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def _sqlite_engine(url: str, begin: str, *, read_only: bool, pool_size: int) -> Engine:
+    from pysqlite3 import dbapi2 as driver
+
+    if driver.sqlite_version_info < FIXED_SQLITE:
+        log.warning("sqlite %s can lose committed writes; install pysqlite3 with sqlite 3.51.3 or newer", driver.sqlite_version)
+    engine = create_engine(
+        url, module=driver, poolclass=QueuePool, pool_size=pool_size, max_overflow=0, connect_args={"check_same_thread": False}
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves: the driver's own way breaks savepoints
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000", "cache_size=-8000"):
+            connection.execute(f"PRAGMA {pragma}")
+        if read_only:
+            connection.execute("PRAGMA query_only=ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"BEGIN {begin}")
+
+    return engine
+
+
+def _translated(error: DatabaseError) -> Exception:
+    """What went wrong with the disk, in the colony's words."""
+    name = getattr(error.orig, "sqlite_errorname", "")
+    if name.startswith("SQLITE_FULL"):
+        return errors.StorageFull()
+    return error

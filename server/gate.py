@@ -1,0 +1,210 @@
+"""The one way in: authenticate → authorise → parse → handle → audit → commit → wake, for every face and every operation."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from time import monotonic
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, Row
+
+from colony import errors, schema
+from colony.operations import OPERATIONS, Operation, Q, R
+from server.config import ServerConfig
+from server.database import Database
+from server.identity import Caller, Credentials, Identities
+from server.models import audit, base, turn
+from server.models.posting import Author, Posted
+from server.waiters import Topic, Waiters
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Call:
+    """One operation on its way: what a handler may know and use."""
+
+    connection: Connection
+    caller: Caller
+    now: datetime
+    config: ServerConfig
+    turn: Row[tuple[object, ...]] | None = None  # the turn the caller speaks for, past the fence
+    wakes: list[Topic] = field(default_factory=list)
+
+    @property
+    def author(self) -> Author:
+        hops = self.turn.hops + 1 if self.turn else int(self.caller.kind == "agent")
+        return Author(self.caller.id, self.caller.username, self.caller.kind, self.turn.id if self.turn else None, hops)
+
+    def wake(self, *topics: Topic) -> None:
+        """Wake these waiters once the operation is committed."""
+        self.wakes += topics
+
+    def announce(self, posted: list[Posted]) -> None:
+        """Wake everyone that the messages concern."""
+        for each in posted:
+            self.wake(("channel", each.channel_id), *(("user", user_id) for user_id in each.woken))
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A handler's answer when there is no news: ask `again` when the topic is woken, or at `not_after`; else give `answer`."""
+
+    topic: Topic
+    seconds: float
+    answer: schema.Response
+    again: Callable[[Call], schema.Response | Wait]
+    not_after: datetime | None = None
+
+
+Handler = Callable[[Call, Any], schema.Response | Wait]
+HANDLERS: dict[str, Handler] = {}
+
+
+def handles(operation: Operation[Q, R]) -> Callable[[Callable[[Call, Q], R | Wait]], Callable[[Call, Q], R | Wait]]:
+    """Make the function the one handler of `operation`."""
+
+    def register(handler: Callable[[Call, Q], R | Wait]) -> Callable[[Call, Q], R | Wait]:
+        assert operation.name not in HANDLERS, f"{operation.name} has a handler already"
+        HANDLERS[operation.name] = handler
+        return handler
+
+    return register
+
+
+class Gate:
+    def __init__(self, database: Database, config: ServerConfig, clock: Callable[[], datetime] = base.now) -> None:
+        missing = OPERATIONS.keys() - HANDLERS.keys()
+        assert not missing, f"no handler for {missing}"
+        self.database = database
+        self.waiters = Waiters()
+        self._config = config
+        self._clock = clock
+        self._identities = Identities(database)
+
+    def perform(
+        self, operation: Operation[Any, Any], credentials: Credentials, fields: Mapping[str, Any], turn_header: str | None, surface: str
+    ) -> schema.Response:
+        """Run one operation for whoever holds the credentials.
+
+        One that mutates leaves exactly one audit row: in its own transaction when it succeeds, alone when it is refused or crashes.
+        Raises `ColonyError`.
+        """
+        caller: Caller | None = None
+        try:
+            caller = self._identities.identify(credentials)
+            _authorise(operation, caller)
+            request = _parse(operation, fields)
+            reference = turn.Reference.parse(turn_header) if turn_header else None
+            moment = self.waiters.moment
+            if operation.mutates:
+                result = self._write(operation, caller, request, reference, surface)
+            else:
+                result = self._read(caller, reference, lambda call: HANDLERS[operation.name](call, request))
+            return self._settled(result, caller, reference, moment)
+        except Exception as error:
+            if operation.mutates and operation.is_audited:
+                self._audit_refusal(operation, caller, fields, surface, error)
+            raise
+
+    def _write(
+        self, operation: Operation[Any, Any], caller: Caller, request: schema.Request, reference: turn.Reference | None, surface: str
+    ) -> schema.Response | Wait:
+        params = _params(operation, request) if operation.is_audited else ""
+
+        def work(connection: Connection) -> tuple[schema.Response | Wait, list[Topic]]:
+            call = self._call(connection, caller)
+            if reference:
+                call.turn = turn.fenced(connection, caller.id, reference, may_be_closed=operation.closes_turn)
+            result = HANDLERS[operation.name](call, request)
+            if operation.is_audited:
+                target, turn_id = _target(operation, request.__dict__), reference.id if reference else None
+                audit.record(
+                    connection, call.now, operation.name, surface, actor_id=caller.id, target=target, turn_id=turn_id, params=params
+                )
+            return result, call.wakes
+
+        result, wakes = self.database.write(work)
+        if "identities" in wakes:
+            self._identities.forget()
+        self.waiters.wake(*wakes)
+        return result
+
+    def _read(
+        self, caller: Caller, reference: turn.Reference | None, ask: Callable[[Call], schema.Response | Wait]
+    ) -> schema.Response | Wait:
+        with self.database.read() as connection:
+            call = self._call(connection, caller)
+            if reference:
+                call.turn = turn.fenced(connection, caller.id, reference, may_be_closed=False)
+            return ask(call)
+
+    def _settled(self, result: schema.Response | Wait, caller: Caller, reference: turn.Reference | None, moment: int) -> schema.Response:
+        """The answer, waited for as long as the handler asks; no connection is held meanwhile."""
+        deadline: float | None = None
+        while isinstance(result, Wait):
+            deadline = deadline or monotonic() + result.seconds
+            until = deadline
+            if result.not_after:
+                until = min(deadline, monotonic() + max(0.0, (result.not_after - self._clock()).total_seconds()))
+            woken = self.waiters.wait(result.topic, moment, until)
+            if not woken and (until >= deadline or self.waiters.is_closed):
+                return result.answer
+            moment = self.waiters.moment
+            result = self._read(caller, reference, result.again)
+        return result
+
+    def _call(self, connection: Connection, caller: Caller) -> Call:
+        return Call(connection, caller, self._clock(), self._config)
+
+    def _audit_refusal(
+        self, operation: Operation[Any, Any], caller: Caller | None, fields: Mapping[str, Any], surface: str, error: Exception
+    ) -> None:
+        code = error.code if isinstance(error, errors.ColonyError) else "crashed"
+        actor_id, target = caller.id if caller else None, _target(operation, fields)
+
+        def work(connection: Connection) -> None:
+            audit.record(connection, self._clock(), operation.name, surface, actor_id=actor_id, target=target, error_code=code)
+
+        try:
+            self.database.write(work)
+        except Exception:  # the refusal itself must still reach the caller
+            log.exception("no audit row for a refusal operation=%s", operation.name)
+
+
+def _authorise(operation: Operation[Any, Any], caller: Caller) -> None:
+    if operation.who == "admin" and not caller.is_admin:
+        raise errors.Forbidden(f"{operation.name} is for administrators: call it on the server's machine as root or as its user")
+    if operation.who == "agent" and caller.kind != "agent":
+        raise errors.Forbidden(f"{operation.name} is for agents; {caller.username} is of kind {caller.kind}")
+
+
+def _parse(operation: Operation[Q, R], fields: Mapping[str, Any]) -> Q:
+    try:
+        # Bodies say what they mean in JSON's own types; a query string only has text.
+        return operation.request.model_validate(dict(fields), strict=operation.method in ("POST", "PUT"))
+    except ValidationError as error:
+        raise _invalid(operation, error) from None
+
+
+def _invalid(operation: Operation[Any, Any], error: ValidationError) -> errors.Invalid:
+    first = error.errors(include_url=False, include_input=False)[0]
+    field_name = ".".join(map(str, first["loc"]))
+    known = ", ".join(operation.request.model_fields) or "none"
+    hint = f" (known fields: {known})" if first["type"] == "extra_forbidden" else ""
+    message = first["msg"].removeprefix("Value error, ")
+    return errors.Invalid(f"{field_name[:100]}: {message}{hint}" if field_name else message)
+
+
+def _target(operation: Operation[Any, Any], fields: Mapping[str, Any]) -> str:
+    return " ".join(str(fields[name]) for name in operation.path_fields if name in fields).encode("utf-8", "replace").decode()
+
+
+def _params(operation: Operation[Any, Any], request: schema.Request) -> str:
+    hidden = set(operation.request.unaudited) | set(operation.path_fields)
+    return json.dumps(request.model_dump(mode="json", exclude=hidden, exclude_defaults=True), separators=(",", ":"))

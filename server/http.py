@@ -1,0 +1,109 @@
+"""Every operation as an HTTP route; no logic."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.http import HTTP_STATUS_CODES
+
+from colony import __version__, errors, schema
+from colony.operations import OPERATIONS, Operation
+from server import openapi
+from server.gate import Gate
+from server.identity import Credentials, peer_uid
+
+MAX_REQUEST_BYTES = 6 * schema.MAX_BODY_BYTES + 16_384  # JSON may escape each byte of a body as six
+log = logging.getLogger(__name__)
+
+
+def mount(app: Flask, gate: Gate) -> None:
+    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
+    api = Blueprint("api", __name__)
+    for operation in OPERATIONS.values():
+        api.add_url_rule(_rule(operation), operation.name, _view(gate, operation), methods=[operation.method])
+    app.register_blueprint(api)
+    app.add_url_rule("/healthz", "healthz", lambda: _healthz(gate))
+    document = json.dumps(openapi.document())
+    app.add_url_rule("/openapi.json", "openapi", lambda: Response(document, mimetype="application/json"))
+    app.register_error_handler(Exception, _problem)
+
+
+def _rule(operation: Operation[Any, Any]) -> str:
+    rule = operation.path
+    for name in operation.path_fields:
+        converter = "int:" if operation.request.model_fields[name].annotation is int else ""
+        rule = rule.replace(f"{{{name}}}", f"<{converter}{name}>")
+    return rule
+
+
+def _view(gate: Gate, operation: Operation[Any, Any]) -> Callable[..., Response]:
+    def view(**path: Any) -> Response:
+        result = gate.perform(operation, _credentials(), {**_sent(operation), **path}, request.headers.get("Colony-Turn"), "http")
+        return Response(result.model_dump_json(), mimetype="application/json")
+
+    return view
+
+
+def _credentials() -> Credentials:
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    if kind:
+        return Credentials(token=token.strip() if kind.lower() == "bearer" else "-")
+    return Credentials(uid=peer_uid(request.environ.get("gunicorn.socket")))
+
+
+def _sent(operation: Operation[Any, Any]) -> dict[str, Any]:
+    """The request's fields besides those in its path."""
+    if operation.method in ("GET", "DELETE"):
+        twice = [name for name in request.args if len(request.args.getlist(name)) > 1]
+        if twice:
+            raise errors.Invalid(f"{twice[0]}: given more than once")
+        return _without_path_fields(operation, request.args.to_dict())
+    content = request.get_data(cache=False)
+    try:
+        sent = json.loads(content) if content else {}
+    except (ValueError, RecursionError) as error:
+        raise errors.Invalid(f"the body is not JSON in UTF-8: {error}") from None
+    if not isinstance(sent, dict):
+        raise errors.Invalid("the body must be a JSON object")
+    return _without_path_fields(operation, sent)
+
+
+def _without_path_fields(operation: Operation[Any, Any], sent: dict[str, Any]) -> dict[str, Any]:
+    for name in operation.path_fields:
+        if name in sent:
+            raise errors.Invalid(f"{name}: belongs in the path alone")
+    return sent
+
+
+def _healthz(gate: Gate) -> Response:
+    with gate.database.read() as connection:
+        connection.exec_driver_sql("SELECT 1")
+    return Response(json.dumps({"status": "ok", "version": __version__}), mimetype="application/json")
+
+
+def _problem(error: Exception) -> Response:
+    found = _as_colony_error(error)
+    title = HTTP_STATUS_CODES[found.status]
+    body = schema.Problem(title=title, status=found.status, detail=found.detail, code=found.code)
+    response = Response(body.model_dump_json(), found.status, mimetype="application/problem+json")
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        response.headers["Allow"] = ", ".join(error.valid_methods)
+    return response
+
+
+def _as_colony_error(error: Exception) -> errors.ColonyError:
+    if isinstance(error, errors.ColonyError):
+        return error
+    if isinstance(error, RequestEntityTooLarge):
+        return errors.TooLarge(f"the request is larger than {MAX_REQUEST_BYTES} bytes")
+    if isinstance(error, MethodNotAllowed):
+        return errors.MethodNotAllowed()
+    if isinstance(error, HTTPException):
+        return errors.NotFound(f"no {request.path} here") if error.code == 404 else errors.Invalid(error.description)
+    log.exception("operation crashed method=%s path=%s", request.method, request.path, exc_info=error)
+    return errors.ColonyError()

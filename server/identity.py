@@ -1,0 +1,101 @@
+"""Who calls: a bearer token, or the uid that the kernel reports for the other end of the unix socket."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import struct
+from collections.abc import Hashable
+from dataclasses import dataclass
+from time import monotonic
+
+from sqlalchemy import ColumnElement, Connection, select
+
+from colony import errors, schema
+from server.database import Database
+from server.models.user import COLONY, token_hash, users
+
+CACHE_SECONDS = 2.0  # how long a revoked token may still work on another replica; on this one it ends at once
+CACHE_ENTRIES = 4096
+_PEER_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as in `man 7 unix`
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a request brought along. A token decides before the peer's uid."""
+
+    token: str | None = None
+    uid: int | None = None
+
+
+@dataclass(frozen=True)
+class Caller:
+    id: int
+    username: str
+    kind: schema.Kind
+    is_admin: bool = False
+
+
+class Identities:
+    """Turns credentials into callers, remembering each for a moment."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[Hashable, tuple[Caller, float]] = {}
+
+    def identify(self, credentials: Credentials) -> Caller:
+        """Raises `Unauthenticated`."""
+        found = self._known.get(credentials)
+        if found and found[1] > monotonic():
+            return found[0]
+        with self._database.read() as connection:
+            caller = _by_token(connection, credentials.token) if credentials.token else _by_uid(connection, credentials.uid)
+        if len(self._known) >= CACHE_ENTRIES:
+            self._known.clear()
+        self._known[credentials] = caller, monotonic() + CACHE_SECONDS
+        return caller
+
+    def forget(self) -> None:
+        """Users or tokens have changed."""
+        self._known.clear()
+
+
+def peer_uid(connection: object) -> int | None:
+    """The uid at the other end of a unix socket; None for anything else."""
+    if not isinstance(connection, socket.socket) or connection.family != socket.AF_UNIX:
+        return None
+    answer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+    return int(_PEER_CREDENTIALS.unpack(answer)[1])
+
+
+def _by_token(connection: Connection, token: str) -> Caller:
+    caller = _find(connection, users.c.token_hash == token_hash(token))
+    if caller is None:
+        raise errors.Unauthenticated()
+    return caller
+
+
+def _by_uid(connection: Connection, uid: int | None) -> Caller:
+    """Root and the server's own uid administrate; where they have no account they act as the colony itself."""
+    if uid is None:
+        raise errors.Unauthenticated()
+    is_admin = uid in (0, os.geteuid())
+    caller = _find(connection, users.c.linux_user == _linux_user(uid), is_admin=is_admin)
+    if caller is None and is_admin:
+        caller = _find(connection, users.c.username == COLONY, is_admin=True)
+    if caller is None:
+        raise errors.Unauthenticated(f"Linux user {_linux_user(uid)} is no user of this colony")
+    return caller
+
+
+def _linux_user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _find(connection: Connection, condition: ColumnElement[bool], *, is_admin: bool = False) -> Caller | None:
+    row = connection.execute(select(users.c.id, users.c.username, users.c.kind).where(condition, users.c.status != "dead")).first()
+    return Caller(row.id, row.username, row.kind, is_admin) if row else None

@@ -1,0 +1,52 @@
+"""Agents as the colony sees them: their state, what waits for them, what they did today."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, and_, func, select
+
+from colony import schema
+from server.models.inbox import inbox
+from server.models.turn import turns
+from server.models.user import users
+
+
+def listed(connection: Connection, now: datetime, username: str | None = None) -> list[schema.Agent]:
+    """All agents, or the one of that name; "today" is the UTC day."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    waiting = (
+        select(inbox.c.agent_id, func.count().label("inbox"), func.min(inbox.c.created_at).label("oldest_item_at"))
+        .where(inbox.c.acked_at.is_(None))
+        .group_by(inbox.c.agent_id)
+        .subquery()
+    )
+    today = (
+        select(turns.c.agent_id, func.count().label("turns_today"), func.sum(turns.c.cost_usd).label("cost_usd_today"))
+        .where(turns.c.started_at >= midnight)
+        .group_by(turns.c.agent_id)
+        .subquery()
+    )
+    live = and_(turns.c.agent_id == users.c.id, turns.c.state == "running")
+    joined = (
+        users.outerjoin(waiting, waiting.c.agent_id == users.c.id).outerjoin(today, today.c.agent_id == users.c.id).outerjoin(turns, live)
+    )
+    columns = waiting.c.inbox, waiting.c.oldest_item_at, today.c.turns_today, today.c.cost_usd_today, turns.c.id.label("turn_id")
+    query = select(users, *columns).select_from(joined).where(users.c.kind == "agent").order_by(users.c.username)
+    if username is not None:
+        query = query.where(users.c.username == username)
+    return [
+        schema.Agent(
+            username=row.username,
+            status=row.status,
+            status_note=row.status_note,
+            last_seen_at=row.last_seen_at,
+            held_until=row.held_until,
+            inbox=row.inbox or 0,
+            oldest_item_at=row.oldest_item_at,
+            turn_id=row.turn_id,
+            turns_today=row.turns_today or 0,
+            cost_usd_today=row.cost_usd_today or 0.0,
+        )
+        for row in connection.execute(query)
+    ]

@@ -1,0 +1,119 @@
+"""Handing out turns: what an agent does next, and when there is something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Row, func, select, update
+
+from colony import failures, schema
+from server.models import inbox, settle, turn
+from server.models.inbox import inbox as inbox_table
+from server.models.posting import Posted
+from server.models.turn import turns
+
+MAX_MESSAGES = 20
+MAX_CHARACTERS = 16_000
+SLOT_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Prospects:
+    """What an agent can look forward to."""
+
+    due: bool  # a claim with take_over would give a turn
+    next_at: datetime | None = None  # when to look again at the latest, though nothing wakes the agent
+
+
+def prospects(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) -> Prospects:
+    if agent.status != "healthy":
+        return Prospects(False)
+    if agent.held_until and agent.held_until > now:
+        return Prospects(False, agent.held_until)
+    live = turn.running(connection, agent.id)
+    if live:
+        is_lost = live.kind == "answer" or live.lease_until <= now  # a dream runs beside the worker that asks
+        return Prospects(is_lost, live.lease_until)
+    if inbox.next_due(connection, agent.id, now):
+        return Prospects(True)
+    return Prospects(False, inbox.next_time(connection, agent.id))
+
+
+def claim(
+    connection: Connection, agent: Row[tuple[object, ...]], request: schema.ClaimTurn, max_running_turns: int, now: datetime
+) -> tuple[schema.Claim, list[Posted]]:
+    """The agent's next turn, or why there is none; with the notices for what had to be given up on the way.
+
+    The agent's row must be locked. A turn whose lease ran out, or whose process is known to be gone, is handed out again under the
+    same id with the next attempt; what its earlier attempts posted comes with it.
+    """
+    if agent.status != "healthy":
+        return schema.Claim(reason=f"{agent.username} is {agent.status}"), []
+    if agent.held_until and agent.held_until > now:
+        return _later(agent.status_note, agent.held_until, now), []
+    notices: list[Posted] = []
+    if live := turn.running(connection, agent.id):
+        if (live.lease_until > now and not request.take_over) or (live.kind == "answer" and request.kind != "answer"):
+            return _later(f"turn {live.id} is running", live.lease_until, now), []
+        notices = settle.fail(connection, live, failures.LOST, "", None, now, rest_seconds=0)
+    if _running_turns(connection, now) >= max_running_turns:
+        return schema.Claim(reason=f"all {max_running_turns} turns of the colony are taken", retry_in_seconds=SLOT_RETRY_SECONDS), notices
+    turn_id = _next(connection, agent.id, request, now)
+    if turn_id is None:
+        next_at = inbox.next_time(connection, agent.id)
+        return (_later("nothing is due", next_at, now) if next_at else schema.Claim(reason="nothing is due")), notices
+    return schema.Claim(turn=turn.show(connection, turn_id, with_context=True)), notices
+
+
+def _next(connection: Connection, agent_id: int, request: schema.ClaimTurn, now: datetime) -> int | None:
+    lease_until = now + timedelta(seconds=request.lease_seconds)
+    if request.kind != "answer":
+        return _begin(connection, agent_id, request.kind, None, 0, lease_until, now)
+    oldest = inbox.next_due(connection, agent_id, now)
+    if oldest is None:
+        return None
+    if oldest.turn_id is not None:
+        return _resume(connection, oldest.turn_id, lease_until)
+    items = _fitting(inbox.unbound(connection, agent_id, oldest.channel_id, MAX_MESSAGES))
+    hops = max(item.message.hops for item in items)
+    turn_id = _begin(connection, agent_id, "answer", oldest.channel_id, hops, lease_until, now)
+    inbox.hand_out(connection, [item.id for item in items], turn_id)
+    return turn_id
+
+
+def _begin(
+    connection: Connection, agent_id: int, kind: schema.TurnKind, channel_id: int | None, hops: int, lease_until: datetime, now: datetime
+) -> int:
+    values = {"agent_id": agent_id, "kind": kind, "channel_id": channel_id, "hops": hops, "lease_until": lease_until}
+    statement = turns.insert().values(**values, state="running", started_at=now).returning(turns.c.id)
+    return int(connection.execute(statement).scalar_one())
+
+
+def _resume(connection: Connection, turn_id: int, lease_until: datetime) -> int:
+    changes = {"state": "running", "attempt": turns.c.attempt + 1, "lease_until": lease_until}
+    connection.execute(update(turns).where(turns.c.id == turn_id).values(changes))
+    still_open = select(inbox_table.c.id).where(inbox_table.c.turn_id == turn_id, inbox_table.c.acked_at.is_(None))
+    inbox.hand_out(connection, list(connection.execute(still_open).scalars()), turn_id)
+    return turn_id
+
+
+def _fitting(items: list[schema.InboxItem]) -> list[schema.InboxItem]:
+    """The first items whose texts fit in a prompt together; always at least one."""
+    total = 0
+    fitting: list[schema.InboxItem] = []
+    for item in items:
+        total += len(item.message.body)
+        if fitting and total > MAX_CHARACTERS:
+            break
+        fitting.append(item)
+    return fitting
+
+
+def _running_turns(connection: Connection, now: datetime) -> int:
+    query = select(func.count()).where(turns.c.state == "running", turns.c.lease_until > now)
+    return int(connection.execute(query).scalar_one())
+
+
+def _later(reason: str, at: datetime, now: datetime) -> schema.Claim:
+    return schema.Claim(reason=reason, retry_in_seconds=max(0.0, (at - now).total_seconds()))

@@ -1,0 +1,182 @@
+"""The inbox: what each user must handle, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    Select,
+    String,
+    Table,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningInsert
+
+from colony import schema
+from server.models import message
+from server.models.base import Key, Timestamp, metadata
+from server.models.channel import watches
+from server.models.mention import Mentions
+from server.models.user import users
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("agent_id", Key, ForeignKey("users.id"), nullable=False),  # the receiver; people have an inbox too
+    Column("message_id", Key, ForeignKey("messages.id"), nullable=False),
+    Column("channel_id", Key, ForeignKey("channels.id"), nullable=False),
+    Column("trigger", String(16), nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+    Column("turn_id", Key, ForeignKey("turns.id")),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("not_before", Timestamp),
+    Column("acked_at", Timestamp),
+    Column("outcome", String(16)),
+    Index("idx_inbox_agent_unacked", "agent_id", "acked_at"),
+    Index("ix_inbox_turn_id", "turn_id"),
+    Index("ix_inbox_message_id", "message_id"),
+)
+
+_TRIGGERS = ("mention", "broadcast", "watch")  # the strongest first
+
+
+@dataclass(frozen=True)
+class Delivery:
+    message_id: int
+    channel_id: int
+    author_id: int
+    at: datetime
+    suppress_agents: bool = False  # agents get items that are closed from the start
+    spare_agents: bool = False  # agents get none at all
+
+
+def deliver(connection: Connection, delivery: Delivery, mentions: Mentions) -> list[int]:
+    """One item for each receiver, with the strongest reason; one statement whatever their number. Gives the receivers' ids."""
+    values = {
+        "message": delivery.message_id,
+        "channel": delivery.channel_id,
+        "at": delivery.at,
+        "suppressed_at": delivery.at if delivery.suppress_agents else None,
+        "suppressed": "suppressed" if delivery.suppress_agents else None,
+        "author": delivery.author_id,
+        "spared": "agent" if delivery.spare_agents else "",
+        "usernames": sorted(mentions.usernames),
+        "kinds": sorted(mentions.kinds),
+    }
+    return list(connection.execute(_delivery(bool(mentions.usernames), bool(mentions.kinds)), values).scalars())
+
+
+def pending(connection: Connection, user_id: int, trigger: str | None, limit: int) -> list[schema.InboxItem]:
+    """What the user has not processed yet, oldest first."""
+    query = _items().where(inbox.c.agent_id == user_id, inbox.c.acked_at.is_(None)).order_by(inbox.c.id).limit(limit)
+    return [to_schema(row) for row in connection.execute(query.where(inbox.c.trigger == trigger) if trigger else query)]
+
+
+def of_turn(connection: Connection, turn_id: int) -> list[schema.InboxItem]:
+    return [to_schema(row) for row in connection.execute(_items().where(inbox.c.turn_id == turn_id).order_by(inbox.c.id))]
+
+
+def ack(connection: Connection, user_id: int, ids: list[int], now: datetime) -> list[int]:
+    """Close the user's own items by hand; gives those that were still open."""
+    mine = and_(inbox.c.agent_id == user_id, inbox.c.id.in_(ids), inbox.c.acked_at.is_(None))
+    statement = update(inbox).where(mine).values(acked_at=now, outcome="by_hand").returning(inbox.c.id)
+    return sorted(connection.execute(statement).scalars())
+
+
+def close(connection: Connection, turn_id: int, outcome: schema.Outcome, now: datetime) -> None:
+    """End all items of a turn that are still open."""
+    still_open = and_(inbox.c.turn_id == turn_id, inbox.c.acked_at.is_(None))
+    connection.execute(update(inbox).where(still_open).values(acked_at=now, outcome=outcome))
+
+
+def rest(connection: Connection, turn_id: int, until: datetime) -> None:
+    """Let the turn's open items wait; they stay bound to it."""
+    connection.execute(update(inbox).where(inbox.c.turn_id == turn_id, inbox.c.acked_at.is_(None)).values(not_before=until))
+
+
+def hand_out(connection: Connection, ids: list[int], turn_id: int) -> None:
+    """Bind items to a turn and count the attempt."""
+    connection.execute(update(inbox).where(inbox.c.id.in_(ids)).values(turn_id=turn_id, attempts=inbox.c.attempts + 1, not_before=None))
+
+
+def next_due(connection: Connection, agent_id: int, now: datetime) -> Row[tuple[object, ...]] | None:
+    """The agent's open item that waits longest, of those whose time has come."""
+    due = or_(inbox.c.not_before.is_(None), inbox.c.not_before <= now)
+    query = select(inbox).where(inbox.c.agent_id == agent_id, inbox.c.acked_at.is_(None), due).order_by(inbox.c.id).limit(1)
+    return connection.execute(query).first()
+
+
+def next_time(connection: Connection, agent_id: int) -> datetime | None:
+    """When the first resting item falls due; None if nothing rests."""
+    query = select(func.min(inbox.c.not_before)).where(inbox.c.agent_id == agent_id, inbox.c.acked_at.is_(None))
+    return connection.execute(query).scalar()
+
+
+def unbound(connection: Connection, agent_id: int, channel_id: int, limit: int) -> list[schema.InboxItem]:
+    """The channel's open items that no turn has taken yet, oldest first."""
+    mine = and_(inbox.c.agent_id == agent_id, inbox.c.acked_at.is_(None), inbox.c.channel_id == channel_id, inbox.c.turn_id.is_(None))
+    return [to_schema(row) for row in connection.execute(_items().where(mine).order_by(inbox.c.id).limit(limit))]
+
+
+def to_schema(row: Row[tuple[object, ...]]) -> schema.InboxItem:
+    fields = row._mapping
+    own = {name: fields[f"item_{name}"] for name in ("id", "trigger", "created_at", "attempts", "turn_id", "not_before")}
+    return schema.InboxItem(**own, message=message.to_schema(row))
+
+
+def _items() -> Select[tuple[object, ...]]:
+    own = (inbox.c[name].label(f"item_{name}") for name in ("id", "trigger", "created_at", "attempts", "turn_id", "not_before"))
+    return message.selected().add_columns(*own).join(inbox, inbox.c.message_id == message.messages.c.id)
+
+
+@cache
+def _delivery(by_name: bool, by_kind: bool) -> ReturningInsert[int]:
+    chosen = _receivers(by_name, by_kind).subquery()
+    closed = users.c.kind == "agent"
+    rank = func.min(chosen.c.rank)
+    receivers = (
+        select(
+            chosen.c.user_id,
+            bindparam("message", type_=Key),
+            bindparam("channel", type_=Key),
+            case(*((rank == place, literal(name)) for place, name in enumerate(_TRIGGERS))),
+            bindparam("at", type_=Timestamp),
+            literal(0),
+            case((closed, bindparam("suppressed_at", type_=Timestamp)), else_=null()),
+            case((closed, bindparam("suppressed", type_=String)), else_=null()),
+        )
+        .select_from(chosen.join(users, users.c.id == chosen.c.user_id))
+        .where(users.c.id != bindparam("author", type_=Key), users.c.status != "dead", users.c.kind != bindparam("spared", type_=String))
+        .group_by(chosen.c.user_id, users.c.kind)
+    )
+    columns = ["agent_id", "message_id", "channel_id", "trigger", "created_at", "attempts", "acked_at", "outcome"]
+    return insert(inbox).from_select(columns, receivers).returning(inbox.c.agent_id)
+
+
+def _receivers(by_name: bool, by_kind: bool) -> Select[tuple[object, ...]]:
+    """Who could get the message and how strong the reason is, one row per reason."""
+    reasons = [select(watches.c.user_id, literal(2).label("rank")).where(watches.c.channel_id == bindparam("channel", type_=Key))]
+    if by_name:
+        reasons.append(select(users.c.id, literal(0)).where(users.c.username.in_(bindparam("usernames", expanding=True))))
+    if by_kind:
+        reasons.append(select(users.c.id, literal(1)).where(users.c.kind.in_(bindparam("kinds", expanding=True))))
+    return select(union_all(*reasons).subquery())

@@ -1,0 +1,83 @@
+"""Messages, and reading a channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Connection, ForeignKey, Index, Integer, Row, Select, String, Table, Text, UniqueConstraint, select
+
+from colony import schema
+from server.models import channel as channel_model
+from server.models.base import Key, Timestamp, metadata
+from server.models.channel import channels
+from server.models.user import users
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("channel_id", Key, ForeignKey("channels.id"), nullable=False),
+    Column("seq", Key, nullable=False),
+    Column("author_id", Key, ForeignKey("users.id"), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("type", String(31), nullable=False),
+    Column("reply_to", Key, ForeignKey("messages.id")),
+    Column("turn_id", Key, ForeignKey("turns.id")),
+    Column("hops", Integer, nullable=False, server_default="0"),
+    Column("client_id", String(200)),
+    Column("created_at", Timestamp, nullable=False),
+    UniqueConstraint("channel_id", "seq", name="uq_messages_channel_seq"),
+    UniqueConstraint("author_id", "client_id", name="uq_messages_author_client"),
+    Index("ix_messages_turn_id", "turn_id"),
+)
+
+
+def read(connection: Connection, channel: str, since: int | None, limit: int) -> tuple[int, schema.Messages]:
+    """The channel's id and its messages after `since`, or its newest; oldest first. Raises `NotFound`."""
+    found = channel_model.find(connection, channel)
+    query = selected().where(messages.c.channel_id == found.id)
+    if since is None:
+        rows = connection.execute(query.order_by(messages.c.seq.desc()).limit(limit)).all()[::-1]
+    else:
+        rows = list(connection.execute(query.where(messages.c.seq > since).order_by(messages.c.seq).limit(limit)))
+    return found.id, schema.Messages(channel=channel, last_seq=found.last_seq, messages=[to_schema(row) for row in rows])
+
+
+def before(connection: Connection, channel_id: int, seq: int, limit: int) -> list[schema.Message]:
+    """What was said in the channel just before `seq`, oldest first."""
+    query = selected().where(messages.c.channel_id == channel_id, messages.c.seq < seq).order_by(messages.c.seq.desc()).limit(limit)
+    return [to_schema(row) for row in connection.execute(query).all()[::-1]]
+
+
+def of_turn(connection: Connection, turn_id: int) -> list[schema.Message]:
+    """What the turn's agent posted in it, oldest first."""
+    return [to_schema(row) for row in connection.execute(selected().where(messages.c.turn_id == turn_id).order_by(messages.c.id))]
+
+
+def selected() -> Select[tuple[object, ...]]:
+    """Messages with the names of their channel and author, as `to_schema` wants them."""
+    names = channels.c.name.label("channel"), users.c.username.label("author"), users.c.kind.label("author_kind")
+    joined = messages.join(channels, channels.c.id == messages.c.channel_id).join(users, users.c.id == messages.c.author_id)
+    return select(messages, *names).select_from(joined)
+
+
+def to_schema(row: Row[tuple[object, ...]]) -> schema.Message:
+    fields = row._mapping
+    return schema.Message(
+        id=fields["id"], channel=fields["channel"], author=fields["author"], author_kind=fields["author_kind"], **shared(fields)
+    )
+
+
+def shared(fields: Mapping[Any, Any]) -> dict[str, Any]:
+    """What a message's row and its wire form name alike."""
+    return {name: fields[name] for name in ("seq", "body", "type", "reply_to", "turn_id", "hops", "created_at")}
+
+
+def by_client_id(connection: Connection, author_id: int, client_id: str) -> Row[tuple[object, ...]] | None:
+    return connection.execute(selected().where(messages.c.author_id == author_id, messages.c.client_id == client_id)).first()
+
+
+def is_in(connection: Connection, message_id: int, channel_id: int) -> bool:
+    return connection.execute(select(messages.c.channel_id).where(messages.c.id == message_id)).scalar() == channel_id

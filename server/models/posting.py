@@ -1,0 +1,103 @@
+"""What a post does: store, number, deliver, and stop agents that answer each other for ever."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from colony import errors, schema
+from server.models import channel as channel_model
+from server.models import inbox, mention, message
+from server.models.message import messages
+from server.models.user import COLONY, users
+
+NOTICE = "notice"  # the type of the colony's own messages; they wake no agent
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who posts, and in which turn."""
+
+    id: int
+    username: str
+    kind: schema.Kind
+    turn_id: int | None = None
+    hops: int = 0  # 0 from a person, else how many agents the thought has passed through
+
+
+@dataclass(frozen=True)
+class LoopGuard:
+    """Where agents that answer each other are stopped."""
+
+    max_hops: int = 8
+    max_agent_streak: int = 20  # agents' messages in a channel with no ape in between
+
+
+@dataclass(frozen=True)
+class Posted:
+    message: schema.Message
+    woken: list[int]  # the users with a new inbox item
+    channel_id: int
+
+
+def post(connection: Connection, author: Author, request: schema.PostMessage, guard: LoopGuard, now: datetime) -> list[Posted]:
+    """Store the message, number it and deliver it to the inboxes of everyone it concerns.
+
+    A repeated client_id gives the first message back and stores nothing. The result holds a notice too when the loop guard cut in.
+    Raises `NotFound` for an unknown channel, `Invalid` for a reply to another channel's message.
+    """
+    if request.client_id and (first := message.by_client_id(connection, author.id, request.client_id)):
+        return [Posted(message.to_schema(first).model_copy(update={"duplicate": True}), [], first.channel_id)]
+    channel = channel_model.next_seq(connection, request.channel, author.kind)
+    if request.reply_to and not message.is_in(connection, request.reply_to, channel.id):
+        raise errors.Invalid(f"reply_to: there is no message {request.reply_to} in {request.channel}")
+    values = {
+        "channel_id": channel.id,
+        "seq": channel.last_seq,
+        "author_id": author.id,
+        "body": request.body,
+        "type": request.type,
+        "reply_to": request.reply_to,
+        "turn_id": author.turn_id,
+        "hops": author.hops,
+        "client_id": request.client_id,
+        "created_at": now,
+    }
+    message_id = connection.execute(messages.insert().values(values).returning(messages.c.id)).scalar_one()
+    tripped = _trips(guard, author, channel.agent_streak)
+    woken = inbox.deliver(
+        connection,
+        inbox.Delivery(message_id, channel.id, author.id, now, suppress_agents=bool(tripped), spare_agents=request.type == NOTICE),
+        mention.find(request.body),
+    )
+    stored = schema.Message(
+        id=message_id, channel=request.channel, author=author.username, author_kind=author.kind, **message.shared(values)
+    )
+    posted = [Posted(stored, woken, channel.id)]
+    if tripped and _is_first(guard, author, channel.agent_streak):
+        posted += notice(connection, request.channel, tripped, f"guard:{message_id}", now)
+    return posted
+
+
+def notice(connection: Connection, channel: str, body: str, client_id: str, now: datetime) -> list[Posted]:
+    """Tell a channel something in the colony's own name, once per client_id."""
+    colony = connection.execute(select(users).where(users.c.username == COLONY)).one()
+    request = schema.PostMessage(channel=channel, body=body, type=NOTICE, client_id=client_id)
+    return post(connection, Author(colony.id, colony.username, colony.kind), request, LoopGuard(), now)
+
+
+def _trips(guard: LoopGuard, author: Author, streak: int) -> str:
+    """Why this message must wake no agent; empty if it may."""
+    if author.kind != "agent":
+        return ""
+    if author.hops > guard.max_hops:
+        return f"Loop guard: {guard.max_hops} agents in a row have answered each other; agents are not woken until a person speaks."
+    if streak > guard.max_agent_streak:
+        return f"Loop guard: {guard.max_agent_streak} messages without a person; agents are not woken until one speaks."
+    return ""
+
+
+def _is_first(guard: LoopGuard, author: Author, streak: int) -> bool:
+    return author.hops > guard.max_hops or streak == guard.max_agent_streak + 1

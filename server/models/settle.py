@@ -1,0 +1,116 @@
+"""Ending turns: with an answer, or with a failure that rests or is final."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Row, Update, select, update
+
+from colony import errors, failures, schema
+from colony.failures import Failure
+from server.models import inbox, message, posting, user
+from server.models.channel import channels
+from server.models.posting import Author, LoopGuard, Posted
+from server.models.turn import turns
+
+NOTHING_TO_SAY = frozenset({"", "HEARTBEAT_OK"})
+
+
+def finish(
+    connection: Connection, agent: Author, turn: Row[tuple[object, ...]], request: schema.FinishTurn, guard: LoopGuard, now: datetime
+) -> list[Posted]:
+    """Post the reply, close the items and the turn. A repetition changes nothing. Raises `StaleTurn` for a turn that failed."""
+    if turn.state == "finished":
+        return []
+    if turn.state != "running":
+        raise errors.StaleTurn(f"turn {turn.id} has failed already")
+    posted = _reply(connection, agent, turn, (request.reply or "").strip(), guard, now)
+    has_spoken = any(said.channel == _channel_name(connection, turn) for said in message.of_turn(connection, turn.id))
+    inbox.close(connection, turn.id, "answered" if has_spoken else "ignored", now)
+    closed = {"state": "finished", "finished_at": now, "session_id": request.session_id, "error_code": None, "error": None}
+    connection.execute(_spend(turn.id, request.usage).values(closed))
+    user.release(connection, turn.agent_id)
+    return posted
+
+
+def fail(
+    connection: Connection,
+    turn: Row[tuple[object, ...]],
+    failure: Failure,
+    detail: str,
+    usage: schema.Usage | None,
+    now: datetime,
+    *,
+    rest_seconds: int | None = None,
+    permanent: bool = False,
+) -> list[Posted]:
+    """Let the turn rest and be tried again, or give it up and tell the channel. A failure that doesn't count lets the whole agent wait.
+
+    Raises `StaleTurn` for a turn that is finished.
+    """
+    if turn.state == "finished":
+        raise errors.StaleTurn(f"turn {turn.id} is finished already")
+    if turn.state != "running":
+        return []
+    count = turn.failures + failure.counted
+    changes = {"failures": count, "error_code": failure.code, "error": detail[:500]}
+    gives_up = permanent or failure.permanent or count >= failures.MAX_FAILURES or turn.kind != "answer"
+    connection.execute(_spend(turn.id, usage or schema.Usage()).values(changes | _ended(gives_up, now)))
+    seconds = _rest_seconds(failure, count) if rest_seconds is None else rest_seconds
+    if not failure.counted and seconds:
+        user.hold(connection, turn.agent_id, now + timedelta(seconds=seconds), f"{failure.says}: {detail}" if detail else failure.says)
+    if gives_up:
+        return _give_up(connection, turn, failure, detail, now)
+    inbox.rest(connection, turn.id, now + timedelta(seconds=seconds))
+    return []
+
+
+def _reply(
+    connection: Connection, agent: Author, turn: Row[tuple[object, ...]], reply: str, guard: LoopGuard, now: datetime
+) -> list[Posted]:
+    channel = _channel_name(connection, turn)
+    if channel is None or reply in NOTHING_TO_SAY:
+        return []
+    items = inbox.of_turn(connection, turn.id)
+    request = schema.PostMessage(
+        channel=channel, body=reply, reply_to=items[-1].message.id if items else None, client_id=f"{turn.id}:reply"
+    )
+    return posting.post(connection, agent, request, guard, now)
+
+
+def _give_up(connection: Connection, turn: Row[tuple[object, ...]], failure: Failure, detail: str, now: datetime) -> list[Posted]:
+    waiting = [item for item in inbox.of_turn(connection, turn.id)]
+    inbox.close(connection, turn.id, "dead", now)
+    channel = _channel_name(connection, turn)
+    if channel is None or not waiting:
+        return []
+    agent = connection.execute(select(user.users.c.username).where(user.users.c.id == turn.agent_id)).scalar_one()
+    numbers = ", ".join(f"#{item.message.seq}" for item in waiting)
+    reason = f"{failure.says} ({detail})" if detail and detail != failure.says else failure.says
+    askers = " ".join(sorted({f"@{item.message.author}" for item in waiting if item.message.author_kind == "ape"}))
+    body = f"{askers} {agent} could not answer {numbers}: {reason}. What helps: {failure.remedy}.".strip()
+    return posting.notice(connection, channel, body, f"{turn.id}:dead", now)
+
+
+def _rest_seconds(failure: Failure, failed: int) -> int:
+    return failures.backoff_seconds(failed) if failure.counted else failure.hold_seconds
+
+
+def _ended(is_final: bool, now: datetime) -> dict[str, object]:
+    return {"state": "failed", "finished_at": now} if is_final else {"state": "resting"}
+
+
+def _spend(turn_id: int, usage: schema.Usage) -> Update:
+    return (
+        update(turns)
+        .where(turns.c.id == turn_id)
+        .values(
+            tokens_in=turns.c.tokens_in + usage.tokens_in,
+            tokens_out=turns.c.tokens_out + usage.tokens_out,
+            cost_usd=turns.c.cost_usd + usage.cost_usd,
+        )
+    )
+
+
+def _channel_name(connection: Connection, turn: Row[tuple[object, ...]]) -> str | None:
+    return connection.execute(select(channels.c.name).where(channels.c.id == turn.channel_id)).scalar()

@@ -1,0 +1,106 @@
+"""Turns: one run of an agent over a channel's inbox items, or a pulse, or a dream. Here their table, the fence and how they show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, Select, String, Table, select, text, update
+
+from colony import errors, schema
+from server.models import inbox, message
+from server.models.base import Key, Timestamp, metadata
+from server.models.channel import channels
+from server.models.user import users
+
+CONTEXT_MESSAGES = 10
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("agent_id", Key, ForeignKey("users.id"), nullable=False),
+    Column("channel_id", Key, ForeignKey("channels.id")),  # NULL for a pulse and a dream
+    Column("kind", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="1"),  # raised each time the turn is handed out: the fence
+    Column("failures", Integer, nullable=False, server_default="0"),  # those that count towards giving up
+    Column("state", String(16), nullable=False),
+    Column("hops", Integer, nullable=False, server_default="0"),  # the highest among its items' messages
+    Column("lease_until", Timestamp, nullable=False),
+    Column("session_id", String(200)),
+    Column("started_at", Timestamp, nullable=False),
+    Column("finished_at", Timestamp),
+    Column("tokens_in", Key, nullable=False, server_default="0"),
+    Column("tokens_out", Key, nullable=False, server_default="0"),
+    Column("cost_usd", Float, nullable=False, server_default="0"),
+    Column("error_code", String(31)),
+    Column("error", String(500)),
+    Index("ix_turns_agent_started", "agent_id", "started_at"),
+    # An agent has at most one live turn: the database itself refuses a second.
+    Index("uq_turns_running", "agent_id", unique=True, sqlite_where=text("state = 'running'"), postgresql_where=text("state = 'running'")),
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Which attempt of which turn a request speaks for: the header `Colony-Turn: ID.ATTEMPT`."""
+
+    id: int
+    attempt: int
+
+    @classmethod
+    def parse(cls, header: str) -> Reference:
+        """Raises `Invalid`."""
+        turn_id, dot, attempt = header.partition(".")
+        if not (dot and turn_id.isascii() and turn_id.isdigit() and attempt.isascii() and attempt.isdigit() and len(header) <= 30):
+            raise errors.Invalid("the header Colony-Turn must be ID.ATTEMPT, such as 7.1")
+        return cls(min(int(turn_id), schema.MAX_ID), min(int(attempt), schema.MAX_ID))
+
+
+def fenced(connection: Connection, agent_id: int, reference: Reference, *, may_be_closed: bool) -> Row[tuple[object, ...]]:
+    """The turn, if this attempt of it may still speak. Raises `StaleTurn`, also for turns of others and none at all.
+
+    `may_be_closed` lets the repetition of a finish through to where it is recognised.
+    """
+    query = select(turns).where(turns.c.id == reference.id, turns.c.agent_id == agent_id).with_for_update()
+    row = connection.execute(query).first()
+    if row is None or row.attempt != reference.attempt or (row.state != "running" and not may_be_closed):
+        raise errors.StaleTurn(f"turn {reference.id}.{reference.attempt} is over; nothing more is accepted from it")
+    return row
+
+
+def running(connection: Connection, agent_id: int) -> Row[tuple[object, ...]] | None:
+    """The agent's live turn, whether its lease ran out or not."""
+    return connection.execute(select(turns).where(turns.c.agent_id == agent_id, turns.c.state == "running")).first()
+
+
+def renew(connection: Connection, turn_id: int, until: datetime) -> None:
+    connection.execute(update(turns).where(turns.c.id == turn_id).values(lease_until=until))
+
+
+def show(connection: Connection, turn_id: int, *, with_context: bool = False) -> schema.Turn:
+    """The turn with its items and posts. Raises `NotFound`."""
+    row = connection.execute(_selected().where(turns.c.id == turn_id)).first()
+    if row is None:
+        raise errors.NotFound(f"no turn {turn_id}")
+    items = inbox.of_turn(connection, turn_id)
+    context = []
+    if with_context and items:
+        context = message.before(connection, row.channel_id, min(item.message.seq for item in items), CONTEXT_MESSAGES)
+    return to_schema(row).model_copy(update={"items": items, "context": context, "posts": message.of_turn(connection, turn_id)})
+
+
+def newest(connection: Connection, agent_id: int | None, limit: int) -> list[schema.Turn]:
+    query = _selected().order_by(turns.c.id.desc()).limit(limit)
+    return [to_schema(row) for row in connection.execute(query.where(turns.c.agent_id == agent_id) if agent_id else query)]
+
+
+def to_schema(row: Row[tuple[object, ...]]) -> schema.Turn:
+    own = set(schema.Turn.model_fields) & set(row._fields)
+    return schema.Turn(**{name: row._mapping[name] for name in own})
+
+
+def _selected() -> Select[tuple[object, ...]]:
+    names = users.c.username.label("agent"), channels.c.name.label("channel")
+    joined = turns.join(users, users.c.id == turns.c.agent_id).outerjoin(channels, channels.c.id == turns.c.channel_id)
+    return select(turns, *names).select_from(joined)

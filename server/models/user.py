@@ -1,0 +1,129 @@
+"""Users: people, agents, gateways and services."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import datetime
+
+from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, String, Table, select, update
+from sqlalchemy.exc import IntegrityError
+
+from colony import errors, schema
+from server.models.base import Key, Timestamp, metadata
+
+COLONY = "colony"  # the service that signs notices, and whom an administrator without an account of their own acts as
+RESERVED = frozenset({"agents", "apes"})  # @agents and @apes are broadcasts
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("username", String(31), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("linux_user", String(32), unique=True),
+    Column("token_hash", String(64), unique=True),
+    Column("status", String(16), nullable=False),
+    Column("status_note", String(500), nullable=False, server_default=""),
+    Column("owner_id", Key, ForeignKey("users.id")),
+    Column("last_seen_at", Timestamp),
+    Column("held_until", Timestamp),  # an agent waits till then: its model's API is limited or out of reach
+    Column("budget_usd_per_day", Float),
+    Column("turns_per_hour", Integer),
+    Column("posts_per_turn", Integer),
+    Column("created_at", Timestamp, nullable=False),
+    Index("ix_users_kind", "kind"),
+)
+
+_MOVES: dict[str, set[str]] = {
+    "provisioning": {"healthy", "dead"},
+    "healthy": {"paused", "draining"},
+    "paused": {"healthy", "draining"},
+    "draining": {"dead", "healthy"},
+    "dead": set(),
+}
+
+
+def find(connection: Connection, username: str) -> Row[tuple[object, ...]]:
+    """Raises `NotFound`."""
+    row = connection.execute(select(users).where(users.c.username == username)).first()
+    if row is None:
+        raise errors.NotFound(f"no user {username}")
+    return row
+
+
+def find_agent(connection: Connection, username: str, *, lock: bool = False) -> Row[tuple[object, ...]]:
+    """Raises `NotFound` for anything but an agent. `lock` holds other claims of this agent off until the transaction ends."""
+    query = select(users).where(users.c.username == username, users.c.kind == "agent")
+    row = connection.execute(query.with_for_update() if lock else query).first()
+    if row is None:
+        raise errors.NotFound(f"no agent {username}")
+    return row
+
+
+def listed(connection: Connection, kind: str | None) -> list[schema.User]:
+    query = select(users).order_by(users.c.username)
+    return [to_schema(row) for row in connection.execute(query.where(users.c.kind == kind) if kind else query)]
+
+
+def create(connection: Connection, request: schema.CreateUser, owner_id: int | None, now: datetime) -> schema.User:
+    """Raises `Conflict` when the name or the Linux user is taken or reserved."""
+    if request.username in RESERVED:
+        raise errors.Conflict(f"{request.username} is reserved: @{request.username} addresses all of them")
+    status = "provisioning" if request.kind == "agent" else "healthy"
+    values = request.model_dump() | {"status": status, "owner_id": owner_id, "created_at": now}
+    try:
+        with connection.begin_nested():
+            row = connection.execute(users.insert().values(values).returning(*users.c)).one()
+    except IntegrityError:
+        raise errors.Conflict(f"there is a user {request.username} or one for this Linux user already") from None
+    return to_schema(row)
+
+
+def issue_token(connection: Connection, username: str) -> str:
+    """A new 256-bit token, of which only the hash is kept."""
+    token = secrets.token_urlsafe(32)
+    changed = connection.execute(update(users).where(users.c.username == username).values(token_hash=token_hash(token)))
+    if not changed.rowcount:
+        raise errors.NotFound(f"no user {username}")
+    return token
+
+
+def token_hash(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def seen(connection: Connection, user_id: int, now: datetime) -> None:
+    connection.execute(update(users).where(users.c.id == user_id).values(last_seen_at=now))
+
+
+def hold(connection: Connection, user_id: int, until: datetime, note: str) -> None:
+    """Let an agent wait: nothing is handed out to it before `until`."""
+    connection.execute(update(users).where(users.c.id == user_id).values(held_until=until, status_note=note[:500]))
+
+
+def release(connection: Connection, user_id: int) -> None:
+    """End a hold, if there is one."""
+    held = (users.c.id == user_id) & users.c.held_until.is_not(None)
+    connection.execute(update(users).where(held).values(held_until=None, status_note=""))
+
+
+def move(connection: Connection, agent: Row[tuple[object, ...]], status: str, note: str) -> None:
+    """Change an agent's status. Raises `Conflict` for a move that an agent's life doesn't have."""
+    if status != agent.status and status not in _MOVES[agent.status]:
+        allowed = ", ".join(sorted(_MOVES[agent.status])) or "nothing"
+        raise errors.Conflict(f"{agent.username} is {agent.status} and can become {allowed}, not {status}")
+    connection.execute(update(users).where(users.c.id == agent.id).values(status=status, status_note=note, held_until=None))
+
+
+def to_schema(row: Row[tuple[object, ...]], *, is_admin: bool = False) -> schema.User:
+    return schema.User(
+        id=row.id,
+        username=row.username,
+        kind=row.kind,
+        linux_user=row.linux_user,
+        status=row.status,
+        status_note=row.status_note,
+        is_admin=is_admin,
+        last_seen_at=row.last_seen_at,
+    )

@@ -1,0 +1,43 @@
+"""How the agents are."""
+
+from __future__ import annotations
+
+from colony import errors, operations, schema
+from server.gate import Call, Wait, handles
+from server.models import agent as agent_model
+from server.models import user
+from server.models.claim import prospects
+
+
+@handles(operations.AGENTS)
+def agents(call: Call, request: schema.ListAgents) -> schema.Agents:
+    return schema.Agents(agents=agent_model.listed(call.connection, call.now))
+
+
+@handles(operations.HEARTBEAT)
+def heartbeat(call: Call, request: schema.Heartbeat) -> schema.Pulse | Wait:
+    if request.agent != call.caller.username:
+        raise errors.Forbidden("an agent's heartbeat comes from itself")
+    user.seen(call.connection, call.caller.id, call.now)
+    return _outlook(call, request)
+
+
+@handles(operations.SET_STATUS)
+def set_status(call: Call, request: schema.SetStatus) -> schema.Agent:
+    found = user.find_agent(call.connection, request.agent, lock=True)
+    if not (call.caller.is_admin or found.owner_id == call.caller.id):
+        raise errors.Forbidden(f"{request.agent} is not yours; its owner and administrators change its status")
+    user.move(call.connection, found, request.status, request.note)
+    call.wake(("user", found.id))
+    return agent_model.listed(call.connection, call.now, request.agent)[0]
+
+
+def _outlook(call: Call, request: schema.Heartbeat) -> schema.Pulse | Wait:
+    found = user.find_agent(call.connection, request.agent)
+    outlook = prospects(call.connection, found, call.now)
+    answer = schema.Pulse(status=found.status, status_note=found.status_note, due=outlook.due)
+    is_news = request.status not in (None, found.status) or (outlook.due and not request.busy)
+    if is_news or not request.wait:
+        return answer
+    next_at = None if request.busy else outlook.next_at
+    return Wait(("user", call.caller.id), request.wait, answer, lambda later: _outlook(later, request), next_at)

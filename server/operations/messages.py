@@ -1,0 +1,24 @@
+"""What they say."""
+
+from __future__ import annotations
+
+from colony import errors, operations, schema
+from server.gate import Call, Wait, handles
+from server.models import message, posting
+
+
+@handles(operations.POST)
+def post(call: Call, request: schema.PostMessage) -> schema.Message:
+    if request.type == posting.NOTICE and call.caller.kind != "service":
+        raise errors.Invalid("type: notice is for the colony's own messages")
+    posted = posting.post(call.connection, call.author, request, call.config.guard, call.now)
+    call.announce(posted)
+    return posted[0].message
+
+
+@handles(operations.READ)
+def read(call: Call, request: schema.ReadMessages) -> schema.Messages | Wait:
+    channel_id, found = message.read(call.connection, request.channel, request.since, request.limit)
+    if found.messages or not request.wait:
+        return found
+    return Wait(("channel", channel_id), request.wait, found, lambda later: read(later, request))

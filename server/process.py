@@ -1,0 +1,107 @@
+"""The server as a process: gunicorn with one worker of many threads, on a unix socket and on loopback."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+
+from colony import errors
+from server.config import ServerConfig
+
+GRACEFUL_SECONDS = 2  # long polls are sent home at once; anything else is done by then
+_PR_SET_PDEATHSIG = 1
+_M_ARENA_MAX = -8
+
+
+@dataclass(frozen=True)
+class Listen:
+    socket: Path
+    port: int  # on 127.0.0.1; 0: only the socket
+    threads: int
+
+
+def serve(config: ServerConfig, listen: Listen) -> None:
+    """Serve until SIGTERM. Raises `Unavailable` when an address is taken."""
+    _require_free(listen)
+    try:
+        listen.socket.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise errors.Unavailable(f"can't create {listen.socket.parent}: {error.strerror}") from error
+    _Server(config, listen).run()
+
+
+class _Server(BaseApplication):  # type: ignore[misc]
+    def __init__(self, config: ServerConfig, listen: Listen) -> None:
+        self._config, self._listen = config, listen
+        super().__init__()
+
+    def load_config(self) -> None:
+        loopback = [f"127.0.0.1:{self._listen.port}"] if self._listen.port else []
+        settings = {
+            "bind": [f"unix:{self._listen.socket}", *loopback],
+            "umask": 0o007 if os.geteuid() == 0 else 0o077,
+            "worker_class": "gthread",
+            "workers": 1,  # one process, so that one writer writes and a wake reaches every waiter
+            "threads": self._listen.threads,
+            "worker_connections": 2 * self._listen.threads,
+            "keepalive": 75,
+            "graceful_timeout": GRACEFUL_SECONDS,
+            "timeout": 60,
+            "accesslog": None,
+            "loglevel": "warning",
+            "control_socket_disable": True,
+            "post_fork": _tie_to_parent,
+            "post_worker_init": _send_waiters_home_on_stop,
+            "proc_name": "colony-server",
+        }
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        from server import create_app
+
+        # Many short-lived threads would otherwise each keep a heap of their own.
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+        return create_app(self._config)
+
+
+def _tie_to_parent(arbiter: Any, worker: Any) -> None:
+    """A killed master must not leave a worker that holds the port and the database."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != arbiter.pid:
+        os._exit(1)
+
+
+def _send_waiters_home_on_stop(worker: Any) -> None:
+    previous = signal.getsignal(signal.SIGTERM)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        worker.wsgi.extensions["gate"].waiters.close()
+        if callable(previous):
+            previous(number, frame)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _require_free(listen: Listen) -> None:
+    if listen.port:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", listen.port))
+            except OSError as error:
+                raise errors.Unavailable(f"port {listen.port} is taken ({error.strerror}); name another with --port") from error
+    with socket.socket(socket.AF_UNIX) as probe:
+        if len(str(listen.socket)) > 100:
+            raise errors.Unavailable(f"the socket's path is too long for Linux: {listen.socket}; name a shorter one with --socket")
+        if probe.connect_ex(str(listen.socket)) == 0:
+            raise errors.Unavailable(f"another server answers on {listen.socket}")

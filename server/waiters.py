@@ -1,0 +1,76 @@
+"""Who waits for what: requests sleep here until a commit wakes their topic."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Hashable
+from time import monotonic
+
+Topic = Hashable  # such as ("inbox", 7) or ("channel", 3)
+
+
+class Waiters:
+    """Wakes by topic. A caller notes the `moment`, looks at the database, and then waits for anything after that moment:
+    a wake between the look and the wait is not lost.
+    """
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._moment = 0
+        self._woken_at: dict[Topic, int] = {}
+        self._asleep: dict[Topic, list[threading.Lock]] = defaultdict(list)
+        self._closed = False
+
+    @property
+    def moment(self) -> int:
+        return self._moment
+
+    @property
+    def asleep(self) -> int:
+        """How many requests wait right now."""
+        with self._mutex:
+            return sum(map(len, self._asleep.values()))
+
+    def wake(self, *topics: Topic) -> None:
+        """Wake everyone who waits for one of the topics; to be called after the commit."""
+        with self._mutex:
+            self._moment += 1
+            bells = [bell for topic in topics for bell in self._asleep.pop(topic, ())]
+            self._woken_at.update(dict.fromkeys(topics, self._moment))
+        for bell in bells:
+            bell.release()
+
+    def wait(self, topic: Topic, since: int, deadline: float) -> bool:
+        """Sleep until the topic is woken after the moment `since`; False once `time.monotonic()` passes the deadline."""
+        bell = threading.Lock()
+        bell.acquire()
+        with self._mutex:
+            if self._woken_at.get(topic, 0) > since:
+                return True
+            if self._closed:
+                return False
+            self._asleep[topic].append(bell)
+        if bell.acquire(timeout=max(0.0, deadline - monotonic())):
+            return not self._closed
+        with self._mutex:
+            bells = self._asleep.get(topic, [])
+            if bell not in bells:  # woken at the last moment
+                return not self._closed
+            bells.remove(bell)
+            if not bells:
+                del self._asleep[topic]
+        return False
+
+    def close(self) -> None:
+        """Send everyone home: the server stops."""
+        with self._mutex:
+            self._closed = True
+            bells = [bell for bells in self._asleep.values() for bell in bells]
+            self._asleep.clear()
+        for bell in bells:
+            bell.release()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
