@@ -43,5 +43,5 @@ def _retry(call: Callable[[], R], stop: Callable[..., bool]) -> R:
     # Imported only after a failure: 20 ms that a call that succeeds need not pay.
     from tenacity import Retrying, retry_if_exception_type, wait_exponential_jitter
 
-    pause = wait_exponential_jitter(initial=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS, jitter=FIRST_PAUSE_SECONDS)
+    pause = wait_exponential_jitter(multiplier=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS, jitter=FIRST_PAUSE_SECONDS)
     return Retrying(retry=retry_if_exception_type(errors.Unavailable), stop=stop, wait=pause, reraise=True)(call)

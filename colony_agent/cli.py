@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import py_compile
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import click
@@ -47,8 +49,7 @@ def worker(home: Path) -> None:
     descriptor = os.memfd_create("orders", 0)
     os.write(descriptor, json.dumps(orders).encode())
     os.lseek(descriptor, 0, os.SEEK_SET)
-    script = Path(__file__).with_name("worker.py")
-    os.execv(sys.executable, [sys.executable, "-I", "-S", str(script), str(descriptor)])
+    os.execv(sys.executable, [sys.executable, "-I", "-S", _compiled(Path(__file__).with_name("worker.py")), str(descriptor)])
 
 
 @cli.command()
@@ -71,6 +72,17 @@ def dream(home: Path) -> None:
     from colony_agent import turn as turns
 
     sys.exit(turns.run(settings.load(home.absolute()), "dream"))
+
+
+def _compiled(script: Path) -> str:
+    """The script's bytecode: an interpreter that compiled it itself would keep a megabyte more. The script where that can't be had."""
+    cached = Path(cache_from_source(str(script)))
+    if cached.exists() and cached.stat().st_mtime >= script.stat().st_mtime:
+        return str(cached)
+    try:
+        return py_compile.compile(str(script), doraise=True) or str(script)
+    except OSError:
+        return str(script)
 
 
 def main() -> None:

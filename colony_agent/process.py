@@ -69,16 +69,13 @@ def _started(command: Command) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     finally:
         for descriptor in command.descriptors:
             os.close(descriptor)
-    exited = os.pidfd_open(process.pid)
-    try:
-        yield process, exited
-    finally:
-        tree.end(process.pid, exited, command.is_keeper)
-        process.wait()
-        os.close(exited)
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe:
-                pipe.close()
+        namespace_pid = command.namespace_pid()
+    with process, tree.watched(process.pid) as exited, tree.watched(namespace_pid) as emptied:
+        assert exited is not None
+        try:
+            yield process, exited
+        finally:
+            tree.end(process.pid, exited, emptied)
 
 
 @dataclass

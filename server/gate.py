@@ -88,9 +88,15 @@ class Gate:
         self._identities = Identities(database)
 
     def perform(
-        self, operation: Operation[Any, Any], credentials: Credentials, fields: Mapping[str, Any], turn_header: str | None, surface: str
+        self,
+        operation: Operation[Any, Any],
+        credentials: Credentials,
+        path: Mapping[str, Any],
+        sent: Callable[[], Mapping[str, Any]],
+        turn_header: str | None,
+        surface: str,
     ) -> schema.Response:
-        """Run one operation for whoever holds the credentials.
+        """Run one operation for whoever holds the credentials. `path` holds the fields of its path, `sent` reads the others.
 
         One that mutates leaves exactly one audit row: in its own transaction when it succeeds, alone when it is refused or crashes.
         Raises `ColonyError`.
@@ -99,8 +105,8 @@ class Gate:
         try:
             caller = self._identities.identify(credentials)
             _authorise(operation, caller)
-            request = _parse(operation, fields)
-            reference = turn.Reference.parse(turn_header) if turn_header else None
+            request = _parse(operation, {**sent(), **path})  # only now: a stranger's body is not even read
+            reference = turn.Reference.parse(turn_header) if turn_header is not None else None
             moment = self.waiters.moment
             if operation.mutates:
                 result = self._write(operation, caller, request, reference, surface)
@@ -109,7 +115,7 @@ class Gate:
             return self._settled(result, caller, reference, moment)
         except Exception as error:
             if operation.mutates and operation.is_audited:
-                self._audit_refusal(operation, caller, fields, surface, error)
+                self._audit_refusal(operation, caller, path, surface, error)
             raise
 
     def _write(
@@ -163,10 +169,10 @@ class Gate:
         return Call(connection, caller, self._clock(), self._config)
 
     def _audit_refusal(
-        self, operation: Operation[Any, Any], caller: Caller | None, fields: Mapping[str, Any], surface: str, error: Exception
+        self, operation: Operation[Any, Any], caller: Caller | None, path: Mapping[str, Any], surface: str, error: Exception
     ) -> None:
         code = error.code if isinstance(error, errors.ColonyError) else "crashed"
-        actor_id, target = caller.id if caller else None, _target(operation, fields)
+        actor_id, target = caller.id if caller else None, _target(operation, path)
 
         def work(connection: Connection) -> None:
             audit.record(connection, self._clock(), operation.name, surface, actor_id=actor_id, target=target, error_code=code)
@@ -202,7 +208,8 @@ def _invalid(operation: Operation[Any, Any], error: ValidationError) -> errors.I
 
 
 def _target(operation: Operation[Any, Any], fields: Mapping[str, Any]) -> str:
-    return " ".join(str(fields[name]) for name in operation.path_fields if name in fields).encode("utf-8", "replace").decode()
+    target = " ".join(str(fields[name]) for name in operation.path_fields if name in fields)
+    return target.replace("\0", "?").encode("utf-8", "replace").decode()  # what a database can't hold must not cost the row
 
 
 def _params(operation: Operation[Any, Any], request: schema.Request) -> str:

@@ -43,7 +43,7 @@ def _rule(operation: Operation[Any, Any]) -> str:
 
 def _view(gate: Gate, operation: Operation[Any, Any]) -> Callable[..., Response]:
     def view(**path: Any) -> Response:
-        result = gate.perform(operation, _credentials(), {**_sent(operation), **path}, request.headers.get("Colony-Turn"), "http")
+        result = gate.perform(operation, _credentials(), path, lambda: _sent(operation), request.headers.get("Colony-Turn"), "http")
         return Response(result.model_dump_json(), mimetype="application/json")
 
     return view

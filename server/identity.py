@@ -46,19 +46,20 @@ class Identities:
 
     def identify(self, credentials: Credentials) -> Caller:
         """Raises `Unauthenticated`."""
-        found = self._known.get(credentials)
+        known = self._known  # what is read before a `forget` must not be remembered after it
+        found = known.get(credentials)
         if found and found[1] > monotonic():
             return found[0]
         with self._database.read() as connection:
             caller = _by_token(connection, credentials.token) if credentials.token else _by_uid(connection, credentials.uid)
-        if len(self._known) >= CACHE_ENTRIES:
-            self._known.clear()
-        self._known[credentials] = caller, monotonic() + CACHE_SECONDS
+        if len(known) >= CACHE_ENTRIES:
+            known.clear()
+        known[credentials] = caller, monotonic() + CACHE_SECONDS
         return caller
 
     def forget(self) -> None:
         """Users or tokens have changed."""
-        self._known.clear()
+        self._known = {}
 
 
 def peer_uid(connection: object) -> int | None:

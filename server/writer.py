@@ -26,7 +26,10 @@ class Writer:
         self._seat_taken = False
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """What `work` returns, once it is durable. Raises what it or the commit raised; then nothing of it is kept."""
+        """What `work` returns, once it is durable. Raises what it or the commit raised; then nothing of it is kept.
+
+        `work` may run twice: another one that fails in the same batch takes it back.
+        """
         unit = _Unit(work)
         with self._mutex:
             self._queue.append(unit)
@@ -55,6 +58,13 @@ class Writer:
                 successor.turn.release()
 
     def _commit(self, batch: list[_Unit[Any]]) -> None:
+        """All units in one transaction; only when one fails, once more with a savepoint around each."""
+        with self._connection.begin() as transaction:
+            if all(unit.attempt(self._connection) for unit in batch):
+                return
+            transaction.rollback()
+        if len(batch) == 1:
+            return
         with self._connection.begin():
             for unit in batch:
                 self._connection.exec_driver_sql("SAVEPOINT unit")

@@ -7,11 +7,13 @@ or while nothing runs.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from colony.failures import CRASHED
@@ -46,7 +48,9 @@ class Bwrap:
         machine_files = [_existing(home / name) for name in MACHINE_FILES]
         covers = {file: _data("") for file in machine_files}
         accounts = {Path("/etc/passwd"): _data(_passwd(self.home, uid)), Path("/etc/group"): _data(_group(self.home, uid))}
-        words: list[str | int | Path] = [bwrap, *ISOLATION, "--uid", uid, "--gid", uid, "--hostname", self.home.agent.name]
+        told, tells = os.pipe()
+        words: list[str | int | Path] = [bwrap, *ISOLATION, "--info-fd", tells]
+        words += ["--uid", uid, "--gid", uid, "--hostname", self.home.agent.name]
         words += [] if self.shares_network else ["--unshare-net"]
         words += [*_system(), "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
         words += _files(accounts)
@@ -58,8 +62,8 @@ class Bwrap:
             argv=tuple(map(str, words)),
             env=environment(self.home, env),
             cwd=home,
-            descriptors=(*covers.values(), *accounts.values()),
-            is_keeper=True,
+            descriptors=(tells, *covers.values(), *accounts.values()),
+            namespace_pid=partial(_first_pid, told),
             explain=explain,
         )
 
@@ -83,6 +87,11 @@ def _system() -> Iterator[str | Path]:
             yield from ("--ro-bind", path, path)
     for name in ETC:
         yield from ("--ro-bind-try", name, name)
+
+
+def _first_pid(told: int) -> int | None:
+    with open(told) as pipe:
+        return json.loads(pipe.read() or "{}").get("child-pid")  # type: ignore[no-any-return]
 
 
 def _existing(file: Path) -> Path:

@@ -10,7 +10,11 @@ from typing import Protocol
 from colony_agent.settings import Home
 
 
-def _nothing(stderr: str) -> str | None:
+def _no_reason(stderr: str) -> str | None:
+    return None
+
+
+def _no_namespace() -> int | None:
     return None
 
 
@@ -22,8 +26,8 @@ class Command:
     env: Mapping[str, str]
     cwd: Path
     descriptors: tuple[int, ...] = ()  # inherited by the program; whoever starts it closes its own copies
-    is_keeper: bool = False  # argv[0] watches over the real program, and ends, with all that is left, once that has ended
-    explain: Callable[[str], str | None] = _nothing  # what the last of stderr tells about a sandbox that did not start
+    namespace_pid: Callable[[], int | None] = _no_namespace  # call it once, after the start: whose end is the end of all inside
+    explain: Callable[[str], str | None] = _no_reason  # what the last of stderr tells about a sandbox that did not start
 
 
 class Sandbox(Protocol):

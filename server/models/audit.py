@@ -23,6 +23,8 @@ audit = Table(
     Column("params", Text, nullable=False, server_default="{}"),
 )
 
+_RECORD = audit.insert()
+
 
 def record(
     connection: Connection,
@@ -38,7 +40,7 @@ def record(
 ) -> None:
     """Write the row; `error_code` makes it a refusal. `params` is JSON without what people wrote."""
     connection.execute(
-        audit.insert(),
+        _RECORD,
         {
             "at": at,
             "actor_id": actor_id,

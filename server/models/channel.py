@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Column, Connection, ForeignKey, Index, Integer, Row, Select, String, Table, and_, case, delete, func, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    Select,
+    String,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from colony import errors, schema
@@ -27,6 +45,19 @@ watches = Table(
     Column("channel_id", Key, ForeignKey("channels.id"), primary_key=True),
     Column("user_id", Key, ForeignKey("users.id"), primary_key=True),
     Index("ix_watches_user_id", "user_id"),
+)
+
+
+# Built once: building a statement takes longer than running it.
+_streak = channels.c.agent_streak
+_NEXT_SEQ = (
+    update(channels)
+    .where(channels.c.name == bindparam("channel"))
+    .values(
+        last_seq=channels.c.last_seq + 1,
+        agent_streak=case({"ape": literal(0), "agent": _streak + 1}, value=bindparam("author_kind", type_=String), else_=_streak),
+    )
+    .returning(channels.c.id, channels.c.last_seq, channels.c.agent_streak)
 )
 
 
@@ -72,13 +103,7 @@ def next_seq(connection: Connection, name: str, author_kind: str) -> Row[tuple[o
 
     Raises `NotFound`.
     """
-    streak = {"ape": 0, "agent": channels.c.agent_streak + 1}.get(author_kind, channels.c.agent_streak)
-    row = connection.execute(
-        update(channels)
-        .where(channels.c.name == name)
-        .values(last_seq=channels.c.last_seq + 1, agent_streak=streak)
-        .returning(channels.c.id, channels.c.last_seq, channels.c.agent_streak)
-    ).first()
+    row = connection.execute(_NEXT_SEQ, {"channel": name, "author_kind": author_kind}).first()
     if row is None:
         raise errors.NotFound(f"no channel {name}")
     return row

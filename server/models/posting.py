@@ -13,6 +13,7 @@ from server.models import inbox, mention, message
 from server.models.message import messages
 from server.models.user import COLONY, users
 
+_STORE = messages.insert().returning(messages.c.id)
 NOTICE = "notice"  # the type of the colony's own messages; they wake no agent
 
 
@@ -65,7 +66,7 @@ def post(connection: Connection, author: Author, request: schema.PostMessage, gu
         "client_id": request.client_id,
         "created_at": now,
     }
-    message_id = connection.execute(messages.insert().values(values).returning(messages.c.id)).scalar_one()
+    message_id = connection.execute(_STORE, values).scalar_one()
     tripped = _trips(guard, author, channel.agent_streak)
     woken = inbox.deliver(
         connection,

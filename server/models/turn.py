@@ -62,7 +62,7 @@ def fenced(connection: Connection, agent_id: int, reference: Reference, *, may_b
 
     `may_be_closed` lets the repetition of a finish through to where it is recognised.
     """
-    query = select(turns).where(turns.c.id == reference.id, turns.c.agent_id == agent_id).with_for_update()
+    query = select(turns).where(turns.c.id == reference.id, turns.c.agent_id == agent_id).with_for_update(key_share=True)
     row = connection.execute(query).first()
     if row is None or row.attempt != reference.attempt or (row.state != "running" and not may_be_closed):
         raise errors.StaleTurn(f"turn {reference.id}.{reference.attempt} is over; nothing more is accepted from it")

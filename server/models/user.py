@@ -55,7 +55,7 @@ def find(connection: Connection, username: str) -> Row[tuple[object, ...]]:
 def find_agent(connection: Connection, username: str, *, lock: bool = False) -> Row[tuple[object, ...]]:
     """Raises `NotFound` for anything but an agent. `lock` holds other claims of this agent off until the transaction ends."""
     query = select(users).where(users.c.username == username, users.c.kind == "agent")
-    row = connection.execute(query.with_for_update() if lock else query).first()
+    row = connection.execute(query.with_for_update(key_share=True) if lock else query).first()
     if row is None:
         raise errors.NotFound(f"no agent {username}")
     return row

@@ -28,7 +28,7 @@ def set_status(call: Call, request: schema.SetStatus) -> schema.Agent:
     if not (call.caller.is_admin or found.owner_id == call.caller.id):
         raise errors.Forbidden(f"{request.agent} is not yours; its owner and administrators change its status")
     user.move(call.connection, found, request.status, request.note)
-    call.wake(("user", found.id))
+    call.wake(("user", found.id), "identities")  # the dead are nobody at once
     return agent_model.listed(call.connection, call.now, request.agent)[0]
 
 

@@ -1,0 +1,1 @@
+"""Makes and changes what an agent needs on its machine."""

@@ -1,0 +1,5 @@
+"""`python -m server` is `colony-server`."""
+
+from server.cli import main
+
+main()
