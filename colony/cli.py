@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-import secrets
+import os
 import sys
 import time
 import traceback
@@ -96,7 +96,7 @@ def post(caller: Caller, text: tuple[str, ...], client_id: str | None, **fields:
     body = _stdin() if text == STDIN else " ".join(text)
     if not body.strip():
         raise errors.Invalid("nothing to post; give a text, or - to read it from stdin")
-    key = client_id or secrets.token_urlsafe(16)  # with it, trying again never posts twice
+    key = client_id or os.urandom(16).hex()  # with it, trying again never posts twice
     message = repeated(lambda: caller.call(operations.POST, body=body, client_id=key, **fields))
     caller.show(message)
     if client_id and message.duplicate:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +35,7 @@ def keep(path: Path, url: str, token: str | None) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # A JSON string of plain characters is a TOML string, too.
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in (("url", url), ("token", token)) if value)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)

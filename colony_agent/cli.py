@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
 import py_compile
+import signal
 import sys
+from contextlib import nullcontext
 from importlib.util import cache_from_source
 from pathlib import Path
 
@@ -14,7 +17,9 @@ import click
 
 from colony import errors
 from colony_agent import settings
+from colony_agent.toolhost import ToolHost
 
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 KILL_MARGIN_SECONDS = 30  # how much longer than its own limit a turn may take before the worker kills it
 
 _home = click.option(
@@ -58,11 +63,14 @@ def worker(home: Path) -> None:
 @click.option("--parent", type=int, hidden=True)
 def turn(home: Path, pulse: bool, parent: int | None) -> None:
     """Do the agent's next turn, if something is due. Exits 75 if there is nothing to do."""
-    from colony_agent import turn as turns
-
     if parent:
-        turns.die_with_parent(parent)
-    sys.exit(turns.run(settings.load(home.absolute()), "pulse" if pulse else "answer"))
+        die_with_parent(parent)
+    found = settings.load(home.absolute())
+    with ToolHost() if found.agent.runner == "claude" else nullcontext() as tools:
+        from colony_agent import turn as turns  # after the fork, which does its own importing meanwhile
+
+        code = turns.run(found, "pulse" if pulse else "answer", tools)
+    sys.exit(code)
 
 
 @cli.command()
@@ -71,7 +79,14 @@ def dream(home: Path) -> None:
     """Let the agent compact its memory. Exits 75 while a turn of it runs."""
     from colony_agent import turn as turns
 
-    sys.exit(turns.run(settings.load(home.absolute()), "dream"))
+    sys.exit(turns.run(settings.load(home.absolute()), "dream", None))
+
+
+def die_with_parent(parent: int) -> None:
+    """End this process when its worker ends, however that happens: a turn nobody watches must not go on."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(75)
 
 
 def _compiled(script: Path) -> str:

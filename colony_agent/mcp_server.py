@@ -1,10 +1,12 @@
-"""Speaks MCP with one client over a stream. The one place that imports the `mcp` package, which takes half a second: do so late."""
+"""Serves a toolbox by MCP on a unix socket. The one place that imports the `mcp` package, which takes half a second."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import mcp_types as types
@@ -13,13 +15,27 @@ from mcp.server.lowlevel import Server
 from mcp.shared.message import SessionMessage
 
 from colony import __version__
+from colony_agent.tools import TOOLS, Toolbox, described
 
-if TYPE_CHECKING:
-    from colony_agent.tools import Toolbox
+MAX_REQUEST_BYTES = 2**20
 
 
-async def converse(toolbox: Toolbox, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer one client until it hangs up."""
+def serve(listener: socket.socket, toolbox: Toolbox, ends_with: socket.socket) -> None:
+    """Answer every client of the socket until `ends_with` is closed at its other end."""
+    asyncio.run(_serve(listener, toolbox, ends_with))
+
+
+async def _serve(listener: socket.socket, toolbox: Toolbox, ends_with: socket.socket) -> None:
+    def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Coroutine[Any, Any, None]:
+        return _converse(toolbox, reader, writer)
+
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_reader(ends_with, over.set)
+    async with await asyncio.start_unix_server(talk, sock=listener, limit=MAX_REQUEST_BYTES):
+        await over.wait()
+
+
+async def _converse(toolbox: Toolbox, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     server = _server(toolbox)
     incoming, requests = anyio.create_memory_object_stream[SessionMessage | Exception](16)
     answers, outgoing = anyio.create_memory_object_stream[SessionMessage](16)
@@ -34,7 +50,7 @@ async def converse(toolbox: Toolbox, reader: asyncio.StreamReader, writer: async
 
 def _server(toolbox: Toolbox) -> Server[Any]:
     async def list_tools(context: Any, params: Any) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in toolbox.descriptions()])
+        return types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in map(described, TOOLS.values())])
 
     async def call_tool(context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
         result = await anyio.to_thread.run_sync(toolbox.call, params.name, params.arguments or {})

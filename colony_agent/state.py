@@ -43,14 +43,17 @@ class Finished:
 @dataclass
 class State:
     sessions: dict[str, Session] = field(default_factory=dict)  # by channel; the newest last
+    seen: dict[str, int] = field(default_factory=dict)  # by channel: up to which message its session knows what was said
     finished: Finished | None = None
 
-    def remember(self, channel: str, session: Session | None) -> None:
+    def remember(self, channel: str, session: Session | None, seen: int) -> None:
         self.sessions.pop(channel, None)
         if session:
             self.sessions[channel] = session
+            self.seen[channel] = seen
         while len(self.sessions) > SESSIONS_KEPT:
             del self.sessions[next(iter(self.sessions))]
+        self.seen = {name: self.seen.get(name, 0) for name in self.sessions}
 
 
 def load(home: Path, name: str) -> State:
@@ -66,7 +69,7 @@ def load(home: Path, name: str) -> State:
         log.error("state put aside file=%s error=%s", home / name, error)
         files.write(home, f"{name}.broken", text)
         return State()
-    return State(sessions, finished)
+    return State(sessions, dict(found.get("seen", {})), finished)
 
 
 def save(home: Path, name: str, state: State) -> None:

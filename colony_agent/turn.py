@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from colony_agent.runner.command import CommandRunner
 from colony_agent.runner.reply import storable
 from colony_agent.settings import STATE_FILE, Home
 from colony_agent.state import Finished
-from colony_agent.tools import Toolbox, ToolServer
+from colony_agent.toolhost import ToolHost
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +39,8 @@ class Exit(IntEnum):
     NOTHING = 75  # nothing to do now, or somebody else does it (EX_TEMPFAIL)
 
 
-def run(home: Home, kind: schema.TurnKind = "answer") -> Exit:
-    """Do the agent's next turn, if there is one. Raises `ColonyError` when the colony can't be reached or refuses."""
+def run(home: Home, kind: schema.TurnKind, tools: ToolHost | None) -> Exit:
+    """Do the agent's next turn, if there is one; `tools` are for Claude Code. Raises `ColonyError` when the colony can't be reached or refuses."""
     with _the_only_process(home) as is_alone:
         if not is_alone:
             log.info("another process of this agent is at work")
@@ -55,7 +54,7 @@ def run(home: Home, kind: schema.TurnKind = "answer") -> Exit:
         if claim.turn is None:
             log.info("no turn: %s", claim.reason)
             return Exit.NOTHING
-        return _Turn(home, memory, claim.turn).run()
+        return _Turn(home, memory, claim.turn, tools).run()
 
 
 @dataclass
@@ -63,21 +62,22 @@ class _Turn:
     home: Home
     memory: state.State
     turn: schema.Turn
+    tools: ToolHost | None
 
     def run(self) -> Exit:
         log.info("turn begins turn=%s kind=%s channel=%s items=%d", self.reference, self.turn.kind, self.turn.channel, len(self.turn.items))
         with ExitStack() as stack:
             client = stack.enter_context(Client(self.home.colony.url, self.home.colony.token, turn=self.reference))
-            runner = self._runner(client, stack)
+            runner = self._runner()
             stack.enter_context(_Lease(self.home, self.turn, runner))
-            stack.enter_context(_stopped_by_signals(runner))
+            _stop_on_signals(runner)
             try:
                 answer = self._think(runner)
             except RunnerFailed as failed:
                 return self._hand_back(client, failed)
         # The sandbox is gone: only now the state may be replaced.
         if self.turn.kind != "dream":
-            self.memory.remember(self.session_key, answer.session)
+            self.memory.remember(self.session_key, answer.session, max((item.message.seq for item in self.turn.items), default=0))
         self.memory.finished = _finished(self.turn, answer)
         state.save(self.home.path, STATE_FILE, self.memory)
         _deliver(self.home, self.memory)
@@ -92,21 +92,26 @@ class _Turn:
     def session_key(self) -> str:
         return self.turn.channel or PULSE_SESSION
 
-    def _runner(self, client: Client, stack: ExitStack) -> Runner:
+    def _runner(self) -> Runner:
         if self.home.agent.runner == "command":
             return CommandRunner(self.home, sandbox.for_home(self.home))
-        if self.turn.kind == "dream":  # nobody is spoken to
+        if self.tools is None:
             return ClaudeRunner(self.home, sandbox.for_home(self.home))
-        tools = stack.enter_context(ToolServer(Toolbox(client, self.turn)))
-        return ClaudeRunner(self.home, sandbox.for_home(self.home, tools.binds), tools.argv)
+        self.tools.open(self.home.colony.url, self.home.colony.token, self.turn.id, self.turn.attempt)
+        return ClaudeRunner(self.home, sandbox.for_home(self.home, self.tools.binds), self.tools.argv)
 
     def _think(self, runner: Runner) -> Answer:
         if self.turn.kind == "dream":
             return dream.dream(self.home, self.turn, runner)
         heartbeat = files.read(self.home.path, "heartbeat.md", HEARTBEAT_MAX_BYTES) if self.turn.kind == "pulse" else ""
-        text = prompt.render(self.turn, heartbeat, datetime.now(UTC))
-        task = Task(text, self.turn, self.memory.sessions.get(self.session_key), self.home.agent.turn_timeout_seconds)
-        return runner.run(task, lambda text: log.info("progress turn=%s %s", self.reference, text))
+        session = self.memory.sessions.get(self.session_key)
+        seen = self.memory.seen.get(self.session_key, 0) if session else 0
+        text = prompt.render(self.turn, heartbeat, datetime.now(UTC), seen)
+        task = Task(text, self.turn, session, self.home.agent.turn_timeout_seconds)
+        answer = runner.run(task, lambda text: log.info("progress turn=%s %s", self.reference, text))
+        if self.tools and not self.tools.is_alive:
+            raise RunnerFailed(failures.TOOLS_FAILED, "they died during the turn", usage=answer.usage, session=answer.session)
+        return answer
 
     def _hand_back(self, client: Client, failed: RunnerFailed) -> Exit:
         log.warning("turn failed turn=%s code=%s detail=%s", self.reference, failed.failure.code, failed.detail)
@@ -118,7 +123,7 @@ class _Turn:
             retry_in_seconds=failed.retry_in_seconds,
         )
         if self.turn.kind != "dream":
-            self.memory.remember(self.session_key, failed.session)
+            self.memory.remember(self.session_key, failed.session, self.memory.seen.get(self.session_key, 0))
             state.save(self.home.path, STATE_FILE, self.memory)
         try:
             _patiently(lambda: client.call(operations.FAIL, request))
@@ -153,9 +158,12 @@ class _Lease:
                     continue  # the server restarts; the lease may outlive that
                 except errors.ColonyError as error:
                     log.warning("lease lost turn=%d error=%s", self._turn.id, error.detail)
-                    return self._runner.stop()
+                    break
                 if status != "healthy":
-                    return self._runner.stop()
+                    break
+            else:
+                return
+        self._runner.stop()
 
 
 @contextmanager
@@ -170,14 +178,10 @@ def _the_only_process(home: Home) -> Iterator[bool]:
         yield True
 
 
-@contextmanager
-def _stopped_by_signals(runner: Runner) -> Iterator[None]:
-    before = {number: signal.signal(number, lambda *_: runner.stop()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _stop_on_signals(runner: Runner) -> None:
+    """From now on a signal ends the thinking only: the answer, or the failure, is still delivered."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: runner.stop())
 
 
 def _deliver(home: Home, memory: state.State) -> None:
@@ -215,12 +219,3 @@ def _finished(turn: schema.Turn, answer: Answer) -> Finished:
     session_id = answer.session.id if answer.session else None
     return Finished(turn.id, turn.attempt, answer.reply, usage.tokens_in, usage.tokens_out, usage.cost_usd, session_id)
 
-
-def die_with_parent(parent: int) -> None:
-    """End this process when its worker ends, however that happens: a turn nobody watches must not go on."""
-    import ctypes
-
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(Exit.NOTHING)

@@ -204,7 +204,8 @@ class Worker:
                 raise OSError(errno.ETIMEDOUT, "the server is silent")
         except OSError as error:
             self._close_poll()
-            return self._unreachable(error)
+            self._unreachable(error)
+            return
         if answer is None:
             return
         self._close_poll()

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 # The look-behind keeps out e-mail addresses and paths, the look-ahead a longer word or an address.
 _MENTION = re.compile(r"(?<![\w.%+/@-])@([a-z](?:[a-z0-9_-]{0,29}[a-z0-9_])?)(?![\w@])", re.IGNORECASE | re.ASCII)
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_INSET = re.compile(r"(?:[ \t]*(?:>|(?:[-+*]|\d{1,9}[.)])(?=\s)))*[ \t]*")  # of quotes and lists, before the text of a line
+_LIST_ITEM = re.compile(r"[-+*\d]")
+_FENCE = re.compile(r"`{3,}|~{3,}")
+_BLOCK_OF_ITS_OWN = re.compile(r"#{1,6}(?:\s|$)|=+\s*$|-+\s*$|([-*_])[ \t]*(?:\1[ \t]*){2,}$")  # a heading, its underline, a rule
 _TICKS = re.compile(r"`+")
 _BROADCASTS = {"agents": "agent", "apes": "ape"}
 
@@ -37,23 +40,47 @@ def _without_code(body: str) -> str:
 
 def _paragraphs(body: str) -> Iterator[str]:
     """The text outside fenced blocks, split where CommonMark ends a paragraph: no code span crosses these borders."""
-    fence = ""
+    fence = opened_by = ""
+    was_quoted = False
     lines: list[str] = []
     for line in body.splitlines():
-        opening = _FENCE.match(line)
-        if fence:
-            if opening and opening[1].startswith(fence) and not line.strip().strip(fence[0]):
+        inset = _match(_INSET, line)
+        text = line[len(inset) :]
+        if fence and not _has_left(opened_by, line):
+            closing = line.strip(" \t>")
+            if closing.startswith(fence) and not closing.strip(fence[0]):
                 fence = ""
-        elif opening and not (opening[1][0] == "`" and "`" in line[opening.end() :]):
-            fence = opening[1]
+            continue
+        fence = _opens(text)
+        is_alone = bool(fence or not text or _BLOCK_OF_ITS_OWN.match(text))
+        if is_alone or _LIST_ITEM.search(inset) or (">" in inset and not was_quoted):
             yield "\n".join(lines)
             lines = []
-        elif line.strip():
-            lines.append(line)
-        else:
-            yield "\n".join(lines)
-            lines = []
+        opened_by, was_quoted = inset, ">" in inset
+        if is_alone and not fence:
+            yield text
+        elif not fence:
+            lines.append(text)
     yield "\n".join(lines)
+
+
+def _opens(text: str) -> str:
+    """The fence that the text begins with, or nothing: a line with `ticks` of its own is none."""
+    fence = _match(_FENCE, text)
+    return "" if fence.startswith("`") and "`" in text[len(fence) :] else fence
+
+
+def _has_left(opened_by: str, line: str) -> bool:
+    """Whether the line is outside the quote or the list item in which a fence was opened: the fence then ended with it."""
+    if ">" in opened_by:
+        return ">" not in _match(_INSET, line)
+    is_in_list = bool(_LIST_ITEM.search(opened_by))
+    return is_in_list and bool(line.strip()) and len(line) - len(line.lstrip()) < len(opened_by.rstrip())
+
+
+def _match(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.match(text)
+    return found[0] if found else ""
 
 
 def _without_spans(text: str) -> str:
@@ -64,12 +91,19 @@ def _without_spans(text: str) -> str:
         later.setdefault(len(runs[position][0]), []).append(position)
     kept, start, position = [], 0, 0
     while position < len(runs):
-        waiting = later[len(runs[position][0])]
+        run = runs[position]
+        escaped = _is_escaped(text, run.start())  # a backslash takes one tick away; within a span it means nothing
+        waiting = later.get(len(run[0]) - escaped, [])
         while waiting and waiting[-1] <= position:
             waiting.pop()
         if waiting:
-            kept.append(text[start : runs[position].start()])
+            kept.append(text[start : run.start()])
             position = waiting[-1]
             start = runs[position].end()
         position += 1
     return " ".join([*kept, text[start:]])
+
+
+def _is_escaped(text: str, position: int) -> bool:
+    before = text[max(0, position - 64) : position]
+    return bool((len(before) - len(before.rstrip("\\"))) % 2)

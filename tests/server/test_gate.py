@@ -35,6 +35,7 @@ def send_nonsense(http: httpx.Client, operation: AnyOperation, request: schema.R
     return http.request(operation.method, path, content=b"{")
 
 
+@only_sqlite
 @every_operation
 def test_every_operation_refuses_a_wrong_token_and_audits_once(colony: Colony, operation: AnyOperation) -> None:
     _, request = SAMPLES[operation.name](colony)

@@ -1,0 +1,125 @@
+"""What happens to a command while it waits, and while the colony does not answer."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from colony import cli, client, errors, operations, patience, schema
+from tests.colony.cast import PATIENCE_SECONDS, House, LosesAnswers, Said, Shell, bodies, wait_until
+from tests.server.support import token_of
+
+ANN = token_of("ann")
+
+
+@pytest.mark.parametrize("losses", [1, patience.TRIES])
+def test_a_post_whose_answer_is_lost_is_posted_once(losses: int, run: Shell, channel: str, hasty: None) -> None:
+    network = LosesAnswers(run.house.socket, range(1, losses + 1))
+    said = run("post", channel, "once", connect=lambda settings: client.Client(settings.url, transport=network))
+    assert (said.code, said.err, network.requests) == (0, "", losses + 1)
+    assert bodies(run.house, channel) == ["once"]
+
+
+def test_a_post_gives_up_after_a_few_tries(run: Shell, channel: str, hasty: None) -> None:
+    network = LosesAnswers(run.house.socket, range(1, 1000))
+    said = run("post", channel, "once", connect=lambda settings: client.Client(settings.url, transport=network))
+    assert (said.code, network.requests) == (errors.Unavailable.exit_code, 1 + patience.TRIES)
+    assert bodies(run.house, channel) == ["once"]
+
+
+def test_waiting_ends_as_soon_as_something_comes(run: Shell, channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fay = run.house.join("fay")
+    monkeypatch.setattr(schema, "MAX_WAIT_SECONDS", 0.2)  # so that it takes several polls
+    later = threading.Timer(0.7, lambda: run.house.call(operations.POST, channel=channel, body="@fay"))
+    later.start()
+    said = run("poll", "--wait", token=fay)
+    later.join()
+    assert "@fay" in said.out
+    assert run("inbox", token=fay).out == ""
+
+
+def test_waiting_ends_after_the_given_time(run: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    guy = run.house.join("guy")
+    monkeypatch.setattr(schema, "MAX_WAIT_SECONDS", 0.2)
+    began = time.monotonic()
+    assert run("inbox", "--wait", "0.5", token=guy) == Said(0, "", "")
+    assert 0.5 <= time.monotonic() - began < 2
+    assert json.loads(run("inbox", "--wait", "0.1", "--json", token=guy).out) == {"items": []}
+
+
+@pytest.mark.parametrize("arguments", [["read", "general", "--follow"], ["inbox", "--wait"]])
+def test_ctrl_c_ends_a_wait_quietly(arguments: list[str], run: Shell) -> None:
+    token = run.house.join(f"una-{arguments[0]}")
+    process = run.spawn(*arguments, token=token)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, talk = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, talk.strip()) == (cli.INTERRUPTED, "")
+
+
+def test_following_loses_and_doubles_nothing_while_the_server_restarts(sqlite_file: Path, run: Shell) -> None:
+    house = House(sqlite_file)
+    house.start()
+    process = run.spawn("--url", house.url, "read", "general", "--since", "0", "--limit", "2", "--follow", "--json")
+    try:
+        seen: list[int] = []
+        reader = threading.Thread(target=_collect, args=(process, seen))
+        reader.start()
+        for start in (1, 6):
+            for number in range(start, start + 5):
+                house.call(operations.POST, channel="general", body=str(number))
+            wait_until(lambda last=start + 4: last in seen)
+            house.stop()
+            if start == 1:
+                time.sleep(0.5)
+                house.start()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_SECONDS) == cli.INTERRUPTED
+        reader.join(PATIENCE_SECONDS)
+    finally:
+        process.kill()
+        process.communicate()
+    assert seen == list(range(1, 11))
+
+
+def _collect(process: subprocess.Popen[str], seen: list[int]) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        seen += [message["seq"] for message in json.loads(line)["messages"]]
+
+
+def test_waiting_outlives_a_restart_and_says_so(sqlite_file: Path, run: Shell) -> None:
+    house = House(sqlite_file)
+    house.start()
+    process = run.spawn("--url", house.url, "inbox", "--wait", "--json")
+    time.sleep(1)
+    house.stop()
+    time.sleep(0.3)
+    house.start()
+    try:
+        house.call(operations.POST, ANN, channel="general", body="@colony are you there?")
+        out, talk = process.communicate(timeout=PATIENCE_SECONDS)
+    finally:
+        process.kill()
+        house.stop()
+    assert (process.returncode, len(json.loads(out)["items"])) == (0, 1)
+    first, second = talk.splitlines()
+    assert first.startswith("colony: no colony at unix:")
+    assert first.endswith("; trying again until it answers")
+    assert second == "colony: the colony answers again"
+
+
+def test_a_limited_wait_ends_during_an_outage_too(run: Shell, monkeypatch: pytest.MonkeyPatch, hasty: None) -> None:
+    network = LosesAnswers(run.house.socket, range(2, 1000))
+    monkeypatch.setattr(schema, "MAX_WAIT_SECONDS", 0.1)
+    jim = run.house.join("jim")
+    began = time.monotonic()
+    said = run("inbox", "--wait", "1", connect=lambda settings: client.Client(settings.url, jim, transport=network))
+    assert said.code == errors.Unavailable.exit_code
+    assert time.monotonic() - began < 3
