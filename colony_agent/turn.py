@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from types import TracebackType
 
-import tenacity
-
 from colony import errors, failures, operations, schema
 from colony.client import Client
 from colony_agent import dream, files, prompt, sandbox, state
@@ -40,7 +38,7 @@ class Exit(IntEnum):
 
 
 def run(home: Home, kind: schema.TurnKind, tools: ToolHost | None) -> Exit:
-    """Do the agent's next turn, if there is one; `tools` are for Claude Code. Raises `ColonyError` when the colony can't be reached or refuses."""
+    """Do the agent's next turn, if there is one; `tools` are for Claude Code. Raises `ColonyError` when the colony is out of reach."""
     with _the_only_process(home) as is_alone:
         if not is_alone:
             log.info("another process of this agent is at work")
@@ -205,6 +203,11 @@ def _deliver(home: Home, memory: state.State) -> None:
 
 def _patiently(call: Callable[[], object]) -> None:
     """Both ends of a turn may be repeated: insist while the server restarts."""
+    try:
+        call()
+        return
+    except errors.Unavailable:
+        import tenacity  # rarely needed, and slow to import
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(errors.Unavailable),
         wait=tenacity.wait_exponential_jitter(initial=0.1, max=5),

@@ -36,7 +36,7 @@ class CommandRunner:
 
         progress(f"runs {Path(argv[0]).name}")
         command = self.sandbox.confine(argv, {}, [Path(word) for word in argv if word.startswith("/") and Path(word).is_file()])
-        ended = process.run(command, document(task), hear, task.timeout_seconds, self._stop)
+        ended = process.run(command, document(task, self.home.agent.repo), hear, task.timeout_seconds, self._stop)
         if ended.returncode:
             raise RunnerFailed(CRASHED, ended.last_words)
         return Answer(storable(output.decode(errors="replace")), schema.Usage())
@@ -51,7 +51,7 @@ class CommandRunner:
         return [shutil.which(program) or program, *arguments]
 
 
-def document(task: Task) -> bytes:
-    """What the program reads: the prompt, the turn as the server gave it, and its time."""
+def document(task: Task, repo: str) -> bytes:
+    """What the program reads: the prompt, the turn as the server gave it, the clone it works on, and its time."""
     turn = task.turn.model_dump(mode="json")
-    return json.dumps({"prompt": task.prompt, "turn": turn, "timeout_seconds": task.timeout_seconds}).encode()
+    return json.dumps({"prompt": task.prompt, "turn": turn, "repo": repo, "timeout_seconds": task.timeout_seconds}).encode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Column, Connection, ForeignKey, Index, Integer, Row, Select, String, Table, Text, UniqueConstraint, select

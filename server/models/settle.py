@@ -79,7 +79,7 @@ def _reply(
 
 
 def _give_up(connection: Connection, turn: Row[tuple[object, ...]], failure: Failure, detail: str, now: datetime) -> list[Posted]:
-    waiting = [item for item in inbox.of_turn(connection, turn.id)]
+    waiting = inbox.of_turn(connection, turn.id)
     inbox.close(connection, turn.id, "dead", now)
     channel = _channel_name(connection, turn)
     if channel is None or not waiting:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from colony import cli, client, operations
@@ -102,6 +103,12 @@ def wait_until(is_so: Callable[[], object]) -> None:
     while not is_so():
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.01)
+
+
+def wait_for_call(process: subprocess.Popen[str]) -> None:
+    """Until the process has called its server, and a moment more, so that it waits for the answer."""
+    wait_until(psutil.Process(process.pid).net_connections)
+    time.sleep(0.3)
 
 
 def bodies(house: House, channel: str) -> list[str]:

@@ -23,6 +23,17 @@ def house(sqlite_file: Path) -> Iterator[House]:
 
 
 @pytest.fixture
+def own_house(sqlite_file: Path) -> Iterator[House]:
+    """One that a test may stop."""
+    house = House(sqlite_file)
+    try:
+        house.start()
+        yield house
+    finally:
+        house.close()
+
+
+@pytest.fixture
 def run(house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Shell:
     monkeypatch.setenv("COLONY_URL", house.url)
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -7,12 +7,11 @@ import signal
 import subprocess
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from colony import cli, client, errors, operations, patience, schema
-from tests.colony.cast import PATIENCE_SECONDS, House, LosesAnswers, Said, Shell, bodies, wait_until
+from tests.colony.cast import PATIENCE_SECONDS, House, LosesAnswers, Said, Shell, bodies, wait_for_call, wait_until
 from tests.server.support import token_of
 
 ANN = token_of("ann")
@@ -57,33 +56,30 @@ def test_waiting_ends_after_the_given_time(run: Shell, monkeypatch: pytest.Monke
 def test_ctrl_c_ends_a_wait_quietly(arguments: list[str], run: Shell) -> None:
     token = run.house.join(f"una-{arguments[0]}")
     process = run.spawn(*arguments, token=token)
-    time.sleep(1)
+    wait_for_call(process)
     process.send_signal(signal.SIGINT)
     _, talk = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, talk.strip()) == (cli.INTERRUPTED, "")
 
 
-def test_following_loses_and_doubles_nothing_while_the_server_restarts(sqlite_file: Path, run: Shell) -> None:
-    house = House(sqlite_file)
-    house.start()
-    process = run.spawn("--url", house.url, "read", "general", "--since", "0", "--limit", "2", "--follow", "--json")
+def test_following_loses_and_doubles_nothing_while_the_server_restarts(own_house: House, run: Shell) -> None:
+    process = run.spawn("--url", own_house.url, "read", "general", "--since", "0", "--limit", "2", "--follow", "--json")
+    seen: list[int] = []
+    reader = threading.Thread(target=_collect, args=(process, seen))
+    reader.start()
     try:
-        seen: list[int] = []
-        reader = threading.Thread(target=_collect, args=(process, seen))
-        reader.start()
         for start in (1, 6):
             for number in range(start, start + 5):
-                house.call(operations.POST, channel="general", body=str(number))
+                own_house.call(operations.POST, channel="general", body=str(number))
             wait_until(lambda last=start + 4: last in seen)
-            house.stop()
+            own_house.stop()
             if start == 1:
-                time.sleep(0.5)
-                house.start()
+                own_house.start()
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_SECONDS) == cli.INTERRUPTED
-        reader.join(PATIENCE_SECONDS)
     finally:
         process.kill()
+        reader.join(PATIENCE_SECONDS)
         process.communicate()
     assert seen == list(range(1, 11))
 
@@ -94,20 +90,17 @@ def _collect(process: subprocess.Popen[str], seen: list[int]) -> None:
         seen += [message["seq"] for message in json.loads(line)["messages"]]
 
 
-def test_waiting_outlives_a_restart_and_says_so(sqlite_file: Path, run: Shell) -> None:
-    house = House(sqlite_file)
-    house.start()
-    process = run.spawn("--url", house.url, "inbox", "--wait", "--json")
-    time.sleep(1)
-    house.stop()
-    time.sleep(0.3)
-    house.start()
+def test_waiting_outlives_a_restart_and_says_so(own_house: House, run: Shell) -> None:
+    process = run.spawn("--url", own_house.url, "inbox", "--wait", "--json")
     try:
-        house.call(operations.POST, ANN, channel="general", body="@colony are you there?")
+        wait_for_call(process)
+        own_house.stop()
+        time.sleep(0.3)
+        own_house.start()
+        own_house.call(operations.POST, ANN, channel="general", body="@colony are you there?")
         out, talk = process.communicate(timeout=PATIENCE_SECONDS)
     finally:
         process.kill()
-        house.stop()
     assert (process.returncode, len(json.loads(out)["items"])) == (0, 1)
     first, second = talk.splitlines()
     assert first.startswith("colony: no colony at unix:")

@@ -148,7 +148,7 @@ def test_a_mention_after_the_longest_name_still_counts() -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["`", "` ", "`` ` ", "~", "@", "@a", "@a ", "@a@", "```\n", "~~~\n", "`\n\n", "\n", "a`" * 3, "@" + "a-" * 20, "\\`", "- `\n", "> `\n", "# `\n"],
+    ["`", "` ", "`` ` ", "~", "@", "@a", "@a ", "@a@", "```\n", "~~~\n", "`\n\n", "\n", "a`" * 3, "@" + "a-" * 20, "\\`", "- `\n", "> `\n", "# `\n", " ", "\t", ">", "- ", "=", "* ", "\\"],
 )
 def test_a_text_of_64_kib_is_read_in_a_fifth_of_a_second(unit: str) -> None:
     body = (unit * MAX_BODY_BYTES)[: MAX_BODY_BYTES - 10] + "\n\n@scout"

@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+"""The librarian's brain: answers a question about a repository with the files and lines that speak of it.
+
+It searches and does not think. It reads a turn as JSON on stdin and prints the reply; it needs nothing but Python and, at best, git.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+MAX_FILES = 20_000
+MAX_FILE_BYTES = 400_000
+MAX_LINE_LENGTH = 400  # longer ones were written by machines
+SHOWN_LINES = 5
+SHOWN_PER_FILE = 2
+SHOWN_LENGTH = 140
+NEAR_LINES = 3
+
+USAGE = "Ask me where something is, for example: where are inbox items created? I search this repository and answer with file and line."
+CONFESSION = "I am a search program, not a language model: I looked for {words} and can't tell whether this is what you meant."
+
+STOP_WORDS = frozenset(
+    """a about all an and any anyone anybody are as at be been being but by can could do does doing did done for from had has have hello hey hi
+    here how i if in into is it its just know let me my of off on one or our please tell that thanks thank the their them then there these they
+    this those to us was we were what when where which who whose why will with would you your
+    code repo repository file files line lines place places happen happens exactly show find look explain defined define definition
+    implemented implement implementation located live lives""".split()
+)
+SYNONYMS = (
+    "create insert add make new",
+    "delete remove drop erase purge",
+    "send post deliver",
+    "change update modify edit",
+    "read load fetch",
+    "start launch spawn boot",
+    "stop end kill terminate",
+    "check verify validate",
+    "config configuration setting option",
+    "error exception failure",
+)
+DEFINITION = re.compile(
+    r"""^\s*(
+        (export\s+|pub\s+|public\s+|private\s+|static\s+|async\s+|default\s+)*
+        (def|class|func|function|fn|interface|struct|enum|trait|type|module)\s+\w
+        | create\s+(table|index|view|trigger)\b
+        | [\w.]+\s*(:[^=]+)?=\s*(Table|namedtuple|NewType|TypeVar)\(
+        | \#{1,6}\s+\S
+        | (const|let|var)\s+\w+\s*=\s*(async\s*)?(function|\()
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+ASIDE = re.compile(r"^\s*(import|from|use|using|require|include|#include|//|#(?!#* \S)|\*|<!--|\"\"\"|'''|[\w.]+,?\s*$|[\])}]+)", re.IGNORECASE)
+SOURCES = frozenset(".py .js .ts .tsx .jsx .go .rs .c .h .cc .cpp .java .kt .rb .php .cs .swift .sh .sql .html .css".split())
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
+
+class Line(NamedTuple):
+    path: str
+    number: int
+    text: str
+    score: float
+
+
+def main() -> None:
+    document = json.load(sys.stdin)
+    print(reply(document))
+
+
+def reply(document: dict[str, Any]) -> str:
+    turn = document.get("turn") or {}
+    if turn.get("kind") == "pulse":
+        return "HEARTBEAT_OK"
+    if turn.get("kind") == "dream":
+        return memory()
+    bodies = [item["message"]["body"] for item in turn.get("items") or []] or [document.get("prompt") or ""]
+    questions = [asked(body, turn.get("agent") or "") for body in bodies]
+    library = Library(repository(document.get("repo") or "")) if any(questions) else None
+    answers = [answer(library, words) if library and words else USAGE for words in dict.fromkeys(questions)]
+    return "\n\n".join(answers)
+
+
+def asked(body: str, agent: str) -> tuple[str, ...]:
+    """The words of a question that are worth a search, each once."""
+    text = re.sub(r"(?<!\w)@[\w-]+", " ", body)
+    words = [word.lower() for word in WORD.findall(text)]
+    dull = STOP_WORDS | {agent.lower()}
+    return tuple(dict.fromkeys(word for word in words if word not in dull and (len(word) > 1 or word.isdigit())))[:12]
+
+
+def answer(library: Library, words: tuple[str, ...]) -> str:
+    sought = ", ".join(f"`{word}`" for word in words)
+    found = library.search(words)
+    if not found:
+        return f"I found no line about {sought}.\n\n{CONFESSION.format(words=sought)}"
+    evidence = "\n".join(f"- `{plain(line.path)}:{line.number}` — `{plain(line.text)}`" for line in found)
+    return f"{evidence}\n\n{CONFESSION.format(words=sought)}"
+
+
+def plain(text: str) -> str:
+    """Fit for a code span, where names of users are no mentions."""
+    text = " ".join(text.replace("`", "'").split())
+    return text if len(text) <= SHOWN_LENGTH else text[: SHOWN_LENGTH - 1] + "…"
+
+
+def memory() -> str:
+    """A dream changes nothing: a search program has nothing to remember."""
+    try:
+        return Path("memory/memory.md").read_text(errors="replace")
+    except OSError:
+        return "HEARTBEAT_OK"
+
+
+def repository(named: str) -> Path:
+    """The clone that the turn names, else the only one in the home, else the home."""
+    if named and Path(named).is_dir():
+        return Path(named)
+    clones = sorted(git.parent for git in Path().glob("*/.git"))
+    return clones[0] if clones else Path()
+
+
+class Library:
+    """The text files of a repository, by path."""
+
+    def __init__(self, root: Path) -> None:
+        self.files = dict(texts(root))
+        self.folded = {path: text.lower() for path, text in self.files.items()}
+
+    def search(self, words: tuple[str, ...]) -> list[Line]:
+        """The lines that say the most about the words, grouped by file, the best file first."""
+        weights = {word: self._weight(stem(word)) for word in words}
+        clue = re.compile("|".join(re.escape(each) for word in words for each in related(stem(word))))
+        candidates: list[Line] = []
+        for path, folded in self.folded.items():
+            if clue.search(folded):
+                candidates += lines(path, self.files[path], clue, weights)
+        return grouped(candidates)
+
+    def _weight(self, word: str) -> float:
+        """A rare word says more."""
+        holders = sum(word in folded for folded in self.folded.values())
+        return math.log(1 + len(self.folded) / (1 + holders)) + 0.2
+
+
+def lines(path: str, text: str, clue: re.Pattern[str], weights: dict[str, float]) -> Iterator[Line]:
+    """Each line that speaks of a word, with its score."""
+    all_lines = text.splitlines()
+    speaking = [index for index, line in enumerate(all_lines) if len(line) <= MAX_LINE_LENGTH and clue.search(line.lower())]
+    matches = {index: matched(all_lines[index], tuple(weights)) for index in speaking}
+    from_path = matched(path, tuple(weights))
+    full = sum(weights.values())
+    for index, own in matches.items():
+        if not own:
+            continue
+        near = Counter(from_path)
+        for other in range(index - NEAR_LINES, index + NEAR_LINES + 1):
+            near |= Counter(matches.get(other, {}))
+        said = {word: max(own.get(word, 0), 0.5 * near.get(word, 0)) for word in weights}
+        score = sum(weights[word] * said[word] for word in weights)
+        # Twice over: a line that speaks of all words beats one that speaks loudly of one.
+        score *= score / full * kind_factor(path) * line_factor(all_lines[index])
+        yield Line(path, index + 1, all_lines[index], score)
+
+
+def matched(text: str, words: tuple[str, ...]) -> dict[str, float]:
+    """How well the text speaks of each word: 1 for the word in any form, less for a relative."""
+    tokens = {stem(token.lower()) for token in WORD.findall(text)}
+    return {word: quality for word in words if (quality := max(map(lambda each: likeness(each, tokens, stem(word)), related(stem(word)))))}
+
+
+def likeness(each: str, tokens: set[str], own: str) -> float:
+    if each in tokens:
+        return 1.0 if each == own else 0.8
+    return 0.5 if len(each) > 3 and any(token.startswith(each) for token in tokens) else 0.0
+
+
+def kind_factor(path: str) -> float:
+    parts = {part.lower() for part in Path(path).parts}
+    if parts & {"test", "tests", "spec", "examples"} or Path(path).name.startswith("test_"):
+        return 0.3
+    return 1.0 if Path(path).suffix in SOURCES else 0.4
+
+
+def line_factor(line: str) -> float:
+    return 1.5 if DEFINITION.match(line) else 0.5 if ASIDE.match(line) else 1.0
+
+
+def grouped(candidates: Iterable[Line]) -> list[Line]:
+    chosen: list[Line] = []
+    for line in sorted(candidates, key=lambda line: (-line.score, line.path, line.number)):
+        if sum(other.path == line.path for other in chosen) < SHOWN_PER_FILE:
+            chosen.append(line)
+        if len(chosen) == SHOWN_LINES:
+            break
+    order = list(dict.fromkeys(line.path for line in chosen))
+    return sorted(chosen, key=lambda line: (order.index(line.path), line.number))
+
+
+@cache
+def stem(word: str) -> str:
+    """A crude English stem: created, creates, creating and creation become `creat`."""
+    if word.endswith("ies") and len(word) > 4:
+        word = word[:-3] + "y"
+    elif word.endswith("s") and len(word) > 3 and not word.endswith(("ss", "us", "is")):
+        word = word[:-1]
+    for ending in ("ing", "ed", "ion"):
+        if word.endswith(ending) and len(word) - len(ending) > 3:
+            word = word[: -len(ending)]
+            if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeioulsz":
+                word = word[:-1]
+            break
+    return word[:-1] if word.endswith("e") and len(word) > 3 else word
+
+
+@cache
+def related(word: str) -> tuple[str, ...]:
+    """The stem itself, then those of its synonyms."""
+    groups = [[stem(each) for each in group.split()] for group in SYNONYMS]
+    return (word, *(other for group in groups if word in group for other in group if other != word))
+
+
+def texts(root: Path) -> Iterator[tuple[str, str]]:
+    for path in list(paths(root))[:MAX_FILES]:
+        try:
+            if os.path.islink(root / path) or os.path.getsize(root / path) > MAX_FILE_BYTES:
+                continue
+            content = (root / path).read_bytes()
+        except OSError:
+            continue
+        if b"\0" not in content:
+            yield path, content.decode(errors="replace")
+
+
+def paths(root: Path) -> Iterable[str]:
+    """What git tracks; outside of a clone, every file that is not hidden."""
+    try:
+        listed = subprocess.run(["git", "-C", str(root), "-c", "core.fsmonitor=false", "ls-files", "-z"], capture_output=True, check=True)
+        return [os.fsdecode(path) for path in listed.stdout.split(b"\0") if path]
+    except (OSError, subprocess.CalledProcessError):
+        return walked(root)
+
+
+def walked(root: Path) -> Iterator[str]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in ("node_modules", "__pycache__"))
+        yield from (os.path.relpath(os.path.join(folder, name), root) for name in sorted(names) if not name.startswith("."))
+
+
+if __name__ == "__main__":
+    main()
