@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -20,24 +19,25 @@ from typing import Any, NamedTuple
 
 MAX_FILES = 20_000
 MAX_FILE_BYTES = 400_000
+MAX_WORDS = 12  # of a question
 MAX_LINE_LENGTH = 400  # longer ones were written by machines
 SHOWN_LINES = 5
 SHOWN_PER_FILE = 2
 SHOWN_LENGTH = 140
 NEAR_LINES = 3
 
-USAGE = "Ask me where something is, for example: where are inbox items created? I search this repository and answer with file and line."
-CONFESSION = "I am a search program, not a language model: I looked for {words} and can't tell whether this is what you meant."
+USAGE = "Ask me where something is, such as: where are inbox items created? I search this repository and answer with files and lines."
+CONFESSION = "_I am a search program, not a language model: I match words, and can't tell whether this is what you meant._"
 
-STOP_WORDS = frozenset(
-    """a about all an and any anyone anybody are as at be been being but by can could do does doing did done for from had has have hello hey hi
-    here how i if in into is it its just know let me my of off on one or our please tell that thanks thank the their them then there these they
-    this those to us was we were what when where which who whose why will with would you your
-    code repo repository file files line lines place places happen happens exactly show find look explain defined define definition
-    implemented implement implementation located live lives""".split()
-)
+DULL = """
+    a about all an and any anyone anybody are as at be been being but by can could did do does doing done for from get gets got had has have hello hey hi
+    here how i if in into is it its just know let me my of off on one or our please tell thank thanks that the their them then there these
+    they this those to us was we were what when where which who whose why will with would you your
+    code repo repository file files line lines place places happen happens exactly show find look explain
+    define defined definition implement implemented implementation located live lives
+"""
 SYNONYMS = (
-    "create insert add make new",
+    "create insert add",
     "delete remove drop erase purge",
     "send post deliver",
     "change update modify edit",
@@ -59,8 +59,17 @@ DEFINITION = re.compile(
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
-ASIDE = re.compile(r"^\s*(import|from|use|using|require|include|#include|//|#(?!#* \S)|\*|<!--|\"\"\"|'''|[\w.]+,?\s*$|[\])}]+)", re.IGNORECASE)
-SOURCES = frozenset(".py .js .ts .tsx .jsx .go .rs .c .h .cc .cpp .java .kt .rb .php .cs .swift .sh .sql .html .css".split())
+ASIDE = re.compile(
+    r"""^\s*(import\b | from\s | use\s | using\s | require\b | \#include | // | \#(?!\#*\s) | \* | <!-- | [\w.]+,?\s*$ | [\])}]+)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+QUESTION = re.compile(r"\b(where|how|what|which|who|why)\b.*\?", re.IGNORECASE)
+MOMENT = re.compile(r"\w*(ed|t)_at\b")  # created_at creates nothing
+SOURCES = (
+    *(".c", ".cc", ".cpp", ".cs", ".css", ".go", ".h", ".html", ".java", ".js", ".jsx", ".kt", ".php", ".py", ".rb", ".rs", ".sh", ".sql"),
+    *(".swift", ".ts", ".tsx"),
+)
+CALL = re.compile(r"([A-Za-z]\w*)\s*\(|\b(insert)\s+into\b", re.IGNORECASE)
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
@@ -83,27 +92,25 @@ def reply(document: dict[str, Any]) -> str:
     if turn.get("kind") == "dream":
         return memory()
     bodies = [item["message"]["body"] for item in turn.get("items") or []] or [document.get("prompt") or ""]
-    questions = [asked(body, turn.get("agent") or "") for body in bodies]
-    library = Library(repository(document.get("repo") or "")) if any(questions) else None
-    answers = [answer(library, words) if library and words else USAGE for words in dict.fromkeys(questions)]
-    return "\n\n".join(answers)
+    questions = dict.fromkeys(asked(body, turn.get("agent") or "") for body in bodies)
+    if not any(questions):
+        return USAGE
+    library = Library(repository(document.get("repo") or ""))
+    return "\n\n".join([*(answer(library, words) if words else USAGE for words in questions), CONFESSION])
 
 
 def asked(body: str, agent: str) -> tuple[str, ...]:
     """The words of a question that are worth a search, each once."""
     text = re.sub(r"(?<!\w)@[\w-]+", " ", body)
-    words = [word.lower() for word in WORD.findall(text)]
-    dull = STOP_WORDS | {agent.lower()}
-    return tuple(dict.fromkeys(word for word in words if word not in dull and (len(word) > 1 or word.isdigit())))[:12]
+    dull = {*DULL.split(), agent.lower()}
+    words = dict.fromkeys(word.lower() for word in WORD.findall(text))
+    return tuple(word for word in words if word not in dull and len(word) > 1)[:MAX_WORDS]
 
 
 def answer(library: Library, words: tuple[str, ...]) -> str:
-    sought = ", ".join(f"`{word}`" for word in words)
-    found = library.search(words)
-    if not found:
-        return f"I found no line about {sought}.\n\n{CONFESSION.format(words=sought)}"
-    evidence = "\n".join(f"- `{plain(line.path)}:{line.number}` — `{plain(line.text)}`" for line in found)
-    return f"{evidence}\n\n{CONFESSION.format(words=sought)}"
+    sought = " ".join(f"`{word}`" for word in words)
+    evidence = [f"- `{plain(line.path)}:{line.number}` `{plain(line.text)}`" for line in library.search(words)]
+    return "\n".join([f"{sought}, best file first:", *evidence] if evidence else [f"I found nothing about {sought}."])
 
 
 def plain(text: str) -> str:
@@ -138,6 +145,8 @@ class Library:
     def search(self, words: tuple[str, ...]) -> list[Line]:
         """The lines that say the most about the words, grouped by file, the best file first."""
         weights = {word: self._weight(stem(word)) for word in words}
+        # What is done is what was asked about, however common the verb.
+        weights |= {word: max(weights.values()) for word in words if is_action(word)}
         clue = re.compile("|".join(re.escape(each) for word in words for each in related(stem(word))))
         candidates: list[Line] = []
         for path, folded in self.folded.items():
@@ -154,47 +163,56 @@ class Library:
 def lines(path: str, text: str, clue: re.Pattern[str], weights: dict[str, float]) -> Iterator[Line]:
     """Each line that speaks of a word, with its score."""
     all_lines = text.splitlines()
-    speaking = [index for index, line in enumerate(all_lines) if len(line) <= MAX_LINE_LENGTH and clue.search(line.lower())]
-    matches = {index: matched(all_lines[index], tuple(weights)) for index in speaking}
-    from_path = matched(path, tuple(weights))
-    full = sum(weights.values())
-    for index, own in matches.items():
+    words = tuple(weights)
+    found = {
+        index: matched(line, words) for index, line in enumerate(all_lines) if len(line) <= MAX_LINE_LENGTH and clue.search(line.lower())
+    }
+    around = matched(path, words)
+    for index, own in found.items():
         if not own:
             continue
-        near = Counter(from_path)
-        for other in range(index - NEAR_LINES, index + NEAR_LINES + 1):
-            near |= Counter(matches.get(other, {}))
-        said = {word: max(own.get(word, 0), 0.5 * near.get(word, 0)) for word in weights}
-        score = sum(weights[word] * said[word] for word in weights)
-        # Twice over: a line that speaks of all words beats one that speaks loudly of one.
-        score *= score / full * kind_factor(path) * line_factor(all_lines[index])
-        yield Line(path, index + 1, all_lines[index], score)
+        near = [around, *(found.get(other, {}) for other in range(index - NEAR_LINES, index + NEAR_LINES + 1))]
+        said = {word: max(own.get(word, 0), *(0.5 * other.get(word, 0) for other in near)) for word in words}
+        score = sum(weights[word] * said[word] for word in words)
+        # Squared: a line that speaks of all words beats one that speaks loudly of one.
+        yield Line(path, index + 1, all_lines[index], score * score * kind_factor(path) * line_factor(all_lines[index]))
 
 
 def matched(text: str, words: tuple[str, ...]) -> dict[str, float]:
-    """How well the text speaks of each word: 1 for the word in any form, less for a relative."""
+    """How well the text speaks of each word: 1 for the word in any form, less for a relative, more for a call that does it."""
+    text = MOMENT.sub(" ", text)
     tokens = {stem(token.lower()) for token in WORD.findall(text)}
-    return {word: quality for word in words if (quality := max(map(lambda each: likeness(each, tokens, stem(word)), related(stem(word)))))}
+    stems = {stem(word) for word in words}
+    quality = {word: max(likeness(each, tokens, stem(word)) for each in related(stem(word))) for word in words}
+    for call in CALL.finditer(text):
+        verb, *objects = (stem(token.lower()) for token in WORD.findall(call[1] or call[2]))
+        for word in words:
+            if is_action(word) and verb in related(stem(word)) and stems.issuperset(objects):
+                quality[word] *= 1.5
+    return {word: found for word, found in quality.items() if found}
 
 
 def likeness(each: str, tokens: set[str], own: str) -> float:
     if each in tokens:
         return 1.0 if each == own else 0.8
-    return 0.5 if len(each) > 3 and any(token.startswith(each) for token in tokens) else 0.0
+    return 0.5 if each == own and len(own) > 3 and any(token.startswith(own) for token in tokens) else 0.0
 
 
 def kind_factor(path: str) -> float:
     parts = {part.lower() for part in Path(path).parts}
-    if parts & {"test", "tests", "spec", "examples"} or Path(path).name.startswith("test_"):
+    if parts & {"test", "tests", "spec", "examples", "bench"} or Path(path).name.startswith("test_"):
         return 0.3
-    return 1.0 if Path(path).suffix in SOURCES else 0.4
+    return 1.0 if path.endswith(SOURCES) else 0.4
 
 
 def line_factor(line: str) -> float:
+    if QUESTION.search(line):
+        return 0.2
     return 1.5 if DEFINITION.match(line) else 0.5 if ASIDE.match(line) else 1.0
 
 
 def grouped(candidates: Iterable[Line]) -> list[Line]:
+    """The best few, those of a file together."""
     chosen: list[Line] = []
     for line in sorted(candidates, key=lambda line: (-line.score, line.path, line.number)):
         if sum(other.path == line.path for other in chosen) < SHOWN_PER_FILE:
@@ -202,7 +220,7 @@ def grouped(candidates: Iterable[Line]) -> list[Line]:
         if len(chosen) == SHOWN_LINES:
             break
     order = list(dict.fromkeys(line.path for line in chosen))
-    return sorted(chosen, key=lambda line: (order.index(line.path), line.number))
+    return sorted(chosen, key=lambda line: order.index(line.path))
 
 
 @cache
@@ -219,6 +237,10 @@ def stem(word: str) -> str:
                 word = word[:-1]
             break
     return word[:-1] if word.endswith("e") and len(word) > 3 else word
+
+
+def is_action(word: str) -> bool:
+    return len(related(stem(word))) > 1
 
 
 @cache

@@ -78,7 +78,7 @@ def post(connection: Connection, author: Author, request: schema.PostMessage, gu
     )
     posted = [Posted(stored, woken, channel.id)]
     if tripped and _is_first(guard, author, channel.agent_streak):
-        posted += notice(connection, request.channel, tripped, f"guard:{message_id}", now)
+        posted += notice(connection, request.channel, tripped, f"guard:{author.turn_id or f'post-{message_id}'}", now)
     return posted
 
 

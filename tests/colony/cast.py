@@ -107,7 +107,7 @@ def wait_until(is_so: Callable[[], object]) -> None:
 
 def wait_for_call(process: subprocess.Popen[str]) -> None:
     """Until the process has called its server, and a moment more, so that it waits for the answer."""
-    wait_until(psutil.Process(process.pid).net_connections)
+    wait_until(lambda: psutil.Process(process.pid).net_connections("unix"))
     time.sleep(0.3)
 
 

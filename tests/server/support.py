@@ -111,7 +111,8 @@ class Colony:
         return author.call(operations.POST, schema.PostMessage(channel=channel, body=body, **more))
 
     def read(self, channel: str = "general", since: int | None = 0, limit: int = 500) -> list[schema.Message]:
-        return self.ann.call(operations.READ, schema.ReadMessages(channel=channel, since=since, limit=limit)).messages
+        known = {} if since is None else {"since": since}
+        return self.ann.call(operations.READ, schema.ReadMessages(channel=channel, limit=limit, **known)).messages
 
     def inbox(self, reader: Client, **more: Any) -> list[schema.InboxItem]:
         return reader.call(operations.INBOX, schema.ReadInbox(**more)).items

@@ -1,0 +1,20 @@
+"""What Huey's consumer and its clients load."""
+
+from __future__ import annotations
+
+import os
+
+from huey import SqliteHuey
+
+from bench.peers import bell
+
+huey = SqliteHuey(filename=os.environ["BENCH_DATABASE"], fsync=True, results=False)
+
+
+@huey.task()
+def ring(address: str) -> None:
+    bell.ring(address)
+
+
+def enqueue(address: str) -> None:
+    ring(address)
