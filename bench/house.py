@@ -57,7 +57,7 @@ def built(plan: Plan, agents: int) -> Iterator[House]:
 @contextmanager
 def served(house: House) -> Iterator[psutil.Process]:
     """The master of the server of this house, once it answers."""
-    argv = [*SERVER, "--home", house.home, "run", "--port", "0", "--socket", house.socket]
+    argv: list[str | Path] = [*SERVER, "--home", house.home, "run", "--port", "0", "--socket", house.socket]
     with running(argv, house.home / "server.log", ready=lambda: answers(house.socket)) as process:
         yield psutil.Process(process.pid)
 

@@ -28,7 +28,8 @@ FAN_OUT_BUDGET = 0.6
 
 def measure(plan: Plan) -> Iterator[Figure]:
     with house.open_house(plan, RECEIVERS) as (home, _), _bare(plan) as bare:
-        loads = _rounds({"bare": (bare, _bare_posts()), "mention": (home.socket, _mentions(home)), "fan-out": (home.socket, _crowd(home))}, plan)
+        targets = {"bare": (bare, _bare_posts()), "mention": (home.socket, _mentions(home)), "fan-out": (home.socket, _crowd(home))}
+        loads = _rounds(targets, plan)
     rates = peers.enqueue_rates(plan, CLIENTS)
     compared = "; ".join(f"{name} {rate:,.0f} enqueues/s" for name, rate in rates.items())
     yield _figure("posts/s, one mention", loads["mention"], loads["bare"], MENTION_BUDGET, P99_BUDGET_SECONDS, compared)

@@ -212,8 +212,6 @@ def _stdin() -> str:
 
 
 def _connect(settings: config.Settings) -> Client:
-    # httpx loads its own command line if it can, and with it 40 ms of rich and pygments.
-    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     from colony.client import Client
 
     return Client(settings.url, settings.token)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import sys
 from types import TracebackType
 from urllib.parse import quote
 
-import httpx
-from pydantic import ValidationError
+# httpx loads its own command line if it can, and with it 40 ms of rich and pygments.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
-from colony import errors, schema
-from colony.operations import Operation, Q, R
+import httpx  # noqa: E402
+from pydantic import ValidationError  # noqa: E402
+
+from colony import errors, schema  # noqa: E402
+from colony.operations import Operation, Q, R  # noqa: E402
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 ANSWER_TIMEOUT_SECONDS = 30.0  # on top of what the server was asked to wait
@@ -20,7 +24,8 @@ class Client:
     """One caller's connection to a colony.
 
     `url` is `unix:/path/to/api.sock`, `http://…` or `https://…`. Without a token the unix socket's peer says who calls.
-    Each failure is raised as the `ColonyError` class that the server raised; silence and foreign answers as `Unavailable`.
+    Each failure is raised as the `ColonyError` class that the server raised; silence and foreign answers as `Unavailable`,
+    an address that can't be one as `Invalid`.
     """
 
     def __init__(self, url: str, token: str | None = None, turn: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
@@ -30,22 +35,26 @@ class Client:
             headers["Colony-Turn"] = turn
         socket_path = url.removeprefix("unix:") if url.startswith("unix:") else None
         is_tls = url.startswith("https:")  # elsewhere, loading the certificates would take longer than the call
-        self._http = httpx.Client(
-            base_url="http://colony" if socket_path else url,
-            transport=transport or (httpx.HTTPTransport(uds=socket_path, verify=False) if socket_path else None),
-            headers=headers,
-            timeout=httpx.Timeout(ANSWER_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
-            verify=is_tls,
-            trust_env=False,  # a proxy from the environment must not see the token
-        )
+        try:
+            self._http = httpx.Client(
+                base_url="http://colony" if socket_path else url,
+                transport=transport or (httpx.HTTPTransport(uds=socket_path, verify=False) if socket_path else None),
+                headers=headers,
+                timeout=httpx.Timeout(ANSWER_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+                verify=is_tls,
+                trust_env=False,  # a proxy from the environment must not see the token
+            )
+        except httpx.InvalidURL as error:
+            raise errors.Invalid(f"{url!r} is no colony's address: {error}") from error
 
     def call(self, operation: Operation[Q, R], request: Q) -> R:
         """The operation's response; safe to repeat only where the operation says so."""
-        fields = request.model_dump(mode="json", exclude_unset=True)
+        is_query = operation.method in ("GET", "DELETE")
+        fields = request.model_dump(mode="json", exclude_unset=True, exclude_none=is_query)  # a query can't say null
         path = re.sub(r"{(\w+)}", lambda match: quote(str(fields.pop(match[1])), safe=""), operation.path)
         timeout = httpx.Timeout(ANSWER_TIMEOUT_SECONDS + float(fields.get("wait") or 0), connect=CONNECT_TIMEOUT_SECONDS)
         try:
-            if operation.method in ("GET", "DELETE"):
+            if is_query:
                 answer = self._http.request(operation.method, path, params=fields, timeout=timeout)
             else:
                 answer = self._http.request(operation.method, path, json=fields, timeout=timeout)

@@ -30,6 +30,7 @@ TIMED_OUT = Failure("timed_out", "the turn took too long", "mention it again, wi
 TOOLS_FAILED = Failure("tools_failed", "its colony tools did not start", "see the agent's log")
 CRASHED = Failure("crashed", "its runner crashed", "see the agent's log, then mention it again")
 LOST = Failure("lost", "the process that ran the turn disappeared", "see the agent's log, then mention it again")
+GONE = Failure("gone", "it is no longer part of the colony", "mention another agent", permanent=True)
 STOPPED = Failure("stopped", "the turn was stopped", "it goes on when the agent does", counted=False, hold_seconds=0)
 
 FAILURES: dict[str, Failure] = {
@@ -44,6 +45,7 @@ FAILURES: dict[str, Failure] = {
         TOOLS_FAILED,
         CRASHED,
         LOST,
+        GONE,
         STOPPED,
     )
 }

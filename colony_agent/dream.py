@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 MEMORY = "memory/memory.md"
 DREAMS = "memory/dreams"
 PIN = "[pinned]"
+NOTHING_TO_SAY = "HEARTBEAT_OK"  # it leaves the memory as it is
 DREAM_SECONDS = 600
 GIT_SECONDS = 30
 COMMITTED = ("CLAUDE.md", "heartbeat.md", "memory", ".claude/rules")
@@ -48,9 +49,14 @@ def dream(home: Home, turn: schema.Turn, runner: Runner) -> Answer:
 
 
 def accept(reply: str, old: str, max_bytes: int) -> str:
-    """The new memory that a reply holds. Raises `Refused` if it is empty, too large, or lost a pinned line."""
+    """The new memory that a reply holds. Raises `Refused` if it is empty, too large, cut off, or lost a pinned line."""
+    if reply.strip() == NOTHING_TO_SAY:
+        return old
     _, mark, after = reply.partition("<memory>")
-    new = (after.rpartition("</memory>")[0] if mark and "</memory>" in after else reply).strip().replace("\0", "")
+    inside, end, _ = after.rpartition("</memory>")
+    if mark and not end:
+        raise Refused("it is cut off: </memory> is missing")
+    new = (inside if mark else reply).strip().replace("\0", "")
     if not new:
         if old.strip():
             raise Refused("it is empty")
@@ -66,7 +72,17 @@ def accept(reply: str, old: str, max_bytes: int) -> str:
 
 
 def commit(home: Home, message: str) -> None:
-    """Record the home's text files in its git repository. Git runs in the sandbox: the agent can write its hooks and settings."""
+    """Record the home's text files in its git repository. Git runs in the sandbox: the agent can write its hooks and settings.
+
+    What the agent did to its repository can stop that, and costs the agent no more than its history.
+    """
+    try:
+        _commit(home, message)
+    except RunnerFailed as failed:
+        log.warning("home not committed agent=%s: %s", home.agent.name, failed.detail)
+
+
+def _commit(home: Home, message: str) -> None:
     identity = ("-c", f"user.name={home.agent.name}", "-c", f"user.email={home.agent.name}@colony.invalid")
     present = [name for name in COMMITTED if (home.path / name).exists()]
     _git(home, "init", "--quiet")

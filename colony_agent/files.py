@@ -6,7 +6,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -41,6 +41,12 @@ def write(folder: Path, name: str, text: str) -> None:
             os.unlink(staged, dir_fd=parent)
             raise
         os.fsync(parent)
+
+
+def put_aside(folder: Path, name: str, aside: str) -> None:
+    """Rename whatever is there, of any kind; an `aside` from before is lost, unless it is a folder: then nothing changes."""
+    with _parent(folder, name) as parent, suppress(OSError):
+        os.rename(PurePosixPath(name).name, PurePosixPath(aside).name, src_dir_fd=parent, dst_dir_fd=parent)
 
 
 def prune(folder: Path, name: str, keep: int) -> None:

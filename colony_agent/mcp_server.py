@@ -20,19 +20,17 @@ from colony_agent.tools import TOOLS, Toolbox, described
 MAX_REQUEST_BYTES = 2**20
 
 
-def serve(listener: socket.socket, toolbox: Toolbox, ends_with: socket.socket) -> None:
-    """Answer every client of the socket until `ends_with` is closed at its other end."""
-    asyncio.run(_serve(listener, toolbox, ends_with))
+def serve(listener: socket.socket, toolbox: Toolbox) -> None:
+    """Answer every client of the socket, for ever."""
+    asyncio.run(_serve(listener, toolbox))
 
 
-async def _serve(listener: socket.socket, toolbox: Toolbox, ends_with: socket.socket) -> None:
+async def _serve(listener: socket.socket, toolbox: Toolbox) -> None:
     def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Coroutine[Any, Any, None]:
         return _converse(toolbox, reader, writer)
 
-    over = asyncio.Event()
-    asyncio.get_running_loop().add_reader(ends_with, over.set)
-    async with await asyncio.start_unix_server(talk, sock=listener, limit=MAX_REQUEST_BYTES):
-        await over.wait()
+    async with await asyncio.start_unix_server(talk, sock=listener, limit=MAX_REQUEST_BYTES) as server:
+        await server.serve_forever()
 
 
 async def _converse(toolbox: Toolbox, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

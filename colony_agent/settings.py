@@ -23,11 +23,20 @@ class AgentSettings:
     model: str = ""  # for the runner `claude`: empty leaves the choice to it
     sandbox: SandboxKind = "bwrap"
     repo: str = ""  # the clone that the agent works on, relative to its home
-    turn_timeout_seconds: int = 600
-    lease_seconds: int = 60
-    pulse_minutes: int = 30  # 0: no pulse
-    memory_max_bytes: int = 16_384
+    turn_timeout_seconds: int = 600  # 1 s … 1 day
+    lease_seconds: int = 60  # 5 s … 1 h
+    pulse_minutes: int = 30  # 0: no pulse; at most a week
+    memory_max_bytes: int = 16_384  # 256 bytes … 48 KiB: a dream's whole answer fits in a message
     dreams_kept: int = 30
+
+
+_BOUNDS = {
+    "turn_timeout_seconds": (1, 86_400),
+    "lease_seconds": (5, 3600),
+    "pulse_minutes": (0, 10_080),
+    "memory_max_bytes": (256, 49_152),
+    "dreams_kept": (0, 10_000),
+}
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,8 @@ def _checked(file: Path, table: dict[str, Any]) -> dict[str, Any]:
                 raise errors.Invalid(f"{file}: agent.command must be a list of texts")
         elif choices and value not in choices:
             raise errors.Invalid(f"{file}: agent.{key} must be one of {', '.join(choices)}")
-        elif not choices and (type(value) is not types[key] or (isinstance(value, int) and value < 0)):
-            raise errors.Invalid(f"{file}: agent.{key} must be {'a whole number, not negative' if types[key] is int else 'text'}")
+        elif not choices and type(value) is not types[key]:
+            raise errors.Invalid(f"{file}: agent.{key} must be {'a whole number' if types[key] is int else 'text'}")
+        if key in _BOUNDS and not _BOUNDS[key][0] <= value <= _BOUNDS[key][1]:
+            raise errors.Invalid(f"{file}: agent.{key} must be from {_BOUNDS[key][0]} to {_BOUNDS[key][1]}")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}

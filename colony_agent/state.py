@@ -58,18 +58,22 @@ class State:
 
 def load(home: Path, name: str) -> State:
     """The state; a new one where there is none. One that can't be read is put aside, so that the agent lives on."""
-    text = files.read(home, name, MAX_BYTES)
-    if not text.strip():
-        return State()
     try:
-        found: dict[str, Any] = json.loads(text)
-        sessions = {channel: Session(**session) for channel, session in found["sessions"].items()}
-        finished = Finished(**found["finished"]) if found["finished"] else None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        text = files.read(home, name, MAX_BYTES)
+        return _parsed(json.loads(text)) if text.strip() else State()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         log.error("state put aside file=%s error=%s", home / name, error)
-        files.write(home, f"{name}.broken", text)
+        files.put_aside(home, name, f"{name}.broken")
         return State()
-    return State(sessions, dict(found.get("seen", {})), finished)
+
+
+def _parsed(found: dict[str, Any]) -> State:
+    sessions = {channel: Session(str(session["id"]), float(session["total_cost_usd"])) for channel, session in found["sessions"].items()}
+    seen = {channel: int(seq) for channel, seq in found.get("seen", {}).items()}
+    finished = Finished(**found["finished"]) if found["finished"] else None
+    if finished:
+        _ = finished.request  # raises for what the server would refuse
+    return State(sessions, seen, finished)
 
 
 def save(home: Path, name: str, state: State) -> None:

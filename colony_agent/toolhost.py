@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -70,20 +71,26 @@ class ToolHost:
 
 def _serve(listener: socket.socket, orders: socket.socket, folder: Path) -> None:
     """The child's whole life; it ends with its parent."""
-    code = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the turn, which gets it too, decides when the tools go
+        os.setpgid(0, 0)  # so that it can tidy up after a turn that is killed with its group
         from colony_agent import mcp_server
         from colony_agent.tools import Toolbox
 
         line = orders.makefile("rb").readline()
+        threading.Thread(target=_end_with_parent, args=[orders, folder], daemon=True).start()
         if line:
             document: dict[str, Any] = json.loads(line)
-            mcp_server.serve(listener, Toolbox.of_turn(**document), ends_with=orders)
-        code = 0
+            mcp_server.serve(listener, Toolbox.of_turn(**document))
     except Exception as error:
         print(f"tool server died: {error!r}", file=sys.stderr, flush=True)
-    finally:
-        if orders.fileno() >= 0 and code == 0:
-            shutil.rmtree(folder, ignore_errors=True)  # the parent is gone
-        os._exit(code)
+        os._exit(1)
+    signal.pause()
+
+
+def _end_with_parent(orders: socket.socket, folder: Path) -> None:
+    """At once, also in the middle of a call: what a tool does after its turn is refused anyway."""
+    while orders.recv(1):
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from colony import errors, failures, operations, schema
 from colony.client import Client
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 DELIVERY_SECONDS = 60  # how long a finished turn tries to reach its server before it leaves the journal to the next process
 HEARTBEAT_MAX_BYTES = 16_384
+MAX_PAUSE_SECONDS = 86_400  # what one failure may ask for; after it the API is asked again
 PULSE_SESSION = "(pulse)"  # no channel's name
 
 
@@ -47,12 +48,13 @@ def run(home: Home, kind: schema.TurnKind, tools: ToolHost | None) -> Exit:
         with Client(home.colony.url, home.colony.token) as client:
             if memory.finished:
                 _deliver(home, memory)
+            stop = _StopSignals()
             # Alone in this home: whatever the server still calls running is gone.
             claim = client.call(operations.CLAIM, schema.ClaimTurn(lease_seconds=home.agent.lease_seconds, kind=kind, take_over=True))
         if claim.turn is None:
             log.info("no turn: %s", claim.reason)
             return Exit.NOTHING
-        return _Turn(home, memory, claim.turn, tools).run()
+        return _Turn(home, memory, claim.turn, tools, stop).run()
 
 
 @dataclass
@@ -61,6 +63,7 @@ class _Turn:
     memory: state.State
     turn: schema.Turn
     tools: ToolHost | None
+    stop: _StopSignals
 
     def run(self) -> Exit:
         log.info("turn begins turn=%s kind=%s channel=%s items=%d", self.reference, self.turn.kind, self.turn.channel, len(self.turn.items))
@@ -68,11 +71,14 @@ class _Turn:
             client = stack.enter_context(Client(self.home.colony.url, self.home.colony.token, turn=self.reference))
             runner = self._runner()
             stack.enter_context(_Lease(self.home, self.turn, runner))
-            _stop_on_signals(runner)
+            self.stop.reach(runner)
             try:
                 answer = self._think(runner)
             except RunnerFailed as failed:
                 return self._hand_back(client, failed)
+            except Exception as error:  # whatever it was, the turn is handed back and not just lost
+                log.exception("turn broke turn=%s", self.reference)
+                return self._hand_back(client, RunnerFailed(failures.CRASHED, f"{type(error).__name__}: {error}"))
         # The sandbox is gone: only now the state may be replaced.
         if self.turn.kind != "dream":
             self.memory.remember(self.session_key, answer.session, max((item.message.seq for item in self.turn.items), default=0))
@@ -118,7 +124,7 @@ class _Turn:
             code=failed.failure.code,
             detail=storable(failed.detail)[:500],
             usage=failed.usage,
-            retry_in_seconds=failed.retry_in_seconds,
+            retry_in_seconds=None if failed.retry_in_seconds is None else min(failed.retry_in_seconds, MAX_PAUSE_SECONDS),
         )
         if self.turn.kind != "dream":
             self.memory.remember(self.session_key, failed.session, self.memory.seen.get(self.session_key, 0))
@@ -176,10 +182,25 @@ def _the_only_process(home: Home) -> Iterator[bool]:
         yield True
 
 
-def _stop_on_signals(runner: Runner) -> None:
+class _StopSignals:
     """From now on a signal ends the thinking only: the answer, or the failure, is still delivered."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: runner.stop())
+
+    def __init__(self) -> None:
+        self._came = False
+        self._runner: Runner | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def reach(self, runner: Runner) -> None:
+        """Let signals stop this runner, those too that came before."""
+        self._runner = runner
+        if self._came:
+            runner.stop()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came = True
+        if self._runner:
+            self._runner.stop()
 
 
 def _deliver(home: Home, memory: state.State) -> None:
@@ -191,8 +212,8 @@ def _deliver(home: Home, memory: state.State) -> None:
             _patiently(lambda: client.call(operations.FINISH, finished.request))
         except (errors.StaleTurn, errors.NotFound):
             log.warning("answer came too late turn=%s", finished.reference)
-        except errors.Unavailable:
-            raise
+        except (errors.Unavailable, errors.StorageFull, errors.Unauthenticated):
+            raise  # none of the answer's fault: it stays in the journal
         except errors.ColonyError as error:
             log.error("answer refused turn=%s error=%s", finished.reference, error.detail)
             failure = schema.FailTurn(id=finished.turn_id, code=failures.CRASHED.code, detail=error.detail[:500])

@@ -87,12 +87,13 @@ class Poll:
         if len(words) < 3 or not words[0].startswith(b"HTTP/"):
             raise OSError(errno.EPROTO, "the server hung up")
         try:
-            document = json.loads(body)
-        except ValueError:
-            raise OSError(errno.EPROTO, f"the server answered {words[1].decode()}") from None
-        if words[1] != b"200" or "due" not in document:
-            raise OSError(errno.EPROTO, f"the server answered {words[1].decode()}: {document.get('detail', '')}")
-        return dict(document)
+            document = dict(json.loads(body))
+        except (ValueError, TypeError):  # a proxy's page, or a part of an answer
+            document = {}
+        if words[1] != b"200" or not document.keys() >= {"status", "due"}:
+            detail = document.get("detail", "no words of a colony")
+            raise OSError(errno.EPROTO, f"the server answered {words[1].decode(errors='replace')}: {detail}")
+        return document
 
 
 class Child:
@@ -102,12 +103,16 @@ class Child:
         self.pid = pid
         self.deadline = deadline
         self.descriptor = os.pidfd_open(pid)  # readable once it has ended
+        self._is_stopping = False
 
     def fileno(self) -> int:
         return self.descriptor
 
     def stop(self) -> None:
-        """Ask it to hand its work back; it is killed if it doesn't."""
+        """Ask it, once, to hand its work back; it is killed if it doesn't."""
+        if self._is_stopping:
+            return
+        self._is_stopping = True
         signal.pidfd_send_signal(self.descriptor, signal.SIGTERM)
         self.deadline = min(self.deadline, time.monotonic() + STOP_SECONDS)
 
@@ -155,8 +160,12 @@ class Worker:
         _log("worker ends", agent=self._orders.agent)
 
     def _step(self) -> None:
+        if self._stopping and self._turn:
+            self._turn.stop()
         now = time.monotonic()
-        if self._poll is None and not self._stopping and now >= self._not_before and (self._turn or now >= self._rest_until):
+        if self._poll and self._poll.busy and not self._is_busy(now):
+            self._close_poll()  # it waited for a change of status only
+        if self._poll is None and not self._stopping and now >= self._not_before:
             self._begin_poll()
         self._maybe_pulse()
         poller = select.poll()
@@ -182,18 +191,24 @@ class Worker:
         if self._poll:
             moments.append(self._poll.deadline)
         elif not self._stopping:
-            moments.append(max(self._not_before, 0 if self._turn else self._rest_until))
+            moments.append(self._not_before)
         if self._turn:
             moments.append(self._turn.deadline)
+        elif self._is_busy(now):
+            moments.append(self._rest_until)
         if self._orders.pulse_seconds:
             moments.append(now + self._orders.pulse_seconds - (time.time() - self._stagger()) % self._orders.pulse_seconds)
         if self._watchdog_seconds:
             moments.append(now + self._watchdog_seconds)
         return min(moments) - now
 
+    def _is_busy(self, now: float) -> bool:
+        """Whether no turn may start: one runs, or one has just done nothing. The status is listened for all the same."""
+        return self._turn is not None or now < self._rest_until
+
     def _begin_poll(self) -> None:
         try:
-            self._poll = Poll(self._orders, self._status, busy=self._turn is not None)
+            self._poll = Poll(self._orders, self._status, busy=self._is_busy(time.monotonic()))
         except OSError as error:
             self._unreachable(error)
 
@@ -261,8 +276,8 @@ class Worker:
         if timed_out:
             _log("turn killed", agent=self._orders.agent, pid=turn.pid)
             turn.kill()
-        code = turn.reap()
         self._turn = None
+        code = turn.reap()
         if code == 0:
             self._idle_turns = 0
         else:
@@ -270,12 +285,9 @@ class Worker:
             self._idle_turns += 1
         if code not in (0, 1, NOTHING):
             _log("turn crashed", agent=self._orders.agent, code=code)
-        self._close_poll()  # it waited for a change of status only
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        self._stopping = True
-        if self._turn:
-            self._turn.stop()
+        self._stopping = True  # the byte on the wake-up pipe ends the wait
 
 
 def _connect(url: str) -> socket.socket:

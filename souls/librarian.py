@@ -30,13 +30,13 @@ USAGE = "Ask me where something is, such as: where are inbox items created? I se
 CONFESSION = "_I am a search program, not a language model: I match words, and can't tell whether this is what you meant._"
 
 DULL = """
-    a about all an and any anyone anybody are as at be been being but by can could did do does doing done for from get gets got had has have hello hey hi
-    here how i if in into is it its just know let me my of off on one or our please tell thank thanks that the their them then there these
-    they this those to us was we were what when where which who whose why will with would you your
+    a about all an and any anyone anybody are as at be been being but by can could did do does doing done for from get gets got had
+    has have hello hey hi here how i if in into is it its just know let me my of off on one or our please tell thank thanks that
+    the their them then there these they this those to us was we were what when where which who whose why will with would you your
     code repo repository file files line lines place places happen happens exactly show find look explain
     define defined definition implement implemented implementation located live lives
 """
-SYNONYMS = (
+ACTIONS = (  # verbs that mean much the same
     "create insert add",
     "delete remove drop erase purge",
     "send post deliver",
@@ -45,9 +45,8 @@ SYNONYMS = (
     "start launch spawn boot",
     "stop end kill terminate",
     "check verify validate",
-    "config configuration setting option",
-    "error exception failure",
 )
+THINGS = ("config configuration setting option", "error exception failure")
 DEFINITION = re.compile(
     r"""^\s*(
         (export\s+|pub\s+|public\s+|private\s+|static\s+|async\s+|default\s+)*
@@ -64,12 +63,11 @@ ASIDE = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 QUESTION = re.compile(r"\b(where|how|what|which|who|why)\b.*\?", re.IGNORECASE)
-MOMENT = re.compile(r"\w*(ed|t)_at\b")  # created_at creates nothing
 SOURCES = (
     *(".c", ".cc", ".cpp", ".cs", ".css", ".go", ".h", ".html", ".java", ".js", ".jsx", ".kt", ".php", ".py", ".rb", ".rs", ".sh", ".sql"),
     *(".swift", ".ts", ".tsx"),
 )
-CALL = re.compile(r"([A-Za-z]\w*)\s*\(|\b(insert)\s+into\b", re.IGNORECASE)
+NAME = re.compile(r"(\w+)(\s*\(|\s+into\b)?", re.IGNORECASE)  # with what makes it a call, or SQL
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
@@ -90,7 +88,7 @@ def reply(document: dict[str, Any]) -> str:
     if turn.get("kind") == "pulse":
         return "HEARTBEAT_OK"
     if turn.get("kind") == "dream":
-        return memory()
+        return dreamt(document.get("prompt") or "")
     bodies = [item["message"]["body"] for item in turn.get("items") or []] or [document.get("prompt") or ""]
     questions = dict.fromkeys(asked(body, turn.get("agent") or "") for body in bodies)
     if not any(questions):
@@ -119,12 +117,9 @@ def plain(text: str) -> str:
     return text if len(text) <= SHOWN_LENGTH else text[: SHOWN_LENGTH - 1] + "…"
 
 
-def memory() -> str:
-    """A dream changes nothing: a search program has nothing to remember."""
-    try:
-        return Path("memory/memory.md").read_text(errors="replace")
-    except OSError:
-        return "HEARTBEAT_OK"
+def dreamt(prompt: str) -> str:
+    """The memory as it was: a search program has nothing to add to it."""
+    return "<memory>\n" + prompt.partition("<memory>")[2].rpartition("</memory>")[0].strip() + "\n</memory>"
 
 
 def repository(named: str) -> Path:
@@ -167,35 +162,47 @@ def lines(path: str, text: str, clue: re.Pattern[str], weights: dict[str, float]
     found = {
         index: matched(line, words) for index, line in enumerate(all_lines) if len(line) <= MAX_LINE_LENGTH and clue.search(line.lower())
     }
+    telling = {index: own for index, own in found.items() if not ASIDE.match(all_lines[index])}
     around = matched(path, words)
     for index, own in found.items():
         if not own:
             continue
-        near = [around, *(found.get(other, {}) for other in range(index - NEAR_LINES, index + NEAR_LINES + 1))]
+        near = [around, *(telling.get(other, {}) for other in range(index - NEAR_LINES, index + NEAR_LINES + 1))]
         said = {word: max(own.get(word, 0), *(0.5 * other.get(word, 0) for other in near)) for word in words}
         score = sum(weights[word] * said[word] for word in words)
+        if not all(said[word] for word in words if is_action(word)):
+            score *= 0.7
         # Squared: a line that speaks of all words beats one that speaks loudly of one.
         yield Line(path, index + 1, all_lines[index], score * score * kind_factor(path) * line_factor(all_lines[index]))
 
 
 def matched(text: str, words: tuple[str, ...]) -> dict[str, float]:
     """How well the text speaks of each word: 1 for the word in any form, less for a relative, more for a call that does it."""
-    text = MOMENT.sub(" ", text)
-    tokens = {stem(token.lower()) for token in WORD.findall(text)}
     stems = {stem(word) for word in words}
-    quality = {word: max(likeness(each, tokens, stem(word)) for each in related(stem(word))) for word in words}
-    for call in CALL.finditer(text):
-        verb, *objects = (stem(token.lower()) for token in WORD.findall(call[1] or call[2]))
+    found = dict.fromkeys(words, 0.0)
+    for name in NAME.finditer(text):
+        parts = split(name[1])
         for word in words:
-            if is_action(word) and verb in related(stem(word)) and stems.issuperset(objects):
-                quality[word] *= 1.5
-    return {word: found for word, found in quality.items() if found}
+            if not is_action(word):
+                found[word] = max(found[word], likeness(word, parts))
+            elif len(parts) == 1 or stems.intersection(parts[1:]):  # created_at creates nothing
+                found[word] = max(found[word], likeness(word, parts[:1]) * (1.5 if name[2] else 1))
+    return {word: quality for word, quality in found.items() if quality}
 
 
-def likeness(each: str, tokens: set[str], own: str) -> float:
-    if each in tokens:
-        return 1.0 if each == own else 0.8
-    return 0.5 if each == own and len(own) > 3 and any(token.startswith(own) for token in tokens) else 0.0
+def likeness(word: str, parts: tuple[str, ...]) -> float:
+    own, *others = related(stem(word))
+    if own in parts:
+        return 1.0
+    if any(other in parts for other in others):
+        return 0.8
+    return 0.5 if len(own) > 3 and any(part.startswith(own) for part in parts) else 0.0
+
+
+@cache
+def split(name: str) -> tuple[str, ...]:
+    """InboxItem and inbox_items are the stems `inbox` and `item`."""
+    return tuple(stem(part.lower()) for part in WORD.findall(name))
 
 
 def kind_factor(path: str) -> float:
@@ -239,14 +246,15 @@ def stem(word: str) -> str:
     return word[:-1] if word.endswith("e") and len(word) > 3 else word
 
 
+@cache
 def is_action(word: str) -> bool:
-    return len(related(stem(word))) > 1
+    return any(stem(word) == stem(each) for group in ACTIONS for each in group.split())
 
 
 @cache
 def related(word: str) -> tuple[str, ...]:
     """The stem itself, then those of its synonyms."""
-    groups = [[stem(each) for each in group.split()] for group in SYNONYMS]
+    groups = [[stem(each) for each in group.split()] for group in ACTIONS + THINGS]
     return (word, *(other for group in groups if word in group for other in group if other != word))
 
 

@@ -41,7 +41,7 @@ def wakes(enqueue: Enqueue, count: int) -> list[float]:
         bell = Bell(address)
         waits = []
         for _ in range(count + 1):
-            time.sleep(random.uniform(0.02, 0.12))  # so that no polling is hit in its rhythm
+            time.sleep(random.uniform(0.02, 0.12))  # no polling is hit in its rhythm
             began = time.monotonic()
             enqueue(address)
             waits.append(bell.heard() - began)

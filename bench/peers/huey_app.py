@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 
-from huey import SqliteHuey
+from huey import SqliteHuey  # type: ignore[import-untyped]
 
 from bench.peers import bell
 
 huey = SqliteHuey(filename=os.environ["BENCH_DATABASE"], fsync=True, results=False)
 
 
-@huey.task()
+@huey.task()  # type: ignore[untyped-decorator]
 def ring(address: str) -> None:
     bell.ring(address)
 

@@ -36,7 +36,7 @@ class Huey:
         log = self._folder / "log"
         consumer = "from huey.bin.huey_consumer import consumer_main; consumer_main()"
         argv = [sys.executable, "-c", consumer, "bench.peers.huey_app.huey", "--max-delay", str(MAX_DELAY_SECONDS)]
-        with running(argv, log, env=self._env, ready=lambda: log.exists() and "ring" in log.read_text()) as process:
+        with running(argv, log, env=self._env, ready=lambda: "ring" in log.read_text()) as process:
             yield process.pid
 
     def enqueue_rate(self, clients: int, seconds: float) -> float:

@@ -26,8 +26,8 @@ def cluster(folder: Path) -> Iterator[str]:
                 parent.chmod(parent.stat().st_mode | 0o011)
     data = folder / "data"
     run([binaries / "initdb", "-D", data, "-U", "bench", "-A", "trust", "-E", "UTF8", "--no-locale"], user=user)
-    argv = [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "shared_buffers=64MB"]
-    ready = [binaries / "pg_isready", "-q", "-h", folder]
+    argv: list[str | Path] = [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "shared_buffers=64MB"]
+    ready: list[str | Path] = [binaries / "pg_isready", "-q", "-h", folder]
     log = folder / "postgres.log"
     with running(argv, log, user=user, stop=signal.SIGINT, ready=lambda: _succeeds(ready)):
         yield f"host={folder} user=bench dbname=postgres"

@@ -38,7 +38,7 @@ class Procrastinate:
     @contextmanager
     def worker(self) -> Iterator[int]:
         log = self._folder / "log"
-        with running([*_COMMAND, "worker"], log, env=self._env, ready=lambda: log.exists() and "Starting worker" in log.read_text()) as process:
+        with running([*_COMMAND, "worker"], log, env=self._env, ready=lambda: "Starting worker" in log.read_text()) as process:
             yield process.pid
 
     def enqueue_rate(self, clients: int, seconds: float) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Column, Connection, ForeignKey, String, Table, Text
+from sqlalchemy import Column, Connection, ForeignKey, String, Table, Text, bindparam
 
 from server.models.base import Key, Timestamp, metadata
+from server.prepared import Prepared
 
 audit = Table(
     "audit",
@@ -23,7 +24,7 @@ audit = Table(
     Column("params", Text, nullable=False, server_default="{}"),
 )
 
-_RECORD = audit.insert()
+_RECORD = Prepared(audit.insert().values({column.name: bindparam(column.name) for column in audit.c if column.name != "id"}))
 
 
 def record(
@@ -39,8 +40,8 @@ def record(
     params: str = "{}",
 ) -> None:
     """Write the row; `error_code` makes it a refusal. `params` is JSON without what people wrote."""
-    connection.execute(
-        _RECORD,
+    _RECORD.rows(
+        connection,
         {
             "at": at,
             "actor_id": actor_id,

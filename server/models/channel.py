@@ -27,6 +27,7 @@ from sqlalchemy.exc import IntegrityError
 
 from colony import errors, schema
 from server.models.base import Key, Timestamp, metadata
+from server.prepared import Prepared
 
 channels = Table(
     "channels",
@@ -48,9 +49,8 @@ watches = Table(
 )
 
 
-# Built once: building a statement takes longer than running it.
 _streak = channels.c.agent_streak
-_NEXT_SEQ = (
+_NEXT_SEQ = Prepared(
     update(channels)
     .where(channels.c.name == bindparam("channel"))
     .values(
@@ -98,15 +98,16 @@ def unwatch(connection: Connection, name: str, user_id: int) -> None:
     connection.execute(delete(watches).where(watches.c.channel_id == channel.id, watches.c.user_id == user_id))
 
 
-def next_seq(connection: Connection, name: str, author_kind: str) -> Row[tuple[object, ...]]:
-    """The channel's id with the next number and the streak that includes it; others wait, so that no number is left out.
+def next_seq(connection: Connection, name: str, author_kind: str) -> tuple[int, int, int]:
+    """The channel's id, its next number and the streak that includes it; others wait, so that no number is left out.
 
     Raises `NotFound`.
     """
-    row = connection.execute(_NEXT_SEQ, {"channel": name, "author_kind": author_kind}).first()
-    if row is None:
+    rows = _NEXT_SEQ.rows(connection, {"channel": name, "author_kind": author_kind})
+    if not rows:
         raise errors.NotFound(f"no channel {name}")
-    return row
+    channel_id, seq, streak = rows[0]
+    return channel_id, seq, streak
 
 
 def _is_watched(connection: Connection, channel_id: int, user_id: int) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Row, func, select, update
 
 from colony import failures, schema
-from server.models import inbox, settle, turn
+from server.models import inbox, settle, turn, user
 from server.models.inbox import inbox as inbox_table
 from server.models.posting import Posted
 from server.models.turn import turns
@@ -57,13 +57,14 @@ def claim(
         if (live.lease_until > now and not request.take_over) or (live.kind == "answer" and request.kind != "answer"):
             return _later(f"turn {live.id} is running", live.lease_until, now), []
         notices = settle.fail(connection, live, failures.LOST, "", None, now, rest_seconds=0)
+    user.lock_slots(connection)
     if _running_turns(connection, now) >= max_running_turns:
         return schema.Claim(reason=f"all {max_running_turns} turns of the colony are taken", retry_in_seconds=SLOT_RETRY_SECONDS), notices
     turn_id = _next(connection, agent.id, request, now)
     if turn_id is None:
         next_at = inbox.next_time(connection, agent.id)
         return (_later("nothing is due", next_at, now) if next_at else schema.Claim(reason="nothing is due")), notices
-    return schema.Claim(turn=turn.show(connection, turn_id, with_context=True)), notices
+    return schema.Claim(turn=turn.show(connection, turn_id, to_work_on=True)), notices
 
 
 def _next(connection: Connection, agent_id: int, request: schema.ClaimTurn, now: datetime) -> int | None:

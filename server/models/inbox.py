@@ -25,10 +25,10 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    text,
     union_all,
     update,
 )
-from sqlalchemy.sql.dml import ReturningInsert
 
 from colony import schema
 from server.models import message
@@ -36,6 +36,7 @@ from server.models.base import Key, Timestamp, metadata
 from server.models.channel import watches
 from server.models.mention import Mentions
 from server.models.user import users
+from server.prepared import Prepared
 
 inbox = Table(
     "inbox",
@@ -51,8 +52,9 @@ inbox = Table(
     Column("not_before", Timestamp),
     Column("acked_at", Timestamp),
     Column("outcome", String(16)),
-    Index("idx_inbox_agent_unacked", "agent_id", "acked_at"),
-    Index("ix_inbox_turn_id", "turn_id"),
+    # Partial, so that they stay as small as what waits, however much has been handled.
+    Index("idx_inbox_agent_unacked", "agent_id", "id", sqlite_where=text("acked_at IS NULL"), postgresql_where=text("acked_at IS NULL")),
+    Index("ix_inbox_turn_id", "turn_id", sqlite_where=text("turn_id IS NOT NULL"), postgresql_where=text("turn_id IS NOT NULL")),
     Index("ix_inbox_message_id", "message_id"),
 )
 
@@ -79,20 +81,23 @@ def deliver(connection: Connection, delivery: Delivery, mentions: Mentions) -> l
         "suppressed": "suppressed" if delivery.suppress_agents else None,
         "author": delivery.author_id,
         "spared": "agent" if delivery.spare_agents else "",
-        "usernames": sorted(mentions.usernames),
-        "kinds": sorted(mentions.kinds),
     }
-    return list(connection.execute(_delivery(bool(mentions.usernames), bool(mentions.kinds)), values).scalars())
+    names, kinds = _padded(sorted(mentions.usernames)), _padded(sorted(mentions.kinds))
+    values |= {f"mentioned_name_{place}": name for place, name in enumerate(names)}
+    values |= {f"mentioned_kind_{place}": kind for place, kind in enumerate(kinds)}
+    return [row[0] for row in _delivery(len(names), len(kinds)).rows(connection, values)]
 
 
-def pending(connection: Connection, user_id: int, trigger: str | None, limit: int) -> list[schema.InboxItem]:
+def pending(connection: Connection, user_id: int, trigger: str | None, limit: int | None) -> list[schema.InboxItem]:
     """What the user has not processed yet, oldest first."""
     query = _items().where(inbox.c.agent_id == user_id, inbox.c.acked_at.is_(None)).order_by(inbox.c.id).limit(limit)
     return [to_schema(row) for row in connection.execute(query.where(inbox.c.trigger == trigger) if trigger else query)]
 
 
-def of_turn(connection: Connection, turn_id: int) -> list[schema.InboxItem]:
-    return [to_schema(row) for row in connection.execute(_items().where(inbox.c.turn_id == turn_id).order_by(inbox.c.id))]
+def of_turn(connection: Connection, turn_id: int, *, only_open: bool = False) -> list[schema.InboxItem]:
+    """The turn's items, oldest first; `only_open` leaves out those that were closed by hand."""
+    query = _items().where(inbox.c.turn_id == turn_id).order_by(inbox.c.id)
+    return [to_schema(row) for row in connection.execute(query.where(inbox.c.acked_at.is_(None)) if only_open else query)]
 
 
 def ack(connection: Connection, user_id: int, ids: list[int], now: datetime) -> list[int]:
@@ -105,6 +110,12 @@ def ack(connection: Connection, user_id: int, ids: list[int], now: datetime) -> 
 def close(connection: Connection, turn_id: int, outcome: schema.Outcome, now: datetime) -> None:
     """End all items of a turn that are still open."""
     still_open = and_(inbox.c.turn_id == turn_id, inbox.c.acked_at.is_(None))
+    connection.execute(update(inbox).where(still_open).values(acked_at=now, outcome=outcome))
+
+
+def close_all(connection: Connection, user_id: int, outcome: schema.Outcome, now: datetime) -> None:
+    """End all that a user has not processed."""
+    still_open = and_(inbox.c.agent_id == user_id, inbox.c.acked_at.is_(None))
     connection.execute(update(inbox).where(still_open).values(acked_at=now, outcome=outcome))
 
 
@@ -148,9 +159,15 @@ def _items() -> Select[tuple[object, ...]]:
     return message.selected().add_columns(*own).join(inbox, inbox.c.message_id == message.messages.c.id)
 
 
+def _padded(values: list[str]) -> list[str]:
+    """The values, the first of them repeated up to a power of two: so there are few statements to prepare."""
+    return values + values[:1] * ((1 << max(0, len(values) - 1).bit_length()) - len(values)) if values else []
+
+
 @cache
-def _delivery(by_name: bool, by_kind: bool) -> ReturningInsert[int]:
-    chosen = _receivers(by_name, by_kind).subquery()
+def _delivery(names: int, kinds: int) -> Prepared:
+    """The statement for so many names and kinds."""
+    chosen = _receivers(names, kinds).subquery()
     closed = users.c.kind == "agent"
     rank = func.min(chosen.c.rank)
     receivers = (
@@ -169,14 +186,16 @@ def _delivery(by_name: bool, by_kind: bool) -> ReturningInsert[int]:
         .group_by(chosen.c.user_id, users.c.kind)
     )
     columns = ["agent_id", "message_id", "channel_id", "trigger", "created_at", "attempts", "acked_at", "outcome"]
-    return insert(inbox).from_select(columns, receivers).returning(inbox.c.agent_id)
+    return Prepared(insert(inbox).from_select(columns, receivers).returning(inbox.c.agent_id))
 
 
-def _receivers(by_name: bool, by_kind: bool) -> Select[tuple[object, ...]]:
+def _receivers(names: int, kinds: int) -> Select[tuple[object, ...]]:
     """Who could get the message and how strong the reason is, one row per reason."""
     reasons = [select(watches.c.user_id, literal(2).label("rank")).where(watches.c.channel_id == bindparam("channel", type_=Key))]
-    if by_name:
-        reasons.append(select(users.c.id, literal(0)).where(users.c.username.in_(bindparam("usernames", expanding=True))))
-    if by_kind:
-        reasons.append(select(users.c.id, literal(1)).where(users.c.kind.in_(bindparam("kinds", expanding=True))))
+    if names:
+        named = users.c.username.in_([bindparam(f"mentioned_name_{place}", type_=String) for place in range(names)])
+        reasons.append(select(users.c.id, literal(0)).where(named))
+    if kinds:
+        of_kind = users.c.kind.in_([bindparam(f"mentioned_kind_{place}", type_=String) for place in range(kinds)])
+        reasons.append(select(users.c.id, literal(1)).where(of_kind))
     return select(union_all(*reasons).subquery())

@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from colony import errors, schema
 from server.models import channel as channel_model
-from server.models import inbox, mention, message
+from server.models import inbox, mention, message, user
 from server.models.message import messages
 from server.models.user import COLONY, users
+from server.prepared import Prepared
 
-_STORE = messages.insert().returning(messages.c.id)
+_STORE = Prepared(
+    messages.insert()
+    .values({column.name: bindparam(column.name) for column in messages.c if column.name != "id"})
+    .returning(messages.c.id)
+)
 NOTICE = "notice"  # the type of the colony's own messages; they wake no agent
 
 
@@ -51,12 +56,13 @@ def post(connection: Connection, author: Author, request: schema.PostMessage, gu
     """
     if request.client_id and (first := message.by_client_id(connection, author.id, request.client_id)):
         return [Posted(message.to_schema(first).model_copy(update={"duplicate": True}), [], first.channel_id)]
-    channel = channel_model.next_seq(connection, request.channel, author.kind)
-    if request.reply_to and not message.is_in(connection, request.reply_to, channel.id):
+    mentions = mention.find(request.body)
+    channel_id, seq, streak = channel_model.next_seq(connection, request.channel, author.kind)
+    if request.reply_to and not message.is_in(connection, request.reply_to, channel_id):
         raise errors.Invalid(f"reply_to: there is no message {request.reply_to} in {request.channel}")
     values = {
-        "channel_id": channel.id,
-        "seq": channel.last_seq,
+        "channel_id": channel_id,
+        "seq": seq,
         "author_id": author.id,
         "body": request.body,
         "type": request.type,
@@ -66,19 +72,23 @@ def post(connection: Connection, author: Author, request: schema.PostMessage, gu
         "client_id": request.client_id,
         "created_at": now,
     }
-    message_id = connection.execute(_STORE, values).scalar_one()
-    tripped = _trips(guard, author, channel.agent_streak)
+    message_id = _STORE.rows(connection, values)[0][0]
+    tripped = _trips(guard, author, streak)
     woken = inbox.deliver(
         connection,
-        inbox.Delivery(message_id, channel.id, author.id, now, suppress_agents=bool(tripped), spare_agents=request.type == NOTICE),
-        mention.find(request.body),
+        inbox.Delivery(message_id, channel_id, author.id, now, suppress_agents=bool(tripped), spare_agents=request.type == NOTICE),
+        mentions,
     )
     stored = schema.Message(
         id=message_id, channel=request.channel, author=author.username, author_kind=author.kind, **message.shared(values)
     )
-    posted = [Posted(stored, woken, channel.id)]
-    if tripped and _is_first(guard, author, channel.agent_streak):
+    posted = [Posted(stored, woken, channel_id)]
+    if tripped and _is_first(guard, author, streak):
         posted += notice(connection, request.channel, tripped, f"guard:{author.turn_id or f'post-{message_id}'}", now)
+    if len(woken) < len(mentions.usernames):
+        for name in user.dead_among(connection, mentions.usernames):
+            farewell = f"{name} has left the colony and won't answer #{seq}."
+            posted += notice(connection, request.channel, farewell, f"{message_id}:{name}", now)
     return posted
 
 

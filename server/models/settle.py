@@ -13,6 +13,7 @@ from server.models.channel import channels
 from server.models.posting import Author, LoopGuard, Posted
 from server.models.turn import turns
 
+NUMBERS_NAMED = 20
 NOTHING_TO_SAY = frozenset({"", "HEARTBEAT_OK"})
 
 
@@ -54,7 +55,7 @@ def fail(
         return []
     count = turn.failures + failure.counted
     changes = {"failures": count, "error_code": failure.code, "error": detail[:500]}
-    gives_up = permanent or failure.permanent or count >= failures.MAX_FAILURES or turn.kind != "answer"
+    gives_up = permanent or failure.permanent or count >= failures.MAX_FAILURES or not inbox.of_turn(connection, turn.id, only_open=True)
     connection.execute(_spend(turn.id, usage or schema.Usage()).values(changes | _ended(gives_up, now)))
     seconds = _rest_seconds(failure, count) if rest_seconds is None else rest_seconds
     if not failure.counted and seconds:
@@ -63,6 +64,28 @@ def fail(
         return _give_up(connection, turn, failure, detail, now)
     inbox.rest(connection, turn.id, now + timedelta(seconds=seconds))
     return []
+
+
+def end_emptied(connection: Connection, agent_id: int, now: datetime) -> None:
+    """Close the agent's resting turns whose items were all closed by hand: nothing would ever wake them."""
+    has_open = select(inbox.inbox.c.id).where(inbox.inbox.c.turn_id == turns.c.id, inbox.inbox.c.acked_at.is_(None)).exists()
+    emptied = (turns.c.agent_id == agent_id) & (turns.c.state == "resting") & ~has_open
+    connection.execute(update(turns).where(emptied).values(state="failed", finished_at=now))
+
+
+def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) -> list[Posted]:
+    """End all that an agent leaves open when it dies, and tell each channel."""
+    still_open = inbox.pending(connection, agent.id, None, limit=None)
+    mine = turns.c.agent_id == agent.id, turns.c.state.in_(["running", "resting"])
+    connection.execute(update(turns).where(*mine).values(state="failed", finished_at=now, error_code=failures.GONE.code))
+    inbox.close_all(connection, agent.id, "dead", now)
+    channels_left = sorted({item.message.channel for item in still_open})
+    regrets = {name: [item for item in still_open if item.message.channel == name] for name in channels_left}
+    return [
+        posted
+        for name, items in regrets.items()
+        for posted in posting.notice(connection, name, _regret(agent.username, items, failures.GONE), f"{agent.id}:gone:{name}", now)
+    ]
 
 
 def _reply(
@@ -79,17 +102,22 @@ def _reply(
 
 
 def _give_up(connection: Connection, turn: Row[tuple[object, ...]], failure: Failure, detail: str, now: datetime) -> list[Posted]:
-    waiting = inbox.of_turn(connection, turn.id)
+    waiting = inbox.of_turn(connection, turn.id, only_open=True)
     inbox.close(connection, turn.id, "dead", now)
     channel = _channel_name(connection, turn)
     if channel is None or not waiting:
         return []
     agent = connection.execute(select(user.users.c.username).where(user.users.c.id == turn.agent_id)).scalar_one()
-    numbers = ", ".join(f"#{item.message.seq}" for item in waiting)
+    return posting.notice(connection, channel, _regret(agent, waiting, failure, detail), f"{turn.id}:dead", now)
+
+
+def _regret(agent: str, items: list[schema.InboxItem], failure: Failure, detail: str = "") -> str:
+    """What a channel is told about messages that get no answer."""
+    numbers = ", ".join(f"#{item.message.seq}" for item in items[:NUMBERS_NAMED])
+    more = f" and {len(items) - NUMBERS_NAMED} more" if len(items) > NUMBERS_NAMED else ""
     reason = f"{failure.says} ({detail})" if detail and detail != failure.says else failure.says
-    askers = " ".join(sorted({f"@{item.message.author}" for item in waiting if item.message.author_kind == "ape"}))
-    body = f"{askers} {agent} could not answer {numbers}: {reason}. What helps: {failure.remedy}.".strip()
-    return posting.notice(connection, channel, body, f"{turn.id}:dead", now)
+    askers = " ".join(sorted({f"@{item.message.author}" for item in items if item.message.author_kind == "ape"}))
+    return f"{askers} {agent} could not answer {numbers}{more}: {reason}. What helps: {failure.remedy}.".strip()
 
 
 def _rest_seconds(failure: Failure, failed: int) -> int:

@@ -78,14 +78,14 @@ def renew(connection: Connection, turn_id: int, until: datetime) -> None:
     connection.execute(update(turns).where(turns.c.id == turn_id).values(lease_until=until))
 
 
-def show(connection: Connection, turn_id: int, *, with_context: bool = False) -> schema.Turn:
-    """The turn with its items and posts. Raises `NotFound`."""
+def show(connection: Connection, turn_id: int, *, to_work_on: bool = False) -> schema.Turn:
+    """The turn with its items and posts; `to_work_on`: with its open items alone and what was said before. Raises `NotFound`."""
     row = connection.execute(_selected().where(turns.c.id == turn_id)).first()
     if row is None:
         raise errors.NotFound(f"no turn {turn_id}")
-    items = inbox.of_turn(connection, turn_id)
+    items = inbox.of_turn(connection, turn_id, only_open=to_work_on)
     context = []
-    if with_context and items:
+    if to_work_on and items:
         context = message.before(connection, row.channel_id, min(item.message.seq for item in items), CONTEXT_MESSAGES)
     return to_schema(row).model_copy(update={"items": items, "context": context, "posts": message.of_turn(connection, turn_id)})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, String, Table, select, update
@@ -61,9 +62,20 @@ def find_agent(connection: Connection, username: str, *, lock: bool = False) -> 
     return row
 
 
+def lock_slots(connection: Connection) -> None:
+    """Hold all other claims off until the transaction ends: each must see the turns that the one before began."""
+    connection.execute(select(users.c.id).where(users.c.username == COLONY).with_for_update(key_share=True))
+
+
 def listed(connection: Connection, kind: str | None) -> list[schema.User]:
     query = select(users).order_by(users.c.username)
     return [to_schema(row) for row in connection.execute(query.where(users.c.kind == kind) if kind else query)]
+
+
+def dead_among(connection: Connection, usernames: Collection[str]) -> list[str]:
+    """Those of the names that belong to agents which are no more."""
+    query = select(users.c.username).where(users.c.username.in_(usernames), users.c.status == "dead").order_by(users.c.username)
+    return list(connection.execute(query).scalars())
 
 
 def create(connection: Connection, request: schema.CreateUser, owner_id: int | None, now: datetime) -> schema.User:

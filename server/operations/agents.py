@@ -5,7 +5,7 @@ from __future__ import annotations
 from colony import errors, operations, schema
 from server.gate import Call, Wait, handles
 from server.models import agent as agent_model
-from server.models import user
+from server.models import settle, user
 from server.models.claim import prospects
 
 
@@ -28,6 +28,8 @@ def set_status(call: Call, request: schema.SetStatus) -> schema.Agent:
     if not (call.caller.is_admin or found.owner_id == call.caller.id):
         raise errors.Forbidden(f"{request.agent} is not yours; its owner and administrators change its status")
     user.move(call.connection, found, request.status, request.note)
+    if request.status == "dead":
+        call.announce(settle.bury(call.connection, found, call.now))
     call.wake(("user", found.id), "identities")  # the dead are nobody at once
     return agent_model.listed(call.connection, call.now, request.agent)[0]
 

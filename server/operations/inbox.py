@@ -5,7 +5,7 @@ from __future__ import annotations
 from colony import errors, operations, schema
 from server.gate import Call, Wait, handles
 from server.models import inbox as inbox_model
-from server.models import user
+from server.models import settle, user
 
 
 @handles(operations.INBOX)
@@ -19,7 +19,10 @@ def inbox(call: Call, request: schema.ReadInbox) -> schema.Inbox | Wait:
 
 @handles(operations.ACK)
 def ack(call: Call, request: schema.AckInbox) -> schema.Acked:
-    return schema.Acked(acked=inbox_model.ack(call.connection, call.caller.id, request.ids, call.now))
+    acked = inbox_model.ack(call.connection, call.caller.id, request.ids, call.now)
+    if acked:
+        settle.end_emptied(call.connection, call.caller.id, call.now)
+    return schema.Acked(acked=acked)
 
 
 def _whose(call: Call, username: str | None) -> int:

@@ -59,7 +59,8 @@ class Shell:
 
     def spawn(self, *arguments: str, token: str = "", **more: Any) -> subprocess.Popen[str]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-        return subprocess.Popen([BIN / "colony", *arguments], env=os.environ | {"COLONY_TOKEN": token}, text=True, **pipes)
+        environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # it would hide a missing flush
+        return subprocess.Popen([BIN / "colony", *arguments], env={**environ, "COLONY_TOKEN": token}, text=True, **pipes)
 
 
 class LosesAnswers(client.httpx.HTTPTransport):

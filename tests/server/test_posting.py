@@ -280,3 +280,12 @@ def test_a_suppressed_item_is_in_nobodys_inbox_and_starts_no_turn(colony: Colony
     assert colony.claim(colony.rook).turn is None
     assert not colony.heartbeat("rook").due
     assert colony.count(inbox, inbox.c.outcome == "suppressed") == 1
+
+
+def test_a_message_may_name_a_hundred_and_no_more(colony: Colony) -> None:
+    names = [f"@n{n}" for n in range(98)]
+    colony.post(colony.ann, " ".join(["@scout @rook", *names, "@scout"]))
+    assert triggers(colony) == {"rook": ["mention"], "scout": ["mention"]}
+    with pytest.raises(errors.Invalid, match=r"body: .*101"):
+        colony.post(colony.ann, " ".join(["@scout @rook @one-more", *names]))
+    assert len(colony.read()) == 1

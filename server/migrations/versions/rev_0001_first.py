@@ -106,8 +106,9 @@ def upgrade() -> None:
         sa.Column("acked_at", TIME),
         sa.Column("outcome", sa.String(16)),
     )
-    op.create_index("idx_inbox_agent_unacked", "inbox", ["agent_id", "acked_at"])
-    op.create_index("ix_inbox_turn_id", "inbox", ["turn_id"])
+    is_open, is_bound = sa.text("acked_at IS NULL"), sa.text("turn_id IS NOT NULL")
+    op.create_index("idx_inbox_agent_unacked", "inbox", ["agent_id", "id"], sqlite_where=is_open, postgresql_where=is_open)
+    op.create_index("ix_inbox_turn_id", "inbox", ["turn_id"], sqlite_where=is_bound, postgresql_where=is_bound)
     op.create_index("ix_inbox_message_id", "inbox", ["message_id"])
     op.create_table(
         "audit",

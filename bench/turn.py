@@ -1,0 +1,104 @@
+"""What the colony adds to a bare `claude -p`: from a mention to the visible reply, through server, worker, turn, sandbox and tools.
+
+Both sides run the real CLI with the same settings against the same stand-in of the Messages API, which answers at once. The bare side
+has no sandbox, no server and no session to resume. For the tool call it has the least MCP server that stdio allows (`least_tools`),
+where the colony has its own tools: so the whole way of a tool call is part of what the colony adds.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from bench import agents, house, least_tools, wire
+from bench.figures import Figure, Missing, Plan
+from colony_agent.runner.claude import BOUNDS, TOOLS
+from tests.standin import Reply, Request, Standin, text, tool
+from tests.standin.claude import claude_binary, run_claude
+
+BUDGET_SECONDS = 0.25
+AGENT = "agent0"
+TOOL = "mcp__colony__whoami"
+REPLY = "It is done."
+WAIT_SECONDS = 25
+
+
+@dataclass
+class _Model:
+    """Calls a tool first, if it is told to, and then says that it is done."""
+
+    uses_tool: bool = False
+
+    def __call__(self, request: Request) -> Reply:
+        said = request.body["messages"][-1]["content"]
+        has_result = isinstance(said, list) and any(block.get("type") == "tool_result" for block in said)
+        return tool(TOOL, {}) if self.uses_tool and not has_result else text(REPLY)
+
+
+def measure(plan: Plan) -> Iterator[Figure]:
+    """Raises `Missing`."""
+    try:
+        claude = claude_binary()
+    except FileNotFoundError as error:
+        raise Missing(str(error)) from error
+    with Standin() as api, house.open_house(plan, 1) as (home, _):
+        model = _Model()
+        api.script(model)
+        path = agents.settle(home, AGENT, {"claude": str(claude)})
+        credentials = {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "sk-ant-standin"}
+        bare_home = Path(tempfile.mkdtemp(prefix="bare-", dir=plan.folder))
+        with agents.working(path, credentials):
+            for model.uses_tool in (False, True):
+                pairs = [(_bare(claude, api, bare_home, model.uses_tool), _colony(home)) for _ in range(1 + plan.fewer(10, 4))]
+                yield _figure(pairs[1:], model.uses_tool)  # the first ones fill caches
+
+
+def _bare(claude: Path, api: Standin, home: Path, uses_tool: bool) -> float:
+    """Seconds that the CLI alone takes, from its start to its end."""
+    server = {"type": "stdio", "command": sys.executable, "args": ["-I", "-S", least_tools.__file__], "alwaysLoad": True}
+    config = json.dumps({"mcpServers": {"colony": server} if uses_tool else {}})
+    options = ["--strict-mcp-config", "--mcp-config", config, "--tools", TOOLS]
+    options += ["--dangerously-skip-permissions", "--disable-slash-commands"]
+    began = time.perf_counter()
+    run = run_claude(claude, api, home, "please", *options, **BOUNDS)
+    seconds = time.perf_counter() - began
+    if run.result["result"] != REPLY:
+        raise RuntimeError(f"claude -p answered {run.result['result']!r}")
+    return seconds
+
+
+def _colony(home: house.House) -> float:
+    """Seconds from just before a mention is posted until its reply can be read."""
+    connection = wire.Connection(home.socket)
+    path = "/api/channels/quiet/messages"
+    began = time.perf_counter()
+    posted = connection.ask(wire.request("POST", path, home.ann, {"body": f"@{AGENT} please"}))
+    answer = connection.ask(wire.request("GET", f"{path}?since={posted['seq']}&wait={WAIT_SECONDS}", home.ann))
+    seconds = time.perf_counter() - began
+    connection.close()
+    said = [message["body"] for message in answer["messages"]]
+    if said != [REPLY]:
+        raise RuntimeError(f"{AGENT} answered {said} in {WAIT_SECONDS} s:\n{_last_words(home)}")
+    return seconds
+
+
+def _last_words(home: house.House) -> str:
+    return (home.home / "agents" / f"{AGENT}.log").read_text(errors="replace")[-1500:]
+
+
+def _figure(pairs: list[tuple[float, float]], uses_tool: bool) -> Figure:
+    bare, colony = (median(side) for side in zip(*pairs, strict=True))
+    added = median(ours - theirs for theirs, ours in pairs)
+    return Figure(
+        f"added to a bare claude -p, {'one tool call' if uses_tool else 'plain reply'}",
+        f"{added:.2f} s ({colony:.2f} − {bare:.2f})",
+        f"≤ {BUDGET_SECONDS} s",
+        added <= BUDGET_SECONDS,
+        values={"added_seconds": added, "bare_seconds": bare, "colony_seconds": colony},
+    )

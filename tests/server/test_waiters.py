@@ -1,0 +1,93 @@
+"""Sleeping until a topic is woken."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from server.waiters import Waiters
+
+
+def soon(seconds: float = 5.0) -> float:
+    return time.monotonic() + seconds
+
+
+def test_a_wake_between_the_look_and_the_wait_is_not_lost() -> None:
+    waiters = Waiters()
+    moment = waiters.moment
+    waiters.wake("a")
+    began = time.monotonic()
+    assert waiters.wait("a", moment, soon())
+    assert time.monotonic() - began < 0.5
+
+
+def test_a_wake_before_the_look_is_old_news() -> None:
+    waiters = Waiters()
+    waiters.wake("a")
+    assert not waiters.wait("a", waiters.moment, soon(0.05))
+
+
+def test_another_topic_wakes_nobody_and_a_passed_deadline_ends_the_wait() -> None:
+    waiters = Waiters()
+    moment = waiters.moment
+    waiters.wake("b")
+    assert not waiters.wait("a", moment, soon(0.05))
+    assert not waiters.wait("a", moment, soon(-1))
+    assert waiters.asleep == 0
+
+
+def test_one_wake_reaches_everyone_on_all_its_topics() -> None:
+    waiters = Waiters()
+    with ThreadPoolExecutor(20) as pool:
+        asleep = [pool.submit(waiters.wait, topic, waiters.moment, soon()) for topic in ("a", "b") for _ in range(10)]
+        while waiters.asleep < 20:
+            time.sleep(0.001)
+        waiters.wake("a", "b")
+        assert all(each.result(1) for each in asleep)
+    assert waiters.asleep == 0
+
+
+def test_closing_sends_everyone_home_and_lets_nobody_in() -> None:
+    waiters = Waiters()
+    with ThreadPoolExecutor(5) as pool:
+        asleep = [pool.submit(waiters.wait, "a", waiters.moment, soon()) for _ in range(5)]
+        while waiters.asleep < 5:
+            time.sleep(0.001)
+        waiters.close()
+        assert not any(each.result(1) for each in asleep)
+    assert waiters.is_closed
+    began = time.monotonic()
+    assert not waiters.wait("a", waiters.moment, soon())
+    assert time.monotonic() - began < 0.5
+
+
+def test_however_they_interleave_no_wake_is_lost_and_nobody_is_left_behind() -> None:
+    """Wakers count up; each sleeper must see the last count long before its deadline."""
+    waiters, counts, last = Waiters(), dict.fromkeys("abc", 0), 300
+    mutex = threading.Lock()
+
+    def sleeper(topic: str) -> None:
+        seen = 0
+        while seen < last:
+            moment = waiters.moment
+            seen = counts[topic]
+            if seen < last:
+                assert waiters.wait(topic, moment, soon(20)), f"{topic} slept through at {seen}"
+
+    def short_sleeper(topic: str) -> None:
+        while counts[topic] < last:
+            waiters.wait(topic, waiters.moment, soon(random.random() / 500))
+
+    def waker(topic: str) -> None:
+        for _ in range(last // 3):
+            with mutex:
+                counts[topic] += 1
+            waiters.wake(topic)
+
+    with ThreadPoolExecutor(24) as pool:
+        running = [pool.submit(work, topic) for topic in "abc" for work in (sleeper, sleeper, short_sleeper, waker, waker, waker)]
+        for each in running:
+            each.result(60)
+    assert waiters.asleep == 0
