@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,7 @@ def add(database: str, name: str, kind: schema.Kind, linux_user: str | None) -> 
 
 def main() -> None:
     """Run the command; a `ColonyError` becomes one line on stderr and its exit code."""
+    os.umask(0o077)  # the database is nobody else's
     try:
         cli(prog_name="colony-server")
     except errors.ColonyError as error:

@@ -33,7 +33,9 @@ def serve(config: ServerConfig, listen: Listen) -> None:
     """Serve until SIGTERM. Raises `Unavailable` when an address is taken."""
     _require_free(listen)
     try:
-        listen.socket.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not listen.socket.parent.exists():
+            listen.socket.parent.mkdir(parents=True)
+            listen.socket.parent.chmod(0o755 if os.geteuid() == 0 else 0o700)
     except OSError as error:
         raise errors.Unavailable(f"can't create {listen.socket.parent}: {error.strerror}") from error
     _Server(config, listen).run()
@@ -48,7 +50,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         loopback = [f"127.0.0.1:{self._listen.port}"] if self._listen.port else []
         settings = {
             "bind": [f"unix:{self._listen.socket}", *loopback],
-            "umask": 0o007 if os.geteuid() == 0 else 0o077,
+            "umask": 0o077,
             "worker_class": "gthread",
             "workers": 1,  # one process, so that one writer writes and a wake reaches every waiter
             "threads": self._listen.threads,
@@ -59,12 +61,18 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "accesslog": None,
             "loglevel": "warning",
             "control_socket_disable": True,
+            "when_ready": self._open_socket,
             "post_fork": _tie_to_parent,
             "post_worker_init": _send_waiters_home_on_stop,
             "proc_name": "colony-server",
         }
         for name, value in settings.items():
             self.cfg.set(name, value)
+
+    def _open_socket(self, arbiter: Any) -> None:
+        """A host's server lets every local user knock: the kernel says who it is, and strangers are refused."""
+        if os.geteuid() == 0:
+            self._listen.socket.chmod(0o666)
 
     def load(self) -> Flask:
         from server import create_app

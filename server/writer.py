@@ -46,6 +46,8 @@ class Writer:
         try:
             self._commit(batch)
         except Exception as error:
+            # SQLAlchemy takes a COMMIT that failed for the end of the transaction; SQLite leaves it open.
+            self._connection.connection.rollback()
             for unit in batch:
                 unit.fail(error)
         finally:

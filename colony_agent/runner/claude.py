@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -13,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from colony.failures import CRASHED, PROMPT_TOO_LONG, RATE_LIMITED, TOOLS_FAILED
+from colony.failures import CRASHED, PROMPT_TOO_LONG, RATE_LIMITED, TOOLS_FAILED, UNREACHABLE
 from colony_agent import process
-from colony_agent.runner import Answer, RunnerFailed, Session, Task
-from colony_agent.runner.claude_stream import BY_STATUS, Event, Stream, parse, progress
+from colony_agent.runner import Answer, RunnerFailed, Session, Task, claude_stream
+from colony_agent.runner.claude_stream import BY_STATUS, Event, Stream
 from colony_agent.runner.reply import storable
 from colony_agent.sandbox import Sandbox
 from colony_agent.settings import Home
@@ -73,29 +74,22 @@ class ClaudeRunner:
         stream = Stream()
 
         def hear(line: bytes) -> None:
-            if event := parse(line):
+            if event := claude_stream.parse(line):
                 stream.add(event)
                 self._check(event, stream)
-                for news in progress(event):
+                for news in claude_stream.progress(event):
                     tell(news)
 
         try:
             ended = self._start(["--resume" if session else "--session-id", id], prompt, hear, deadline)
-            if session and not stream.init:
-                raise _SessionUnusable(ended.last_words)
-            if not stream.result:
-                raise RunnerFailed(CRASHED, ended.last_words)
-            if stream.result.is_error:
-                failure = stream.failure()
-                detail = stream.result.result or "; ".join(stream.result.errors) or ended.last_words
-                if session and failure is PROMPT_TOO_LONG:
-                    raise _SessionUnusable(detail)
-                raise RunnerFailed(failure, detail, stream.retry_in_seconds(time.time()) if failure is RATE_LIMITED else None)
+            result = _result(stream, ended, is_resumed=session is not None)
         except RunnerFailed as failed:
-            total = stream.result.total_cost_usd if stream.result else before_usd
-            kept = Session(id, total) if stream.init else None
+            total_usd = stream.result.total_cost_usd if stream.result else before_usd
+            kept = Session(id, total_usd) if stream.init else session
+            if failed.failure is PROMPT_TOO_LONG:
+                kept = None
             raise RunnerFailed(failed.failure, failed.detail, failed.retry_in_seconds, stream.usage(before_usd), kept) from failed
-        return Answer(storable(stream.result.result), stream.usage(before_usd), Session(id, stream.result.total_cost_usd))
+        return Answer(storable(result.result), stream.usage(before_usd), Session(id, result.total_cost_usd))
 
     def _start(self, session: list[str], prompt: str, hear: Callable[[bytes], None], deadline: float) -> process.Exit:
         claude = self._binary()
@@ -117,8 +111,9 @@ class ClaudeRunner:
     def _check(self, event: Event, stream: Stream) -> None:
         if event is stream.init and self.tool_server and (status := stream.status_of(TOOL_SERVER)) != "connected":
             raise RunnerFailed(TOOLS_FAILED, f"its colony tools did not start: {status}")
-        if event is stream.retry and (pause := stream.retry_in_seconds(time.time()) or 0) > MAX_PAUSE_SECONDS:
-            raise RunnerFailed(BY_STATUS.get(event.error_status or 0, CRASHED), retry_in_seconds=pause)
+        if event.retry_delay_ms > MAX_PAUSE_SECONDS * 1000:
+            failure = BY_STATUS.get(event.error_status or 0, UNREACHABLE)
+            raise RunnerFailed(failure, retry_in_seconds=math.ceil(event.retry_delay_ms / 1000))
 
     def _binary(self) -> Path:
         """The real file: a link to it would lead nowhere in the sandbox."""
@@ -130,4 +125,20 @@ class ClaudeRunner:
 
 
 class _SessionUnusable(Exception):
-    """The conversation can't be resumed."""
+    """The conversation can't be resumed, and nothing has been done yet."""
+
+
+def _result(stream: Stream, ended: process.Exit, is_resumed: bool) -> Event:
+    """The CLI's good end. Raises `RunnerFailed` for any other, `_SessionUnusable` where a fresh session may do better."""
+    result = stream.result
+    if is_resumed and not stream.init and ended.returncode == 1:
+        raise _SessionUnusable(ended.last_words)
+    if result is None:
+        raise RunnerFailed(CRASHED, ended.last_words)
+    if result.is_error:
+        failure = stream.failure()
+        detail = result.result or "; ".join(result.errors) or ended.last_words
+        if is_resumed and failure is PROMPT_TOO_LONG and not stream.has_acted:
+            raise _SessionUnusable(detail)
+        raise RunnerFailed(failure, detail, stream.resets_in_seconds(time.time()) if failure is RATE_LIMITED else None)
+    return result

@@ -56,6 +56,10 @@ class _Message(BaseModel):
     content: list[_Block] | str = []
     usage: _Tokens = _Tokens()
 
+    @property
+    def blocks(self) -> list[_Block]:
+        return [] if isinstance(self.content, str) else self.content
+
 
 class _Server(BaseModel):
     name: str
@@ -74,7 +78,7 @@ class Event(BaseModel):
     subtype: str = ""
     session_id: str = ""
     mcp_servers: list[_Server] = []  # system init
-    retry_delay_ms: float = 0  # system api_retry
+    retry_delay_ms: float = 0  # system api_retry: before it asks again
     error_status: int | None = None
     rate_limit_info: _RateLimit | None = None  # rate_limit_event
     message: _Message | None = None  # assistant
@@ -102,8 +106,8 @@ class Stream:
 
     init: Event | None = None
     result: Event | None = None
-    retry: Event | None = None  # the newest pause before another request
-    resets_at: float | None = None
+    has_acted: bool = False  # it has used a tool
+    resets_at: float | None = None  # epoch seconds
     error: str | None = None  # of the API, in the CLI's words
     _tokens: dict[str, _Tokens] = field(default_factory=dict)  # by message: each of its blocks repeats them
 
@@ -111,14 +115,13 @@ class Stream:
         match event.type, event.subtype:
             case "system", "init":
                 self.init = event
-            case "system", "api_retry":
-                self.retry = event
             case "rate_limit_event", _:
                 if event.rate_limit_info and event.rate_limit_info.status == "rejected":
                     self.resets_at = event.rate_limit_info.resetsAt
             case "assistant", _:
                 self.error = event.error
                 if event.message:
+                    self.has_acted = self.has_acted or any(block.type == "tool_use" for block in event.message.blocks)
                     self._tokens[event.message.id] = event.message.usage
             case "result", _:
                 self.result = event
@@ -150,22 +153,18 @@ class Stream:
             return BY_ERROR.get(self.error or "", UNREACHABLE)
         return CRASHED
 
-    def retry_in_seconds(self, now: float) -> int | None:
-        """How long the API wants to be left alone, if it said so and the CLI passed it on."""
-        if self.resets_at is not None:
-            return max(1, math.ceil(self.resets_at - now))
-        if self.retry:
-            return max(1, math.ceil(self.retry.retry_delay_ms / 1000))
-        return None
+    def resets_in_seconds(self, now: float) -> int | None:
+        """When a used-up allowance is renewed, if the API said so."""
+        return None if self.resets_at is None else max(1, math.ceil(self.resets_at - now))
 
 
 def progress(event: Event) -> list[str]:
     """What an event says about the work, a short line for each tool that is used."""
     if event.type == "system" and event.subtype == "api_retry":
         return [f"the API answers {event.error_status or 'nothing'}: tries again"]
-    if event.type != "assistant" or not event.message or isinstance(event.message.content, str):
+    if event.type != "assistant" or not event.message:
         return []
-    return [_line(block) for block in event.message.content if block.type == "tool_use"]
+    return [_line(block) for block in event.message.blocks if block.type == "tool_use"]
 
 
 def _line(block: _Block) -> str:

@@ -45,24 +45,25 @@ class Bwrap:
             raise RunnerFailed(CRASHED, "bwrap is not installed: apt-get install bubblewrap")
         home = self.home.path.absolute()
         uid = os.getuid() or 1000  # what is root's outside looks like an ordinary user's inside
-        machine_files = [_existing(home / name) for name in MACHINE_FILES]
-        covers = {file: _data("") for file in machine_files}
-        accounts = {Path("/etc/passwd"): _data(_passwd(self.home, uid)), Path("/etc/group"): _data(_group(self.home, uid))}
+        covered = [_existing(home / name) for name in MACHINE_FILES]
+        files = {Path("/etc/passwd"): _passwd(self.home, uid), Path("/etc/group"): _group(self.home, uid), **dict.fromkeys(covered, "")}
+        contents = {path: _data(text) for path, text in files.items()}
         told, tells = os.pipe()
         words: list[str | int | Path] = [bwrap, *ISOLATION, "--info-fd", tells]
         words += ["--uid", uid, "--gid", uid, "--hostname", self.home.agent.name]
         words += [] if self.shares_network else ["--unshare-net"]
         words += [*_system(), "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
-        words += _files(accounts)
         for path in (Path(sys.base_prefix), *self.binds, *binds):
             words += [] if path.is_relative_to("/usr") else ["--ro-bind", path.absolute(), path.absolute()]
-        words += ["--bind", home, home, *_files(covers), "--remount-ro", "/", "--chdir", home, "--", *argv]
-        # The environment is not among the words: every user of the host can read those.
+        words += ["--bind", home, home]
+        for path, content in contents.items():
+            words += ["--ro-bind-data", content, path]
+        words += ["--remount-ro", "/", "--chdir", home, "--", *argv]
         return Command(
             argv=tuple(map(str, words)),
-            env=environment(self.home, env),
+            env=environment(self.home, env),  # not among the words, which every user of the host can read
             cwd=home,
-            descriptors=(tells, *covers.values(), *accounts.values()),
+            descriptors=(tells, *contents.values()),
             namespace_pid=partial(_first_pid, told),
             explain=explain,
         )
@@ -101,11 +102,6 @@ def _existing(file: Path) -> Path:
     except OSError as error:
         raise RunnerFailed(CRASHED, f"can't cover {file} in the sandbox: {error.strerror}") from error
     return file
-
-
-def _files(contents: Mapping[Path, int]) -> Iterator[str | int | Path]:
-    for path, descriptor in contents.items():
-        yield from ("--ro-bind-data", descriptor, path)
 
 
 def _data(text: str) -> int:

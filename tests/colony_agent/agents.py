@@ -112,10 +112,10 @@ class Agent:
     def argv(self, command: str, *options: str) -> list[str]:
         return [str(BIN / "colony-agent"), command, "--home", str(self.home), *options]
 
-    def worker(self, env: Mapping[str, str] | None = None, **orders: Any) -> Process:
-        """Its worker, as the service starts it; with `orders` for what the settings don't let one choose."""
+    def worker(self, env: Mapping[str, str] | None = None, python: tuple[str, ...] = (), **orders: Any) -> Process:
+        """Its worker, as the service starts it; with `orders` and options of `python` for what the settings don't let one choose."""
         log = self.home.with_suffix(".log")
-        if not orders:
+        if not orders and not python:
             return Process(self.argv("worker"), log, env)
         document = {
             "agent": self.name,
@@ -131,7 +131,7 @@ class Agent:
         os.write(descriptor, json.dumps(document).encode())
         os.lseek(descriptor, 0, os.SEEK_SET)
         try:
-            return Process([sys.executable, "-I", "-S", str(WORKER), str(descriptor)], log, env, (descriptor,))
+            return Process([sys.executable, "-I", "-S", *python, str(WORKER), str(descriptor)], log, env, (descriptor,))
         finally:
             os.close(descriptor)
 

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -175,6 +176,14 @@ def test_a_session_that_grew_too_long_starts_afresh(scout: Scout, api: Standin) 
     assert "first" not in prompt_text(api.requests[-1])
 
 
+def test_what_grows_too_long_after_tools_were_used_is_not_done_twice(scout: Scout, api: Standin) -> None:
+    first = scout.ask("first")
+    api.script([tool("Bash", {"command": "echo done >> deeds"}), prompt_too_long()])
+    failed = scout.fails(prompt="second", session=first.session)
+    assert (failed.failure, failed.session) == (PROMPT_TOO_LONG, None)
+    assert (scout.home.path / "deeds").read_text() == "done\n"
+
+
 def test_a_session_survives_a_kill_in_the_middle(scout: Scout, api: Standin) -> None:
     first = scout.ask("first")
     mark = new_mark()
@@ -222,7 +231,7 @@ def test_trouble_with_the_api_is_named(scout: Scout, api: Standin, reply: Reply,
     failed = scout.fails()
     assert failed.failure is failure
     assert failed.detail
-    assert failed.usage.cost_usd == 0
+    assert failed.usage.cost_usd < 0.001  # a stream that breaks off has cost something
 
 
 def test_without_a_key_the_credentials_are_rejected(scout: Scout) -> None:
@@ -266,6 +275,17 @@ def test_a_long_pause_that_the_api_asks_for_is_handed_back(scout: Scout, api: St
     assert time.monotonic() - started_at < 5
 
 
+def test_a_used_up_allowance_is_left_alone_until_it_is_renewed(scout: Scout, api: Standin) -> None:
+    del scout.environ["ANTHROPIC_API_KEY"]
+    scout.environ["CLAUDE_CODE_OAUTH_TOKEN"] = "sk-ant-oat01-standin"
+    headers = {"anthropic-ratelimit-unified-status": "rejected", "anthropic-ratelimit-unified-reset": str(int(time.time()) + 3000)}
+    api.script(replace(error(429), headers=headers))
+    failed = scout.fails()
+    assert failed.failure is RATE_LIMITED
+    assert failed.retry_in_seconds
+    assert 2900 < failed.retry_in_seconds <= 3000
+
+
 def test_what_was_spent_before_the_failure_is_counted_once(scout: Scout, api: Standin) -> None:
     spent = tool("Bash", {"command": "true"}, usage=Usage(100_000, 100))
     api.script([spent, error(529), text("done", usage=Usage(100_000, 100))])
@@ -303,6 +323,12 @@ def test_it_can_be_stopped_in_the_middle_and_leaves_nothing(scout: Scout, api: S
     assert failed.value.failure is STOPPED
     assert time.monotonic() - stopped_at[0] < 2
     assert running(mark) == []
+
+
+def test_a_session_is_kept_through_a_failure_to_start(scout: Scout) -> None:
+    first = scout.ask("first")
+    scout.home = replace(scout.home, agent=replace(scout.home.agent, claude="no-such-claude"))
+    assert scout.fails(session=first.session).session == first.session
 
 
 def test_without_its_binary_it_says_what_to_install(scout: Scout, tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""A TCP relay before the real server, which counts connections and can answer in its place."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from typing import Self
+
+
+class Relay:
+    """Listens on 127.0.0.1. The first connections get `answers`, one each; all others reach the server."""
+
+    def __init__(self, port: int, *answers: bytes) -> None:
+        self._port, self._answers = port, list(answers)
+        self.connections = 0
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                caller, _ = self._listener.accept()
+                self._open.append(caller)
+                self.connections += 1
+                threading.Thread(target=self._serve, args=[caller], daemon=True).start()
+
+    def _serve(self, caller: socket.socket) -> None:
+        with suppress(OSError), caller:
+            if self._answers:
+                answer = self._answers.pop(0)
+                caller.recv(65536)
+                caller.sendall(answer)
+                return
+            with socket.create_connection(("127.0.0.1", self._port)) as server:
+                self._open.append(server)
+                threading.Thread(target=_copy, args=[caller, server], daemon=True).start()
+                _copy(server, caller)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in (self._listener, *self._open):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while chunk := source.recv(65536):
+            target.sendall(chunk)
+        target.shutdown(socket.SHUT_WR)

@@ -1,0 +1,218 @@
+"""What was acknowledged is kept, and what failed leaves nothing: the writer, the file, and kill -9."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pysqlite3 import dbapi2 as sqlite
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from colony import errors, operations, schema
+from server.database import SQLite, open_database, sqlite_url
+from tests.server.support import Clock, Colony, Server, settle_cast, token_of
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[SQLite]:
+    database = SQLite(sqlite_url(tmp_path / "numbers.db"))
+    database.write(lambda connection: connection.execute(text("CREATE TABLE numbers (n INTEGER PRIMARY KEY)")))
+    yield database
+    database.close()
+
+
+def insert(n: int) -> object:
+    return lambda connection: connection.execute(text("INSERT INTO numbers VALUES (:n)"), {"n": n}) and n
+
+
+def numbers(database: SQLite) -> list[int]:
+    with database.read() as connection:
+        return list(connection.execute(text("SELECT n FROM numbers ORDER BY n")).scalars())
+
+
+def in_one_batch(database: SQLite, works: list[object]) -> list[Future[object]]:
+    """Let the writer find all of them waiting, behind one that holds the seat until they are there."""
+    entered, go = threading.Event(), threading.Event()
+
+    def hold(connection: Connection) -> None:
+        entered.set()
+        assert go.wait(10)
+
+    pool = ThreadPoolExecutor(len(works) + 1)
+    holding = pool.submit(database.write, hold)
+    assert entered.wait(10)
+    futures = []
+    for work in works:
+        futures.append(pool.submit(database.write, work))
+        while len(database._writer._queue) < len(futures):
+            assert not futures[-1].done()
+    go.set()
+    holding.result(10)
+    pool.shutdown()
+    return futures
+
+
+def test_a_unit_that_fails_in_a_batch_loses_only_itself(database: SQLite) -> None:
+    def half_done(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO numbers VALUES (100)"))
+        raise ZeroDivisionError
+
+    futures = in_one_batch(database, [insert(1), half_done, insert(2), insert(1), insert(3)])
+    assert [futures[n].result() for n in (0, 2, 4)] == [1, 2, 3]
+    assert isinstance(futures[1].exception(), ZeroDivisionError)
+    assert isinstance(futures[3].exception(), DatabaseError)
+    assert numbers(database) == [1, 2, 3]
+
+
+def test_a_unit_that_fails_within_its_own_savepoint_loses_only_that(database: SQLite) -> None:
+    def work(connection: Connection) -> str:
+        connection.execute(text("INSERT INTO numbers VALUES (1)"))
+        with pytest.raises(ZeroDivisionError), connection.begin_nested():
+            connection.execute(text("INSERT INTO numbers VALUES (2)"))
+            raise ZeroDivisionError
+        connection.execute(text("INSERT INTO numbers VALUES (3)"))
+        return "done"
+
+    assert [future.result() for future in in_one_batch(database, [work, insert(4)])] == ["done", 4]
+    assert numbers(database) == [1, 3, 4]
+
+
+def test_a_commit_that_fails_reaches_all_callers_and_the_writer_goes_on(database: SQLite) -> None:
+    def set_up(connection: Connection) -> None:
+        connection.execute(text("CREATE TABLE parents (id INTEGER PRIMARY KEY)"))
+        connection.execute(text("CREATE TABLE children (parent INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)"))
+
+    def orphan(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO children VALUES (7)"))  # refused at the commit
+
+    database.write(set_up)
+    futures = in_one_batch(database, [insert(1), orphan, insert(2)])
+    assert all(isinstance(future.exception(), DatabaseError) for future in futures)
+    assert numbers(database) == []
+    assert database.write(insert(3)) == 3
+    assert numbers(database) == [3]
+
+
+def test_a_unit_that_is_interrupted_leaves_nobody_hanging(database: SQLite) -> None:
+    def interrupted(connection: Connection) -> None:
+        raise SystemExit
+
+    futures = in_one_batch(database, [insert(1), interrupted, insert(2)])
+    assert all(future.exception(10) for future in futures)
+    assert database.write(insert(3)) == 3
+
+
+def test_a_hundred_threads_write_and_nobody_is_locked_out(database: SQLite) -> None:
+    with ThreadPoolExecutor(100) as pool:
+        assert sorted(pool.map(lambda n: database.write(insert(n)), range(2000))) == list(range(2000))
+    assert numbers(database) == list(range(2000))
+
+
+def test_readers_cannot_write_and_see_one_moment(database: SQLite) -> None:
+    with database.read() as connection:
+        with pytest.raises(OperationalError, match="readonly|query_only|read-only"):
+            connection.execute(text("INSERT INTO numbers VALUES (9)"))
+    with database.read() as connection:
+        before = connection.execute(text("SELECT count(*) FROM numbers")).scalar()
+        database.write(insert(1))
+        assert connection.execute(text("SELECT count(*) FROM numbers")).scalar() == before == 0
+
+
+def test_the_file_is_as_durable_as_it_must_be(database: SQLite) -> None:
+    with database.read() as connection:
+        pragma = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys")}
+        assert pragma == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+        assert tuple(map(int, connection.exec_driver_sql("SELECT sqlite_version()").scalar().split("."))) >= (3, 51, 3)
+
+
+def test_a_colony_lives_on_no_other_database() -> None:
+    with pytest.raises(errors.Invalid, match="mysql"):
+        open_database("mysql://localhost/colony")
+
+
+def test_every_acknowledged_post_survives_kill_9(server: Server) -> None:
+    acknowledged: list[int] = []
+    mutex = threading.Lock()
+
+    def post(thread: int) -> None:
+        with server.client(token_of("ann")) as ann:
+            for n in range(10_000):
+                try:
+                    said = ann.call(operations.POST, schema.PostMessage(channel="general", body=f"@scout {thread} {n}"))
+                except errors.ColonyError:
+                    return
+                with mutex:
+                    acknowledged.append(said.seq)
+
+    for enough in (80,):
+        with ThreadPoolExecutor(8) as pool:
+            posters = [pool.submit(post, thread) for thread in range(8)]
+            while len(acknowledged) < enough:
+                assert not all(poster.done() for poster in posters), server.log()
+            server.kill()
+        assert not server.processes()
+        server.start()
+    with server.client(token_of("ann")) as ann, server.client(token_of("scout")) as scout:
+        kept, since = [], 0
+        while page := ann.call(operations.READ, schema.ReadMessages(channel="general", since=since, limit=500)).messages:
+            kept += [message.seq for message in page]
+            since = kept[-1]
+        assert set(acknowledged) <= set(kept)
+        assert kept == list(range(1, len(kept) + 1))
+        assert len(scout.call(operations.INBOX, schema.ReadInbox(limit=500)).items) == min(500, len(kept))
+    server.stop()
+    with sqlite.connect(str(server.database)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("SELECT count(*) FROM inbox").fetchone() == (len(kept),)
+
+
+def as_root(*command: str | Path) -> None:
+    subprocess.run([*([] if os.geteuid() == 0 else ["sudo", "-n"]), *command], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB, in a mount of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    as_root("mount", "-t", "tmpfs", "-o", f"size=2m,uid={os.geteuid()}", "tmpfs", folder)
+    yield folder
+    as_root("umount", folder)
+
+
+@pytest.fixture
+def cramped(small_disk: Path, clock: Clock) -> Iterator[Colony]:
+    """A colony on the small disk."""
+    url = sqlite_url(small_disk / "colony.db")
+    database = open_database(url)
+    database.write(settle_cast)
+    database.close()
+    colony = Colony(url, clock)
+    yield colony
+    colony.close()
+
+
+def test_on_a_full_disk_a_post_is_refused_as_such_and_nothing_of_it_is_kept(cramped: Colony, small_disk: Path) -> None:
+    kept: list[int] = []
+    with pytest.raises(errors.StorageFull):
+        for _ in range(200):
+            kept.append(cramped.post(cramped.ann, "@scout " + "x" * 60_000).seq)
+    assert 2 < len(kept) < 60
+    refused = 0
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(cramped.post, cramped.ann, "@scout " + "y" * 60_000) for _ in range(64)]:
+            try:
+                kept.append(future.result(20).seq)  # what was rolled back may have left room for one
+            except errors.StorageFull:
+                refused += 1
+    assert refused
+    assert [message.seq for message in cramped.read()] == sorted(kept) == list(range(1, len(kept) + 1))
+    assert len(cramped.inbox(cramped.scout)) == len(kept)
+    as_root("mount", "-o", "remount,size=20m", small_disk)
+    assert cramped.post(cramped.ann, "room again").seq == len(kept) + 1
