@@ -48,7 +48,7 @@ def running(
 
 
 def run(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, user: str | None = None, seconds: float = 60) -> str:
-    """What the command prints. Raises `CalledProcessError`, with its stderr, when it fails."""
+    """What the command prints. Raises `RuntimeError`, with its last words, when it fails."""
     process = subprocess.Popen(
         argv,
         cwd=REPOSITORY if user is None else "/",

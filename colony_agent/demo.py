@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import hashlib
 import os
@@ -12,6 +13,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -42,7 +45,7 @@ def demo(port: int, data: Path) -> None:
     data = data.absolute()
     socket = _socket(data)
     _require_tools()
-    with Supervisor(data / "log", STOP_SECONDS) as supervisor:
+    with _alone_in(data), Supervisor(data / "log", STOP_SECONDS) as supervisor:
         server = ["--home", str(data), "run", "--port", str(port), "--socket", str(socket)]
         supervisor.start("server", [str(BIN / "colony-server"), *server])
         with Client(f"unix:{socket}") as client:
@@ -74,6 +77,18 @@ def _require_tools() -> None:
             raise errors.Unavailable(f"{tool} is missing: sudo apt-get install {package}")
 
 
+@contextmanager
+def _alone_in(data: Path) -> Iterator[None]:
+    """Hold the folder: two small colonies on one database would be one too many."""
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(data / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.Unavailable(f"a colony is running in {data} already; stop it, or name another folder with --data") from None
+        yield
+
+
 def _socket(data: Path) -> Path:
     """In the data folder, or in the temporary one where the kernel would find that path too long."""
     path = data / "run" / "api.sock"
@@ -90,7 +105,7 @@ def _await_server(client: Client, supervisor: Supervisor, stop: threading.Event)
             return
         except errors.Unavailable as error:
             if supervisor.has_failed("server") or time.monotonic() > deadline:
-                raise errors.Unavailable(supervisor.last_words("server") or error.detail) from error
+                raise errors.Unavailable(supervisor.last_words("server").removeprefix("colony-server: ") or error.detail) from error
             if stop.wait(0.02):
                 sys.exit(0)
 

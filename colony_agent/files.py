@@ -19,10 +19,13 @@ def read(folder: Path, name: str, max_bytes: int) -> str:
             descriptor = os.open(PurePosixPath(name).name, os.O_RDONLY | _OPEN, dir_fd=parent)
     except FileNotFoundError:
         return ""
-    with open(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{folder / name} is no regular file")
-        return file.read(max_bytes).decode(errors="replace")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(max_bytes).decode(errors="replace")
+    finally:
+        os.close(descriptor)
 
 
 def write(folder: Path, name: str, text: str) -> None:

@@ -208,7 +208,8 @@ class Worker:
 
     def _begin_poll(self) -> None:
         try:
-            self._poll = Poll(self._orders, self._status, busy=self._is_busy(time.monotonic()))
+            known = None if self._failures else self._status  # after a failure the first answer must come at once
+            self._poll = Poll(self._orders, known, busy=self._is_busy(time.monotonic()))
         except OSError as error:
             self._unreachable(error)
 

@@ -63,9 +63,13 @@ def _sent(operation: Operation[Any, Any]) -> dict[str, Any]:
         if twice:
             raise errors.Invalid(f"{twice[0]}: given more than once")
         return _without_path_fields(operation, request.args.to_dict())
+    for name in request.args:
+        raise errors.Invalid(f"{name}: belongs in the body, not in the query")
     content = request.get_data(cache=False)
+    if len(content) >= MAX_REQUEST_BYTES:  # Werkzeug cuts off a chunked body there in silence
+        raise RequestEntityTooLarge
     try:
-        sent = json.loads(content) if content else {}
+        sent = json.loads(content.decode()) if content else {}
     except (ValueError, RecursionError) as error:
         raise errors.Invalid(f"the body is not JSON in UTF-8: {error}") from None
     if not isinstance(sent, dict):

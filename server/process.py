@@ -59,6 +59,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "graceful_timeout": GRACEFUL_SECONDS,
             "timeout": 60,
             "accesslog": None,
+            "forwarder_headers": "",  # no caller says where this server is mounted
             "loglevel": "warning",
             "control_socket_disable": True,
             "when_ready": self._open_socket,

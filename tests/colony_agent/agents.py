@@ -10,8 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,10 +38,10 @@ class House:
         self.server = server
         self.admin, self.ann, self.bob = Client(server.url), server.client(token_of("ann")), server.client(token_of("bob"))
 
-    def agent(self, path: Path, brain: str = ECHO, **settings: Any) -> Agent:
+    def agent(self, path: Path, brain: str = ECHO, *, linux_user: str | None = None, **settings: Any) -> Agent:
         """A new, healthy agent with a channel of its own. `brain` is a shell script; its settings are those of .colony.toml."""
         name = f"scout{os.getpid()}-{next(_numbers)}"
-        self.admin.call(operations.CREATE_USER, schema.CreateUser(username=name, kind="agent"))
+        self.admin.call(operations.CREATE_USER, schema.CreateUser(username=name, kind="agent", linux_user=linux_user))
         self.admin.call(operations.CREATE_CHANNEL, schema.CreateChannel(name=name))
         token = self.admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username=name)).token
         agent = Agent(self, path / name, name, token)
@@ -112,11 +112,11 @@ class Agent:
     def argv(self, command: str, *options: str) -> list[str]:
         return [str(BIN / "colony-agent"), command, "--home", str(self.home), *options]
 
-    def worker(self, env: Mapping[str, str] | None = None, python: tuple[str, ...] = (), **orders: Any) -> Process:
+    def worker(self, env: Mapping[str, str] | None = None, python: tuple[str, ...] = (), user: str | None = None, **orders: Any) -> Process:
         """Its worker, as the service starts it; with `orders` and options of `python` for what the settings don't let one choose."""
         log = self.home.with_suffix(".log")
         if not orders and not python:
-            return Process(self.argv("worker"), log, env)
+            return Process(self.argv("worker"), log, env, user=user)
         document = {
             "agent": self.name,
             "url": self.house.server.url,
@@ -175,7 +175,14 @@ class Agent:
 class Process:
     """A process that a test watches; it is dead when the block ends."""
 
-    def __init__(self, argv: list[str], log: Path, env: Mapping[str, str] | None = None, descriptors: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        argv: list[str],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        descriptors: tuple[int, ...] = (),
+        user: str | None = None,
+    ) -> None:
         self._log, self._began = log, log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self.popen = subprocess.Popen(
@@ -186,6 +193,8 @@ class Process:
                 env=_environment(env),
                 pass_fds=descriptors,
                 start_new_session=True,
+                user=user,
+                extra_groups=[] if user else None,
                 preexec_fn=die_with_parent,
             )
 
@@ -225,10 +234,18 @@ class Process:
         if self.is_alive:
             self.popen.kill()
         self.popen.wait(10)
-        for each in family:
-            if each.is_running():
-                each.kill()
-        psutil.wait_procs(family, timeout=10)
+        for each in living(family):
+            each.kill()
+
+
+def living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Those that have not ended; an orphan that nobody has reaped yet has."""
+    found = []
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):
+            if each.is_running() and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each)
+    return found
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = LONG, more: Callable[[], str] = lambda: "") -> None:

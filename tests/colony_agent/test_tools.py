@@ -1,0 +1,148 @@
+"""The agent's tools: which there are, how they are described, and what they answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colony import operations, schema
+from colony.client import Client
+from colony_agent.tools import TOOLS, Toolbox, described
+from tests.colony_agent.agents import Agent, House, housed
+
+
+@pytest.fixture(scope="module")
+def house(sqlite_file: Path) -> Iterator[House]:
+    with housed(sqlite_file) as house:
+        yield house
+
+
+@pytest.fixture
+def scout(house: House, tmp_path: Path) -> Agent:
+    return house.agent(tmp_path)
+
+
+def begin(scout: Agent, **more: Any) -> schema.Turn:
+    with Client(scout.house.server.url, scout.token) as client:
+        turn = client.call(operations.CLAIM, schema.ClaimTurn(**more)).turn
+    assert turn
+    return turn
+
+
+def toolbox(scout: Agent, turn: schema.Turn) -> Toolbox:
+    return Toolbox.of_turn(scout.house.server.url, scout.token, turn.id, turn.attempt)
+
+
+@pytest.fixture
+def tools(scout: Agent) -> Toolbox:
+    """The tools of a turn that runs."""
+    scout.ask()
+    return toolbox(scout, begin(scout))
+
+
+def test_the_tools_are_the_operations_marked_as_such() -> None:
+    assert TOOLS
+    assert set(TOOLS) == {row.name for row in operations.OPERATIONS.values() if row.is_tool}
+    assert not {"claim", "finish", "fail", "renew", "heartbeat", "create_user", "issue_token", "set_status"} & set(TOOLS)
+
+
+@pytest.mark.parametrize("operation", TOOLS.values(), ids=TOOLS)
+def test_each_is_described_without_the_fields_that_are_not_the_agents(operation: operations.Operation[Any, Any]) -> None:
+    description = described(operation)
+    fields = description["inputSchema"]["properties"]
+    assert description["name"] == operation.name
+    assert description["description"] == operation.request.__doc__.strip()
+    assert fields.keys() == operation.request.model_fields.keys() - {"client_id", "wait", "user"}
+    assert set(description["inputSchema"].get("required", [])) <= fields.keys()
+    assert description["inputSchema"]["additionalProperties"] is False
+
+
+ARGUMENTS: dict[str, dict[str, Any]] = {"read": {"channel": "general"}, "post": {"channel": "general", "body": "hi"}}
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_each_answers_with_the_operations_response(tools: Toolbox, name: str) -> None:
+    result = tools.call(name, ARGUMENTS.get(name, {}))
+    assert not result.is_error, result.text
+    TOOLS[name].response.model_validate_json(result.text)
+
+
+def test_who_it_is_is_the_agent(scout: Agent, tools: Toolbox) -> None:
+    assert json.loads(tools.call("whoami", {}).text)["username"] == scout.name
+
+
+@pytest.mark.parametrize("name", ["general", "#general"])
+def test_a_channel_may_be_written_with_its_sign(tools: Toolbox, name: str) -> None:
+    assert json.loads(tools.call("read", {"channel": name}).text)["channel"] == "general"
+
+
+def test_a_post_belongs_to_the_turn(scout: Agent) -> None:
+    scout.ask()
+    turn = begin(scout)
+    posted = schema.Message.model_validate_json(toolbox(scout, turn).call("post", {"channel": "#general", "body": "hi"}).text)
+    assert (posted.author, posted.turn_id, posted.hops) == (scout.name, turn.id, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("claim", {}, "no tool claim"),
+        ("", {}, "no tool"),
+        ("read", {}, "channel: Field required"),
+        ("read", {"channel": "nowhere"}, "no channel nowhere"),
+        ("read", {"channel": 5}, "channel: "),
+        ("read", {"channel": ["general"]}, "channel: "),
+        ("read", {"channel": "../users"}, "channel: "),
+        ("read", {"channel": "general", "limit": 10**9}, "limit: "),
+        ("read", {"channel": "general", "wait": 25}, "wait: not a field of read"),
+        ("read", {"channel": "general", "shout": True}, "shout: "),
+        ("post", {"channel": "general", "body": ""}, "body: "),
+        ("post", {"channel": "general", "body": "x\0y"}, "NUL"),
+        ("post", {"channel": "general", "body": "x" * 65537}, "body: "),
+        ("post", {"channel": "general", "body": "x", "client_id": "1:reply"}, "client_id: not a field of post"),
+        ("post", {"channel": "general", "body": "x", "type": "notice"}, "notice"),
+        ("post", {"channel": "general", "body": "x", "reply_to": 10**12}, "no message"),
+        ("inbox", {"user": "ann"}, "user: not a field of inbox"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(tools: Toolbox, name: str, arguments: dict[str, Any], says: str) -> None:
+    result = tools.call(name, arguments)
+    assert result.is_error
+    assert says in result.text
+
+
+def test_an_attempt_that_is_repeated_gets_its_first_post_back(scout: Agent) -> None:
+    scout.ask()
+    turn = begin(scout)
+    first = toolbox(scout, turn)
+    assert not first.call("post", {"channel": scout.name, "body": "one"}).is_error
+    assert not first.call("post", {"channel": scout.name, "body": "two"}).is_error
+    second = toolbox(scout, begin(scout, take_over=True))
+    for body in ("one", "two"):
+        again = second.call("post", {"channel": scout.name, "body": f"{body}, in other words"})
+        assert not again.is_error
+        assert again.text.startswith("An earlier attempt of this turn has posted this instead")
+        assert f'"body":"{body}"' in again.text
+    assert "instead" not in second.call("post", {"channel": scout.name, "body": "three"}).text
+    assert scout.said() == ["one", "two", "three"]
+
+
+def test_an_attempt_that_was_taken_over_neither_posts_nor_reads(scout: Agent) -> None:
+    scout.ask()
+    stale = toolbox(scout, begin(scout))
+    begin(scout, take_over=True)
+    for name, arguments in ARGUMENTS.items():
+        result = stale.call(name, arguments)
+        assert result.is_error
+        assert "over" in result.text
+    assert scout.said("general") == []
+
+
+def test_a_server_that_is_away_is_an_error_and_no_crash(house: House) -> None:
+    result = Toolbox.of_turn("unix:/run/no/such.sock", None, 1, 1).call("whoami", {})
+    assert result.is_error
+    assert "no colony at" in result.text
