@@ -32,5 +32,6 @@ def working(home: Path, env: Mapping[str, str] | None = None) -> Iterator[int]:
     """The process id of the worker of this home, once it holds its long poll."""
     log = home.with_suffix(".log")
     argv: list[str | Path] = [*COMMAND, "worker", "--home", home]
-    with running(argv, log, env=env, ready=lambda: "status=healthy" in log.read_text()) as process:
+    environ = {"TMPDIR": str(home.parent), **(env or {})}  # where all goes at the end
+    with running(argv, log, env=environ, ready=lambda: "status=healthy" in log.read_text()) as process:
         yield process.pid

@@ -51,7 +51,7 @@ def built(plan: Plan, agents: int) -> Iterator[House]:
     finally:
         database.close()
     yield house
-    shutil.rmtree(home, ignore_errors=True)
+    shutil.rmtree(home, ignore_errors=True)  # a large history need not stay until the end of the run
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import os
 import py_compile
 import signal
 import sys
-from contextlib import nullcontext
 from importlib.util import cache_from_source
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import click
 
 from colony import errors
 from colony_agent import settings
-from colony_agent.toolhost import ToolHost
 
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 KILL_MARGIN_SECONDS = 30  # how much longer than its own limit a turn may take before the worker kills it
@@ -65,12 +63,9 @@ def turn(home: Path, pulse: bool, parent: int | None) -> None:
     """Do the agent's next turn, if something is due. Exits 75 if there is nothing to do."""
     if parent:
         die_with_parent(parent)
-    found = settings.load(home.absolute())
-    with ToolHost() if found.agent.runner == "claude" else nullcontext() as tools:
-        from colony_agent import turn as turns  # after the fork, which does its own importing meanwhile
+    from colony_agent import turn as turns
 
-        code = turns.run(found, "pulse" if pulse else "answer", tools)
-    sys.exit(code)
+    sys.exit(turns.run(settings.load(home.absolute()), "pulse" if pulse else "answer"))
 
 
 @cli.command()
@@ -79,7 +74,7 @@ def dream(home: Path) -> None:
     """Let the agent compact its memory. Exits 75 while a turn of it runs."""
     from colony_agent import turn as turns
 
-    sys.exit(turns.run(settings.load(home.absolute()), "dream", None))
+    sys.exit(turns.run(settings.load(home.absolute()), "dream"))
 
 
 def die_with_parent(parent: int) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import getpass
-import hashlib
 import os
 import re
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ import click
 
 from colony import config, errors, operations, schema, show
 from colony.client import Client
+from colony_agent import files
 from colony_agent.supervisor import Supervisor
 from provisioning import home as homes
 
@@ -94,7 +93,7 @@ def _socket(data: Path) -> Path:
     path = data / "run" / "api.sock"
     if len(str(path)) <= 100:
         return path
-    return Path(tempfile.gettempdir()) / f"colony-{os.getuid()}-{hashlib.sha256(str(data).encode()).hexdigest()[:12]}" / "api.sock"
+    return files.private_folder(f"demo {data}") / "api.sock"
 
 
 def _await_server(client: Client, supervisor: Supervisor, stop: threading.Event) -> None:

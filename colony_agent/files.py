@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -50,6 +52,18 @@ def put_aside(folder: Path, name: str, aside: str) -> None:
     """Rename whatever is there, of any kind; an `aside` from before is lost, unless it is a folder: then nothing changes."""
     with _parent(folder, name) as parent, suppress(OSError):
         os.rename(PurePosixPath(name).name, PurePosixPath(aside).name, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def private_folder(key: str) -> Path:
+    """A folder of this user's own in the temporary one, always the same for the same key. Raises `OSError` if somebody else has it."""
+    name = f"colony-{os.getuid()}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    path = Path(tempfile.gettempdir()) / name
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    facts = path.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+        raise OSError(f"{path} is in the way: it should be a folder of this user's own")
+    return path
 
 
 def prune(folder: Path, name: str, keep: int) -> None:

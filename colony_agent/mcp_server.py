@@ -1,75 +1,131 @@
-"""Serves a toolbox by MCP on a unix socket. The one place that imports the `mcp` package, which takes half a second."""
+"""Serves a turn's tools by MCP on a unix socket.
+
+Only what a tool server needs of the protocol (https://modelcontextprotocol.io/specification/2025-06-18), in the standard library: the
+official package takes half a second and 60 MB to import, in every turn. The tests let its client talk with this server.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import Coroutine
-from contextlib import suppress
+import json
+import logging
+import os
+import socketserver
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-import anyio
-import mcp_types as types
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from mcp.server.lowlevel import Server
-from mcp.shared.message import SessionMessage
-
 from colony import __version__
+from colony_agent import files
 from colony_agent.tools import TOOLS, Toolbox, described
 
-MAX_REQUEST_BYTES = 2**20
+log = logging.getLogger(__name__)
+
+BRIDGE = Path(__file__).with_name("bridge.py")
+PROTOCOLS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")  # alike in all that is used here; the newest first
+MAX_REQUEST_BYTES = 2**24  # whoever sends a longer line is hung up on
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
 
 
-def serve(listener: socket.socket, toolbox: Toolbox) -> None:
-    """Answer every client of the socket, for ever."""
-    asyncio.run(_serve(listener, toolbox))
+class ToolServer:
+    """Answers on its socket, in threads of its own, while the `with` block lasts. One for each home at a time."""
+
+    def __init__(self, home: Path, toolbox: Toolbox) -> None:
+        self._socket_path = files.private_folder(f"turn {home}") / "tools.sock"
+        self._socket_path.unlink(missing_ok=True)  # from a turn that was killed
+        self._server = _Server(str(self._socket_path), toolbox)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05], name="tools", daemon=True)
+
+    @property
+    def argv(self) -> list[str]:
+        """What connects a program inside the sandbox with these tools over its standard streams."""
+        return [os.path.realpath(sys.executable), "-I", "-S", str(BRIDGE), str(self._socket_path)]
+
+    @property
+    def binds(self) -> tuple[Path, ...]:
+        """What the sandbox must show for `argv` to work."""
+        return BRIDGE, self._socket_path.parent
+
+    def __enter__(self) -> ToolServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._socket_path.unlink(missing_ok=True)
+        self._socket_path.parent.rmdir()
 
 
-async def _serve(listener: socket.socket, toolbox: Toolbox) -> None:
-    def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Coroutine[Any, Any, None]:
-        return _converse(toolbox, reader, writer)
-
-    async with await asyncio.start_unix_server(talk, sock=listener, limit=MAX_REQUEST_BYTES) as server:
-        await server.serve_forever()
-
-
-async def _converse(toolbox: Toolbox, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    server = _server(toolbox)
-    incoming, requests = anyio.create_memory_object_stream[SessionMessage | Exception](16)
-    answers, outgoing = anyio.create_memory_object_stream[SessionMessage](16)
-    with suppress(ConnectionError):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_listen, reader, incoming)
-            tasks.start_soon(_speak, writer, outgoing)
-            await server.run(requests, answers, server.create_initialization_options())
-            tasks.cancel_scope.cancel()
-    writer.close()
-
-
-def _server(toolbox: Toolbox) -> Server[Any]:
-    async def list_tools(context: Any, params: Any) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in map(described, TOOLS.values())])
-
-    async def call_tool(context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
-        result = await anyio.to_thread.run_sync(toolbox.call, params.name, params.arguments or {})
-        return types.CallToolResult(content=[types.TextContent(type="text", text=result.text)], is_error=result.is_error)
-
-    return Server("colony", version=__version__, on_list_tools=list_tools, on_call_tool=call_tool)
+def answer(toolbox: Toolbox, line: bytes) -> dict[str, Any] | None:
+    """The response to one JSON-RPC message; None where none is due."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return _refused(None, PARSE_ERROR, "this is not JSON")
+    if not isinstance(message, dict) or not isinstance(message.get("method"), str):
+        is_response = isinstance(message, dict) and ("result" in message or "error" in message)
+        return None if is_response else _refused(None, INVALID_REQUEST, "this is no request")
+    if "id" not in message:  # a notification
+        return None
+    params = message.get("params", {})
+    if not isinstance(params, dict):
+        return _refused(message["id"], INVALID_PARAMS, "params must be an object")
+    match message["method"]:
+        case "initialize":
+            result = _hello(params)
+        case "ping":
+            result = {}
+        case "tools/list":
+            result = {"tools": [described(operation) for operation in TOOLS.values()]}
+        case "tools/call" if isinstance(params.get("name"), str) and isinstance(params.get("arguments", {}), dict):
+            result = _called(toolbox, params["name"], params.get("arguments", {}))
+        case "tools/call":
+            return _refused(message["id"], INVALID_PARAMS, "a call needs a name, and its arguments must be an object")
+        case method:
+            return _refused(message["id"], METHOD_NOT_FOUND, f"no method {method[:100]}")
+    return {"jsonrpc": "2.0", "id": message["id"], "result": result}
 
 
-async def _listen(reader: asyncio.StreamReader, incoming: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
-    async with incoming:
-        while line := await reader.readline():
-            try:
-                message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
-            except ValueError as error:
-                await incoming.send(error)
-            else:
-                await incoming.send(SessionMessage(message))
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+    block_on_close = False  # a client that stays connected must not keep the turn from ending
+
+    def __init__(self, path: str, toolbox: Toolbox) -> None:
+        self.toolbox = toolbox
+        super().__init__(path, _Conversation)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.exception("tool server lost a client")
 
 
-async def _speak(writer: asyncio.StreamWriter, outgoing: MemoryObjectReceiveStream[SessionMessage]) -> None:
-    async with outgoing:
-        async for answer in outgoing:
-            writer.write(answer.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
-            await writer.drain()
+class _Conversation(socketserver.StreamRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        try:
+            while (line := self.rfile.readline(MAX_REQUEST_BYTES)).endswith(b"\n"):
+                response = answer(self.server.toolbox, line)
+                if response is not None:
+                    self.wfile.write(json.dumps(response).encode() + b"\n")
+        except (ConnectionError, ValueError):  # it hung up; or the turn did
+            pass
+
+
+def _hello(params: dict[str, Any]) -> dict[str, Any]:
+    asked = params.get("protocolVersion")
+    return {
+        "protocolVersion": asked if asked in PROTOCOLS else PROTOCOLS[0],
+        "capabilities": {"tools": {}},
+        "serverInfo": {"name": "colony", "version": __version__},
+    }
+
+
+def _called(toolbox: Toolbox, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    result = toolbox.call(name, arguments)
+    return {"content": [{"type": "text", "text": result.text}], "isError": result.is_error}
+
+
+def _refused(request_id: Any, code: int, reason: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": request_id, "error": {"code": code, "message": reason}}

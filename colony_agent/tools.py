@@ -31,10 +31,6 @@ class Toolbox:
         self._turn_id = turn_id
         self._posts = itertools.count()
 
-    @classmethod
-    def of_turn(cls, url: str, token: str | None, turn_id: int, attempt: int) -> Toolbox:
-        return cls(Client(url, token, turn=f"{turn_id}.{attempt}"), turn_id)
-
     def call(self, name: str, arguments: Mapping[str, Any]) -> Result:
         """The operation's response as JSON, or what was wrong, in words for the model."""
         operation = TOOLS.get(name)

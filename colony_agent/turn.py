@@ -16,13 +16,14 @@ from types import FrameType, TracebackType
 from colony import errors, failures, operations, schema
 from colony.client import Client
 from colony_agent import dream, files, prompt, sandbox, state
+from colony_agent.mcp_server import ToolServer
 from colony_agent.runner import Answer, Runner, RunnerFailed, Task
 from colony_agent.runner.claude import ClaudeRunner
 from colony_agent.runner.command import CommandRunner
 from colony_agent.runner.reply import storable
 from colony_agent.settings import STATE_FILE, Home
 from colony_agent.state import Finished
-from colony_agent.toolhost import ToolHost
+from colony_agent.tools import Toolbox
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,8 @@ class Exit(IntEnum):
     NOTHING = 75  # nothing to do now, or somebody else does it (EX_TEMPFAIL)
 
 
-def run(home: Home, kind: schema.TurnKind, tools: ToolHost | None) -> Exit:
-    """Do the agent's next turn, if there is one; `tools` are for Claude Code. Raises `ColonyError` when the colony is out of reach."""
+def run(home: Home, kind: schema.TurnKind = "answer") -> Exit:
+    """Do the agent's next turn, if there is one. Raises `ColonyError` when the colony is out of reach."""
     with _the_only_process(home) as is_alone:
         if not is_alone:
             log.info("another process of this agent is at work")
@@ -54,7 +55,7 @@ def run(home: Home, kind: schema.TurnKind, tools: ToolHost | None) -> Exit:
         if claim.turn is None:
             log.info("no turn: %s", claim.reason)
             return Exit.NOTHING
-        return _Turn(home, memory, claim.turn, tools, stop).run()
+        return _Turn(home, memory, claim.turn, stop).run()
 
 
 @dataclass
@@ -62,14 +63,13 @@ class _Turn:
     home: Home
     memory: state.State
     turn: schema.Turn
-    tools: ToolHost | None
     stop: _StopSignals
 
     def run(self) -> Exit:
         log.info("turn begins turn=%s kind=%s channel=%s items=%d", self.reference, self.turn.kind, self.turn.channel, len(self.turn.items))
         with ExitStack() as stack:
             client = stack.enter_context(Client(self.home.colony.url, self.home.colony.token, turn=self.reference))
-            runner = self._runner()
+            runner = self._runner(client, stack)
             stack.enter_context(_Lease(self.home, self.turn, runner))
             self.stop.reach(runner)
             try:
@@ -96,13 +96,13 @@ class _Turn:
     def session_key(self) -> str:
         return self.turn.channel or PULSE_SESSION
 
-    def _runner(self) -> Runner:
+    def _runner(self, client: Client, stack: ExitStack) -> Runner:
         if self.home.agent.runner == "command":
             return CommandRunner(self.home, sandbox.for_home(self.home))
-        if self.tools is None:
+        if self.turn.kind == "dream":  # nobody is spoken to
             return ClaudeRunner(self.home, sandbox.for_home(self.home))
-        self.tools.open(self.home.colony.url, self.home.colony.token, self.turn.id, self.turn.attempt)
-        return ClaudeRunner(self.home, sandbox.for_home(self.home, self.tools.binds), self.tools.argv)
+        tools = stack.enter_context(ToolServer(self.home.path, Toolbox(client, self.turn.id)))
+        return ClaudeRunner(self.home, sandbox.for_home(self.home, tools.binds), tools.argv)
 
     def _think(self, runner: Runner) -> Answer:
         if self.turn.kind == "dream":
@@ -112,10 +112,7 @@ class _Turn:
         seen = self.memory.seen.get(self.session_key, 0) if session else 0
         text = prompt.render(self.turn, heartbeat, datetime.now(UTC), seen)
         task = Task(text, self.turn, session, self.home.agent.turn_timeout_seconds)
-        answer = runner.run(task, lambda text: log.info("progress turn=%s %s", self.reference, text))
-        if self.tools and not self.tools.is_alive:
-            raise RunnerFailed(failures.TOOLS_FAILED, "they died during the turn", usage=answer.usage, session=answer.session)
-        return answer
+        return runner.run(task, lambda text: log.info("progress turn=%s %s", self.reference, text))
 
     def _hand_back(self, client: Client, failed: RunnerFailed) -> Exit:
         log.warning("turn failed turn=%s code=%s detail=%s", self.reference, failed.failure.code, failed.detail)

@@ -198,11 +198,12 @@ class Server:
     `url` and `http_url` are its two addresses. Over the socket this process administrates; `client(token_of("ann"))` is ann over TCP.
     """
 
-    def __init__(self, template: Path, options: tuple[str, ...] = ()) -> None:
+    def __init__(self, template: Path | None, options: tuple[str, ...] = ()) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="colony-", dir="/tmp"))  # short: a socket's path has 107 bytes
         self.home.chmod(0o755)
         self.database = self.home / "colony.db"
-        shutil.copyfile(template, self.database)
+        if template:  # else it makes its own, empty
+            shutil.copyfile(template, self.database)
         self.socket, self.port, self.options = self.home / "run" / "api.sock", free_port(), options
         self.url, self.http_url = f"unix:{self.socket}", f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None

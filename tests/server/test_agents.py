@@ -28,7 +28,9 @@ MOVES = {
 
 
 def put(colony: Colony, status: str) -> None:
-    colony.gate.database.write(lambda connection: connection.execute(update(users).where(users.c.username == "scout").values(status=status)))
+    colony.gate.database.write(
+        lambda connection: connection.execute(update(users).where(users.c.username == "scout").values(status=status))
+    )
 
 
 def status_of(colony: Colony, username: str = "scout") -> str:
@@ -207,7 +209,13 @@ def test_the_list_of_agents_counts_what_waits_runs_and_was_spent_today(colony: C
 def test_users_are_listed_by_kind(colony: Colony) -> None:
     found = colony.ann.call(operations.USERS, schema.ListUsers(kind="agent")).users
     assert [user.username for user in found] == ["rook", "scout"]
-    assert {user.username for user in colony.ann.call(operations.USERS, schema.ListUsers()).users} == {"ann", "bob", "colony", "rook", "scout"}
+    assert {user.username for user in colony.ann.call(operations.USERS, schema.ListUsers()).users} == {
+        "ann",
+        "bob",
+        "colony",
+        "rook",
+        "scout",
+    }
 
 
 def test_a_revoked_token_is_refused_at_once_even_while_others_race_for_it(colony: Colony) -> None:

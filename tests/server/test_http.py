@@ -54,7 +54,7 @@ def place(operation: AnyOperation, request: schema.Request) -> tuple[str, dict[s
 
 def fits(operation: AnyOperation, field: str, value: Any) -> bool:
     """Whether the schema itself takes this value for the field."""
-    fields = {name: value for name in (field,)}
+    fields = dict.fromkeys((field,), value)
     try:
         operation.request.__pydantic_validator__.validate_assignment(operation.request.model_construct(), field, value, strict=True)
     except ValueError:
@@ -192,7 +192,14 @@ def test_a_body_of_exactly_64_kib_is_kept_and_one_byte_more_is_not(colony: Colon
 @only_sqlite
 def test_duplicate_keys_and_odd_content_types_do_not_crash(colony: Colony) -> None:
     with colony.http(token_of("ann")) as http:
-        for kind in ("text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "application/json; charset=utf-16", "", "x"):
+        for kind in (
+            "text/plain",
+            "multipart/form-data; boundary=x",
+            "application/x-www-form-urlencoded",
+            "application/json; charset=utf-16",
+            "",
+            "x",
+        ):
             answer = http.post("/api/channels/general/messages", content=b"body=hello", headers={"Content-Type": kind})
             assert problem(answer)["code"] == "invalid"
         answer = http.post("/api/channels/general/messages", content=b'{"body": "one", "body": "two"}')
@@ -230,13 +237,19 @@ def test_health_needs_no_identity_and_tells_little(colony: Colony) -> None:
 def test_the_description_names_every_operation_once(colony: Colony) -> None:
     with colony.http() as http:
         document = http.get("/openapi.json").json()
-    described = {entry["operationId"]: (method.upper(), path) for path, entries in document["paths"].items() for method, entry in entries.items()}
+    described = {
+        entry["operationId"]: (method.upper(), path) for path, entries in document["paths"].items() for method, entry in entries.items()
+    }
     assert described == {operation.name: (operation.method, operation.path) for operation in OPERATIONS.values()}
     for operation in OPERATIONS.values():
         entry = document["paths"][operation.path][operation.method.lower()]
         assert entry["summary"] == operation.summary
         said = {parameter["name"] for parameter in entry["parameters"]} - {"Colony-Turn"}
-        said |= set(entry.get("requestBody", {"content": {"application/json": {"schema": {"properties": {}}}}})["content"]["application/json"]["schema"]["properties"])
+        said |= set(
+            entry.get("requestBody", {"content": {"application/json": {"schema": {"properties": {}}}}})["content"]["application/json"][
+                "schema"
+            ]["properties"]
+        )
         assert said == operation.request.model_fields.keys()
     assert set(document["components"]["schemas"]["Problem"]["required"]) <= set(schema.Problem.model_fields)
 

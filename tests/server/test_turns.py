@@ -80,7 +80,9 @@ def test_a_turn_holds_at_most_twenty_messages(colony: Colony) -> None:
     assert [item.message.seq for item in colony.turn(colony.scout).items] == [21, 22, 23]
 
 
-@pytest.mark.parametrize(("sizes", "fits"), [((8000, 8000, 7), 2), ((8000, 8001), 1), ((60_000, 20), 1), ((20, 60_000, 20), 1), ((15_990, 10), 2)])
+@pytest.mark.parametrize(
+    ("sizes", "fits"), [((8000, 8000, 7), 2), ((8000, 8001), 1), ((60_000, 20), 1), ((20, 60_000, 20), 1), ((15_990, 10), 2)]
+)
 def test_a_turn_holds_at_most_16000_characters_but_always_a_message(colony: Colony, sizes: tuple[int, ...], fits: int) -> None:
     for size in sizes:
         colony.post(colony.ann, "é @scout".ljust(size, "."))

@@ -1,0 +1,254 @@
+"""Dreams as real processes, in the real sandbox, with git and a small program that dreams."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from colony_agent.dream import Refused, accept
+from tests.colony_agent.agents import Agent, House, housed, wait_for
+
+OLD = "# Memory\nann likes tea [pinned]\nthe lamp is broken\n"
+NEW = "# Memory\nann likes tea [pinned]\n"
+DREAMS = "echo run >> runs; cat > said.json; printf '<memory>\\n{}</memory>\\n'"
+LIMIT = 1024
+
+
+@pytest.fixture(scope="module")
+def house(sqlite_file: Path) -> Iterator[House]:
+    with housed(sqlite_file) as house:
+        yield house
+
+
+@pytest.fixture
+def scout(house: House, tmp_path: Path) -> Agent:
+    scout = house.agent(tmp_path, dreaming(NEW), memory_max_bytes=LIMIT)
+    memory(scout).write_text(OLD)
+    return scout
+
+
+def dreaming(text: str) -> str:
+    """A brain that dreams this memory."""
+    return DREAMS.format(text.replace("\n", "\\n"))
+
+
+def memory(scout: Agent) -> Path:
+    return scout.home / "memory" / "memory.md"
+
+
+def kept(scout: Agent) -> list[str]:
+    """The older memories, oldest first."""
+    return [path.read_text() for path in sorted((scout.home / "memory" / "dreams").iterdir())]
+
+
+def git(scout: Agent, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-c", "safe.directory=*", "-C", str(scout.home), *words], capture_output=True, text=True, check=True, timeout=20
+    )
+    return done.stdout
+
+
+def last(scout: Agent) -> tuple[str, str, str]:
+    turn = scout.turns()[0]
+    return turn.kind, turn.state, turn.error or ""
+
+
+def test_a_dream_swaps_the_memory_keeps_the_old_one_and_commits(scout: Agent) -> None:
+    (scout.home / "memory" / "diary" / "monday.md").write_text("rain\n")
+    done = scout.run("dream")
+    assert done.returncode == 0, done.stderr
+    assert memory(scout).read_text() == NEW
+    assert kept(scout) == [OLD]
+    assert git(scout, "log", "--format=%s by %an").startswith("Dream of 20")
+    assert f"by {scout.name}" in git(scout, "log", "--format=%s by %an")
+    assert git(scout, "show", "HEAD:memory/memory.md") == NEW
+    tracked = set(git(scout, "ls-files").split())
+    assert {"CLAUDE.md", "heartbeat.md", "memory/memory.md", "memory/diary/monday.md", ".claude/rules/colony.md"} <= tracked
+    assert not [name for name in tracked if ".colony" in name]
+    assert last(scout) == ("dream", "finished", "")
+    assert scout.said() == []
+
+
+def test_each_dream_that_changes_something_is_a_commit(scout: Agent) -> None:
+    assert scout.run("dream").returncode == 0
+    assert scout.run("dream").returncode == 0
+    assert len(git(scout, "log", "--format=%h").split()) == 1
+    (scout.home / "CLAUDE.md").write_text("You are another scout.\n")
+    assert scout.run("dream").returncode == 0
+    assert len(git(scout, "log", "--format=%h").split()) == 2
+    assert kept(scout) == [OLD]
+
+
+def test_the_dreamer_is_told_its_memory_and_its_bound(scout: Agent) -> None:
+    assert scout.run("dream").returncode == 0
+    told = json.loads((scout.home / "said.json").read_text())
+    assert OLD.strip() in told["prompt"]
+    assert f"{LIMIT} bytes" in told["prompt"]
+    assert told["turn"]["kind"] == "dream"
+
+
+@pytest.mark.parametrize(
+    ("brain", "reason"),
+    [
+        ("printf '<memory>\\n \\n</memory>'", "it is empty"),
+        (":", "it is empty"),
+        ("echo 'the lamp is mended'", "lost 1 pinned"),
+        (dreaming("ann likes tea [pinned] and cake\n"), "lost 1 pinned"),
+        ("echo 'ann likes tea [pinned]'; head -c 2000 /dev/zero | tr '\\0' x", f"{LIMIT} are allowed"),
+        ("printf '<memory>\\nann likes tea [pinned]\\nand'", "cut off"),
+        ("echo no >&2; exit 3", "no"),
+        ("head -c 200000 /dev/zero | tr '\\0' x", f"{LIMIT} are allowed"),
+    ],
+)
+def test_a_memory_that_would_lose_something_is_refused(scout: Agent, brain: str, reason: str) -> None:
+    scout.settle(brain, memory_max_bytes=LIMIT)
+    assert scout.run("dream").returncode == 1
+    assert memory(scout).read_text() == OLD
+    assert kept(scout) == []
+    kind, state, error = last(scout)
+    assert (kind, state) == ("dream", "failed")
+    assert reason in error
+    assert scout.messages() == []
+    scout.settle(dreaming(NEW), memory_max_bytes=LIMIT)
+    assert scout.run("dream").returncode == 0
+    assert memory(scout).read_text() == NEW
+
+
+def test_nothing_to_say_leaves_the_memory_alone(scout: Agent) -> None:
+    scout.settle("echo HEARTBEAT_OK", memory_max_bytes=LIMIT)
+    assert scout.run("dream").returncode == 0
+    assert (memory(scout).read_text(), kept(scout)) == (OLD, [])
+
+
+def test_old_dreams_are_pruned(scout: Agent) -> None:
+    scout.settle("printf 'ann likes tea [pinned]\\n'; wc -l < runs; echo run >> runs", memory_max_bytes=LIMIT, dreams_kept=2)
+    (scout.home / "runs").touch()
+    for name in ("2001-01-01T000000Z.md", "2002-01-01T000000Z.md", "2003-01-01T000000Z.md"):
+        (scout.home / "memory" / "dreams" / name).write_text(name)
+    assert scout.run("dream").returncode == 0
+    assert kept(scout) == ["2003-01-01T000000Z.md", OLD]
+
+
+def test_an_overgrown_memory_is_shown_whole(scout: Agent) -> None:
+    memory(scout).write_text(OLD + "x" * 5000 + "\nthe end\n")
+    assert scout.run("dream").returncode == 0
+    assert "the end" in json.loads((scout.home / "said.json").read_text())["prompt"]
+    assert memory(scout).read_text() == NEW
+    assert len(kept(scout)[0]) > 5000
+
+
+@pytest.mark.parametrize("at", ["memory/memory.md", "memory/dreams", "memory"])
+def test_a_link_in_its_place_is_not_followed(scout: Agent, tmp_path: Path, at: str) -> None:
+    outside = tmp_path / "outside"
+    (outside / "dreams").mkdir(parents=True)
+    (outside / "memory.md").write_text("the host's\n")
+    path = scout.home / at
+    path.rename(path.with_name("moved"))
+    path.symlink_to(outside / "memory.md" if at.endswith(".md") else outside)
+    assert scout.run("dream").returncode == 1
+    assert (outside / "memory.md").read_text() == "the host's\n"
+    assert sorted(each.name for each in outside.rglob("*")) == ["dreams", "memory.md"]
+    assert last(scout)[1] == "failed"
+
+
+HOOK = """#!/bin/sh
+cat .colony.toml > "$HOME/stolen" 2>&1
+{ ls /work /root /etc/shadow; echo $$; id -u; } > "$HOME/looked" 2>&1
+touch /tmp/colony-hook-was-outside
+"""
+
+
+def test_hostile_git_hooks_run_in_the_sandbox_only(scout: Agent) -> None:
+    assert scout.run("dream").returncode == 0
+    hooks = scout.home / ".git" / "hooks"
+    hooks.mkdir(exist_ok=True)
+    for name in ("pre-commit", "post-commit"):
+        (hooks / name).write_text(HOOK)
+        (hooks / name).chmod(0o755)
+    outside = Path("/tmp/colony-hook-was-outside")
+    outside.unlink(missing_ok=True)
+    (scout.home / "CLAUDE.md").write_text("You are another scout.\n")
+    assert scout.run("dream").returncode == 0
+    assert (scout.home / "looked").exists()
+    assert not outside.exists()
+    assert scout.token not in (scout.home / "stolen").read_text()
+    assert "cannot access '/work'" in (scout.home / "looked").read_text()
+    assert "cannot access '/etc/shadow'" in (scout.home / "looked").read_text()
+
+
+@pytest.mark.parametrize("hook", ["exit 1", "kill -9 $PPID"])
+def test_a_repository_that_refuses_costs_only_the_history(scout: Agent, hook: str) -> None:
+    (scout.home / ".git" / "hooks").mkdir(parents=True)
+    (scout.home / ".git" / "hooks" / "pre-commit").write_text(f"#!/bin/sh\n{hook}\n")
+    (scout.home / ".git" / "hooks" / "pre-commit").chmod(0o755)
+    assert scout.run("dream").returncode == 0
+    assert memory(scout).read_text() == NEW
+    assert last(scout)[1] == "finished"
+
+
+def test_a_repository_that_is_none_costs_only_the_history(scout: Agent) -> None:
+    (scout.home / ".git").write_text("gitdir: /nonexistent\n")
+    done = scout.run("dream")
+    assert done.returncode == 0
+    assert "git said" in done.stderr
+    assert memory(scout).read_text() == NEW
+
+
+def test_a_dream_and_a_turn_never_run_beside_each_other(scout: Agent) -> None:
+    scout.settle(f"echo begins >> order; while [ ! -e go ]; do sleep 0.02; done; echo ends >> order; {dreaming(NEW)}")
+    with scout.begin("dream") as dream, scout.worker() as worker:
+        wait_for(lambda: (scout.home / "order").exists(), "dream")
+        worker.await_log("status=healthy")
+        scout.ask()
+        assert scout.turn().returncode == 75
+        time.sleep(1)
+        assert (scout.home / "order").read_text() == "begins\n"
+        (scout.home / "go").touch()
+        assert dream.wait() == 0
+        scout.await_said()
+    assert (scout.home / "order").read_text() == "begins\nends\n" * 2
+    assert {turn.kind for turn in scout.turns()} == {"dream", "answer"}
+    assert [turn.failures for turn in scout.turns()] == [0, 0]
+
+
+def test_a_paused_agent_does_not_dream(scout: Agent) -> None:
+    scout.set_status("paused")
+    assert scout.run("dream").returncode == 75
+    assert scout.turns() == []
+
+
+# Which memory is accepted
+
+
+@pytest.mark.parametrize(
+    ("reply", "old", "new"),
+    [
+        ("<memory>\na\n</memory>", "b\n", "a\n"),
+        ("Here it is:\n<memory>\na\n</memory>\nGood night.", "", "a\n"),
+        ("a", "", "a\n"),
+        ("", "", ""),
+        (" \n", "\n", ""),
+        ("HEARTBEAT_OK\n", "b\n", "b\n"),
+        ("<memory>talks of </memory> too</memory>", "", "talks of </memory> too\n"),
+        ("a\0b", "", "ab\n"),
+        ("  c [pinned]", "c [pinned]  \nd", "c [pinned]\n"),
+        ("x" * 99, "", "x" * 99 + "\n"),
+        ("é" * 49, "", "é" * 49 + "\n"),
+    ],
+)
+def test_what_is_accepted(reply: str, old: str, new: str) -> None:
+    assert accept(reply, old, 100) == new
+
+
+@pytest.mark.parametrize(
+    ("reply", "old"),
+    [("", "b"), ("<memory></memory>", "b"), ("x" * 100, ""), ("é" * 50, ""), ("a", "b [pinned]"), ("a\n<memory>\nb", "")],
+)
+def test_what_is_refused(reply: str, old: str) -> None:
+    with pytest.raises(Refused, match=r"."):
+        accept(reply, old, 100)

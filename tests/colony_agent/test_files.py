@@ -1,0 +1,132 @@
+"""Files below a folder that somebody hostile may have filled."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from colony_agent import files
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    home = tmp_path / "home"
+    home.mkdir()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("the host's")
+    return home
+
+
+def secret(home: Path) -> str:
+    return (home.parent / "outside" / "secret").read_text()
+
+
+def as_socket(path: Path) -> None:
+    folder = os.open(path.parent, os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(f"/proc/self/fd/{folder}/{path.name}")  # the path itself may be too long
+    os.close(folder)
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "link": lambda path: path.symlink_to("../outside/secret"),
+    "link to nothing": lambda path: path.symlink_to("nowhere"),
+    "link to itself": lambda path: path.symlink_to(path.name),
+    "pipe": os.mkfifo,
+    "folder": Path.mkdir,
+    "socket": as_socket,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+}
+odd = pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+
+
+def test_what_is_written_is_read(home: Path) -> None:
+    files.write(home, "deep/er/name", "one\n")
+    files.write(home, "deep/er/name", "two \N{SNOWMAN}\n")
+    assert files.read(home, "deep/er/name", 100) == "two \N{SNOWMAN}\n"
+    assert [path.name for path in (home / "deep" / "er").iterdir()] == ["name"]
+    assert (home / "deep").stat().st_mode & 0o777 == 0o700
+    assert (home / "deep/er/name").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_missing_is_empty(home: Path) -> None:
+    assert files.read(home, "none", 100) == ""
+    assert files.read(home, "no/such/file", 100) == ""
+
+
+def test_no_more_is_read_than_allowed_and_of_any_encoding(home: Path) -> None:
+    (home / "large").write_bytes(b"\xff" + b"x" * 1000)
+    assert files.read(home, "large", 5) == "\N{REPLACEMENT CHARACTER}xxxx"
+
+
+@odd
+def test_an_odd_file_is_not_read(home: Path, make: Callable[[Path], object]) -> None:
+    make(home / "name")
+    open_before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match=r".+"):
+        files.read(home, "name", 100)
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+@odd
+def test_an_odd_file_is_replaced_and_what_it_points_to_is_not(home: Path, make: Callable[[Path], object]) -> None:
+    make(home / "name")
+    if (home / "name").is_dir() and not (home / "name").is_symlink():
+        with pytest.raises(OSError, match="directory"):
+            files.write(home, "name", "new")
+    else:
+        files.write(home, "name", "new")
+        assert not (home / "name").is_symlink()
+        assert (home / "name").read_text() == "new"
+    assert secret(home) == "the host's"
+    assert [path.name for path in home.iterdir()] == ["name"]
+
+
+def test_a_link_on_the_way_is_not_followed(home: Path) -> None:
+    (home / "memory").symlink_to("../outside")
+    for act in (
+        lambda: files.read(home, "memory/secret", 100),
+        lambda: files.write(home, "memory/secret", "mine"),
+        lambda: files.write(home, "memory/new", "mine"),
+        lambda: files.write(home, "memory/deeper/new", "mine"),
+        lambda: files.prune(home, "memory", 0),
+        lambda: files.put_aside(home, "memory/secret", "gone"),
+    ):
+        with pytest.raises(OSError, match="Not a directory"):
+            act()
+    assert os.listdir(home.parent / "outside") == ["secret"]
+    assert secret(home) == "the host's"
+
+
+def test_prune_keeps_the_last_and_what_is_no_file(home: Path) -> None:
+    folder = home / "dreams"
+    folder.mkdir()
+    for number in range(5):
+        (folder / f"2030-01-0{number + 1}.md").touch()
+    (folder / "2029").mkdir()
+    (folder / "2028").symlink_to("../../outside/secret")
+    files.prune(home, "dreams", 2)
+    assert sorted(os.listdir(folder)) == ["2028", "2029", "2030-01-04.md", "2030-01-05.md"]
+    files.prune(home, "dreams", 0)
+    assert sorted(os.listdir(folder)) == ["2028", "2029"]
+    assert secret(home) == "the host's"
+
+
+@odd
+def test_whatever_is_in_the_way_is_put_aside(home: Path, make: Callable[[Path], object]) -> None:
+    make(home / "name")
+    files.put_aside(home, "name", "aside")
+    assert os.listdir(home) == ["aside"]
+    assert secret(home) == "the host's"
+
+
+def test_a_name_leads_nowhere_else(home: Path) -> None:
+    """Names are ours, never the agent's; still, none of them may climb over a link."""
+    (home / "up").symlink_to("..")
+    with pytest.raises(OSError, match="Not a directory"):
+        files.read(home, "up/outside/secret", 100)

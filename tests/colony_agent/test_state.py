@@ -1,0 +1,87 @@
+"""What is remembered between turns. How turns live with a broken state is in test_turn.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from colony_agent import state
+from colony_agent.runner import Session
+from colony_agent.state import Finished, State
+
+FINISHED = Finished(7, 2, "a reply \N{SNOWMAN}", 10, 5, 0.25, "session-1")
+
+
+def test_what_is_saved_is_found_again(tmp_path: Path) -> None:
+    saved = State({"general": Session("session-1", 0.5)}, {"general": 12}, FINISHED)
+    state.save(tmp_path, "state", saved)
+    assert state.load(tmp_path, "state") == saved
+
+
+def test_none_is_a_new_one(tmp_path: Path) -> None:
+    assert state.load(tmp_path, "state") == State()
+    (tmp_path / "state").write_text(" \n")
+    assert state.load(tmp_path, "state") == State()
+    assert not (tmp_path / "state.broken").exists()
+
+
+def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    state.save(tmp_path, "state", State())
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_journal_says_what_the_server_is_told() -> None:
+    assert FINISHED.reference == "7.2"
+    request = FINISHED.request
+    assert (request.id, request.reply, request.session_id) == (7, "a reply \N{SNOWMAN}", "session-1")
+    assert (request.usage.tokens_in, request.usage.tokens_out, request.usage.cost_usd) == (10, 5, 0.25)
+
+
+def test_the_oldest_sessions_are_forgotten() -> None:
+    known = State()
+    for number in range(state.SESSIONS_KEPT):
+        known.remember(f"channel-{number}", Session(f"session-{number}"), number)
+    known.remember("channel-0", Session("session-new"), 1000)
+    known.remember("one-more", Session("session-more"), 1)
+    assert len(known.sessions) == state.SESSIONS_KEPT
+    assert "channel-1" not in known.sessions
+    assert known.sessions["channel-0"].id == "session-new"
+    assert known.seen.keys() == known.sessions.keys()
+    assert known.seen["channel-0"] == 1000
+
+
+def test_a_session_that_is_over_is_forgotten() -> None:
+    known = State()
+    known.remember("general", Session("session-1"), 5)
+    known.remember("general", None, 6)
+    assert known == State()
+
+
+@pytest.mark.parametrize("text", ['{"sessions": {"general": {"id": 1}}, "finished": null}', "[]", "5", "null", '"x"', "{}", "\0", "["])
+def test_what_cannot_be_read_is_put_aside(tmp_path: Path, text: str) -> None:
+    (tmp_path / "state").write_text(text)
+    assert state.load(tmp_path, "state") == State()
+    assert (tmp_path / "state.broken").read_text() == text
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_newer_broken_one_replaces_the_older(tmp_path: Path) -> None:
+    for text in ("{1", "{2"):
+        (tmp_path / "state").write_text(text)
+        state.load(tmp_path, "state")
+    assert (tmp_path / "state.broken").read_text() == "{2"
+
+
+def test_a_crash_while_saving_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state.save(tmp_path, "state", State(finished=FINISHED))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        state.save(tmp_path, "state", State())
+    monkeypatch.undo()
+    assert state.load(tmp_path, "state").finished == FINISHED
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
