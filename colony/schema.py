@@ -15,6 +15,10 @@ MAX_ID = 2**63 - 1  # what both databases can hold
 def _storable(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not contain NUL characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not contain lone surrogates") from None
     return text
 
 
@@ -24,9 +28,9 @@ def _within_body_bytes(text: str) -> str:
     return text
 
 
-Username = Annotated[str, Field(pattern=r"\A[a-z][a-z0-9_-]{0,30}\z", examples=["ann"])]
-ChannelName = Annotated[str, Field(pattern=r"\A[a-z0-9][a-z0-9_-]{0,63}\z", examples=["general"])]
-Word = Annotated[str, Field(pattern=r"\A[a-z][a-z0-9_-]{0,30}\z")]
+Username = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$", examples=["ann"])]
+ChannelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", examples=["general"])]
+Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")]
 Key = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=200)]
 Line = Annotated[str, AfterValidator(_storable), Field(max_length=500)]
 Body = Annotated[str, AfterValidator(_storable), AfterValidator(_within_body_bytes), Field(max_length=MAX_BODY_BYTES)]
@@ -92,7 +96,7 @@ class CreateUser(Request):
 
     username: Username
     kind: Kind
-    linux_user: Annotated[str, Field(pattern=r"\A[A-Za-z_][A-Za-z0-9_.-]{0,31}\z")] | None = None
+    linux_user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$")] | None = None
 
 
 class IssueToken(Request):
@@ -161,6 +165,7 @@ class Message(Response):
     hops: int = 0
     created_at: datetime
     duplicate: bool = False  # True: this client_id had been posted before; nothing new was stored
+    unknown_mentions: list[str] = []  # in the answer to a post: names after an @ that nobody here has
 
 
 class ReadMessages(Request):

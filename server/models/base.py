@@ -32,7 +32,12 @@ class Timestamp(TypeDecorator[datetime]):
         return None if value is None else (value - _EPOCH) // _MICROSECOND
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else _EPOCH + timedelta(microseconds=value)
+        return from_microseconds(value)
+
+
+def from_microseconds(value: int | None) -> datetime | None:
+    """A `Timestamp` as it was stored."""
+    return None if value is None else _EPOCH + timedelta(microseconds=value)
 
 
 def now() -> datetime:

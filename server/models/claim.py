@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, exists, func, or_, select, update
 
-from colony import failures, schema
+from colony import errors, failures, schema
 from server.models import inbox, settle, turn, user
+from server.models.base import Timestamp, from_microseconds
 from server.models.inbox import inbox as inbox_table
 from server.models.posting import Posted
 from server.models.turn import turns
+from server.models.user import users
+from server.prepared import Prepared
 
 MAX_MESSAGES = 20
 MAX_CHARACTERS = 16_000
@@ -19,25 +22,45 @@ SLOT_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Prospects:
+class Outlook:
     """What an agent can look forward to."""
 
+    status: schema.Status
+    status_note: str
     due: bool  # a claim with take_over would give a turn
-    next_at: datetime | None = None  # when to look again at the latest, though nothing wakes the agent
+    next_at: datetime | None  # when to look again at the latest, though nothing wakes the agent
 
 
-def prospects(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) -> Prospects:
-    if agent.status != "healthy":
-        return Prospects(False)
-    if agent.held_until and agent.held_until > now:
-        return Prospects(False, agent.held_until)
-    live = turn.running(connection, agent.id)
-    if live:
-        is_lost = live.kind == "answer" or live.lease_until <= now  # a dream runs beside the worker that asks
-        return Prospects(is_lost, live.lease_until)
-    if inbox.next_due(connection, agent.id, now):
-        return Prospects(True)
-    return Prospects(False, inbox.next_time(connection, agent.id))
+_live = and_(turns.c.agent_id == users.c.id, turns.c.state == "running")
+_open = and_(inbox_table.c.agent_id == users.c.id, inbox_table.c.acked_at.is_(None))
+_is_due = or_(inbox_table.c.not_before.is_(None), inbox_table.c.not_before <= bindparam("now", type_=Timestamp))
+_OUTLOOK = Prepared(
+    select(
+        users.c.status,
+        users.c.status_note,
+        users.c.held_until,
+        select(turns.c.kind).where(_live).scalar_subquery(),
+        select(turns.c.lease_until).where(_live).scalar_subquery(),
+        exists().where(_open, _is_due),
+        select(func.min(inbox_table.c.not_before)).where(_open).scalar_subquery(),
+    ).where(users.c.username == bindparam("agent"), users.c.kind == "agent")
+)
+
+
+def outlook(connection: Connection, agent: str, now: datetime) -> Outlook:
+    """Whether there is something to claim, in one statement: each of many waiting agents asks when it is woken. Raises `NotFound`."""
+    rows = _OUTLOOK.rows(connection, {"agent": agent, "now": now})
+    if not rows:
+        raise errors.NotFound(f"no agent {agent}")
+    status, note, held, live_kind, lease, is_due, next_at = rows[0]
+    held_until, lease_until = from_microseconds(held), from_microseconds(lease)
+    if status != "healthy":
+        return Outlook(status, note, False, None)
+    if held_until and held_until > now:
+        return Outlook(status, note, False, held_until)
+    if lease_until:  # a dream runs beside the worker that asks; an answer without it is lost
+        return Outlook(status, note, live_kind == "answer" or lease_until <= now, lease_until)
+    return Outlook(status, note, bool(is_due), from_microseconds(next_at))
 
 
 def claim(

@@ -79,16 +79,23 @@ def post(connection: Connection, author: Author, request: schema.PostMessage, gu
         inbox.Delivery(message_id, channel_id, author.id, now, suppress_agents=bool(tripped), spare_agents=request.type == NOTICE),
         mentions,
     )
+    # Whoever was woken by name exists and lives: only where one was not, somebody needs to be looked up.
+    missed = mentions.usernames if len(woken) < len(mentions.usernames) else frozenset()
+    known = user.statuses(connection, missed) if missed else {}
     stored = schema.Message(
-        id=message_id, channel=request.channel, author=author.username, author_kind=author.kind, **message.shared(values)
+        id=message_id,
+        channel=request.channel,
+        author=author.username,
+        author_kind=author.kind,
+        unknown_mentions=sorted(missed - known.keys()),
+        **message.shared(values),
     )
     posted = [Posted(stored, woken, channel_id)]
     if tripped and _is_first(guard, author, streak):
         posted += notice(connection, request.channel, tripped, f"guard:{author.turn_id or f'post-{message_id}'}", now)
-    if len(woken) < len(mentions.usernames):
-        for name in user.dead_among(connection, mentions.usernames):
-            farewell = f"{name} has left the colony and won't answer #{seq}."
-            posted += notice(connection, request.channel, farewell, f"{message_id}:{name}", now)
+    for name in (name for name, status in known.items() if status == "dead"):
+        farewell = f"{name} has left the colony and won't answer #{seq}."
+        posted += notice(connection, request.channel, farewell, f"{message_id}:{name}", now)
     return posted
 
 

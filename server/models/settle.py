@@ -62,7 +62,8 @@ def fail(
         user.hold(connection, turn.agent_id, now + timedelta(seconds=seconds), f"{failure.says}: {detail}" if detail else failure.says)
     if gives_up:
         return _give_up(connection, turn, failure, detail, now)
-    inbox.rest(connection, turn.id, now + timedelta(seconds=seconds))
+    # A failure that doesn't count holds the agent, not the items: once the hold ends, however it does, they are due.
+    inbox.rest(connection, turn.id, now + timedelta(seconds=seconds if failure.counted else 0))
     return []
 
 

@@ -72,10 +72,10 @@ def listed(connection: Connection, kind: str | None) -> list[schema.User]:
     return [to_schema(row) for row in connection.execute(query.where(users.c.kind == kind) if kind else query)]
 
 
-def dead_among(connection: Connection, usernames: Collection[str]) -> list[str]:
-    """Those of the names that belong to agents which are no more."""
-    query = select(users.c.username).where(users.c.username.in_(usernames), users.c.status == "dead").order_by(users.c.username)
-    return list(connection.execute(query).scalars())
+def statuses(connection: Connection, usernames: Collection[str]) -> dict[str, schema.Status]:
+    """The status of each of the names that somebody here has."""
+    query = select(users.c.username, users.c.status).where(users.c.username.in_(usernames)).order_by(users.c.username)
+    return {row.username: row.status for row in connection.execute(query)}
 
 
 def create(connection: Connection, request: schema.CreateUser, owner_id: int | None, now: datetime) -> schema.User:

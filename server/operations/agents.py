@@ -6,7 +6,7 @@ from colony import errors, operations, schema
 from server.gate import Call, Wait, handles
 from server.models import agent as agent_model
 from server.models import settle, user
-from server.models.claim import prospects
+from server.models.claim import outlook
 
 
 @handles(operations.AGENTS)
@@ -35,11 +35,10 @@ def set_status(call: Call, request: schema.SetStatus) -> schema.Agent:
 
 
 def _outlook(call: Call, request: schema.Heartbeat) -> schema.Pulse | Wait:
-    found = user.find_agent(call.connection, request.agent)
-    outlook = prospects(call.connection, found, call.now)
-    answer = schema.Pulse(status=found.status, status_note=found.status_note, due=outlook.due)
-    is_news = request.status not in (None, found.status) or (outlook.due and not request.busy)
+    found = outlook(call.connection, request.agent, call.now)
+    answer = schema.Pulse(status=found.status, status_note=found.status_note, due=found.due)
+    is_news = request.status not in (None, found.status) or (found.due and not request.busy)
     if is_news or not request.wait:
         return answer
-    next_at = None if request.busy else outlook.next_at
+    next_at = None if request.busy else found.next_at
     return Wait(("user", call.caller.id), request.wait, answer, lambda later: _outlook(later, request), next_at)

@@ -21,6 +21,7 @@ from colony import operations, schema
 from colony.client import Client
 from colony_agent import state
 from colony_agent.settings import STATE_FILE
+from colony_agent.tools import Toolbox
 from provisioning import home as homes
 from tests.server.support import Server, die_with_parent, token_of
 
@@ -170,6 +171,11 @@ class Agent:
     def await_said(self, count: int = 1, seconds: float = LONG) -> list[str]:
         wait_for(lambda: len(self.said()) >= count, f"{count} replies", seconds)
         return self.said()
+
+
+def toolbox(agent: Agent, turn: schema.Turn) -> Toolbox:
+    """The tools of this attempt of a turn."""
+    return Toolbox(Client(agent.house.server.url, agent.token, f"{turn.id}.{turn.attempt}"), turn.id)
 
 
 class Process:

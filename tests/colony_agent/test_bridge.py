@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from colony_agent.toolhost import BRIDGE
+from colony_agent.mcp_server import BRIDGE
 
 COMMAND = [sys.executable, "-I", "-S", str(BRIDGE)]
 

@@ -12,7 +12,7 @@ import pytest
 from colony import operations, schema
 from colony.client import Client
 from colony_agent.tools import TOOLS, Toolbox, described
-from tests.colony_agent.agents import Agent, House, housed
+from tests.colony_agent.agents import Agent, House, housed, toolbox
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +31,6 @@ def begin(scout: Agent, **more: Any) -> schema.Turn:
         turn = client.call(operations.CLAIM, schema.ClaimTurn(**more)).turn
     assert turn
     return turn
-
-
-def toolbox(scout: Agent, turn: schema.Turn) -> Toolbox:
-    return Toolbox.of_turn(scout.house.server.url, scout.token, turn.id, turn.attempt)
 
 
 @pytest.fixture
@@ -143,6 +139,6 @@ def test_an_attempt_that_was_taken_over_neither_posts_nor_reads(scout: Agent) ->
 
 
 def test_a_server_that_is_away_is_an_error_and_no_crash(house: House) -> None:
-    result = Toolbox.of_turn("unix:/run/no/such.sock", None, 1, 1).call("whoami", {})
+    result = Toolbox(Client("unix:/run/no/such.sock"), 1).call("whoami", {})
     assert result.is_error
     assert "no colony at" in result.text

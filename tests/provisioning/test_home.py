@@ -75,8 +75,9 @@ def test_it_holds_what_the_design_says(home: Path) -> None:
 def test_nobody_else_can_look_into_it(home: Path, mask: int) -> None:
     with umask(mask):
         prepare(home, "soul", CONNECTION, AGENT)
-    for path in (home, *home.rglob("*")):
-        assert path.stat().st_mode & 0o077 == 0, path
+    assert home.stat().st_mode & 0o777 == 0o700
+    for path in home.rglob("*"):
+        assert path.is_dir() or path.stat().st_mode & 0o777 == 0o600, path
 
 
 def test_the_settings_are_read_as_they_were_given(home: Path) -> None:
