@@ -101,6 +101,8 @@ def post(caller: Caller, text: tuple[str, ...], client_id: str | None, **fields:
     caller.show(message)
     if client_id and message.duplicate:
         show.note("this client_id had been posted before; nothing new was stored")
+    for name in message.unknown_mentions:
+        show.note(f"nobody here is called {name}; `colony users` lists everyone")
 
 
 def _waits(run: Callable[..., None]) -> Callable[..., None]:
@@ -202,6 +204,8 @@ def _items(caller: Caller, wait: float, **fields: Any) -> schema.Inbox:
 
 
 def _stdin() -> str:
+    if sys.stdin is None:
+        raise errors.Invalid("there is no stdin to read from")
     raw = sys.stdin.buffer.read(schema.MAX_BODY_BYTES + 2)  # one too many, and a final line end
     try:
         return raw.decode().removesuffix("\n")

@@ -16,14 +16,14 @@ FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 5.0
 
 
-def repeated(call: Callable[[], R]) -> R:
-    """The call's answer, after a few more tries if need be; only for calls that are safe to repeat."""
+def repeated(call: Callable[[], R], seconds: float | None = None) -> R:
+    """The call's answer, after a few more tries if need be, or for so long; only for calls that are safe to repeat."""
     try:
         return call()
     except errors.Unavailable:
-        from tenacity import stop_after_attempt
+        from tenacity import stop_after_attempt, stop_after_delay
 
-        return _retry(call, stop_after_attempt(TRIES))
+        return _retry(call, stop_after_attempt(TRIES) if seconds is None else stop_after_delay(seconds))
 
 
 def until_answered(call: Callable[[], R], seconds: float = math.inf) -> R:

@@ -28,7 +28,7 @@ def _within_body_bytes(text: str) -> str:
     return text
 
 
-Username = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$", examples=["ann"])]
+Username = Annotated[str, Field(pattern=r"^[a-z](?:[a-z0-9_-]{0,29}[a-z0-9_])?$", examples=["ann"])]
 ChannelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", examples=["general"])]
 Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")]
 Key = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=200)]

@@ -135,7 +135,7 @@ def parts(answer: schema.Response) -> Sequence[Part]:
 
 @parts.register
 def _(answer: schema.Users) -> Sequence[Part]:
-    return _table(answer.users, "username", "kind", "status", "status_note", "linux_user", "is_admin", "last_seen_at")
+    return _table(answer.users, "username", "kind", "status", "status_note", "linux_user", "last_seen_at")
 
 
 @parts.register

@@ -12,8 +12,10 @@ from pydantic import ValidationError
 from colony import errors, operations, schema
 from colony.client import Client
 from colony.operations import OPERATIONS, Operation
+from colony.patience import repeated
 
 TOOLS: dict[str, Operation[Any, Any]] = {name: operation for name, operation in OPERATIONS.items() if operation.is_tool}
+POST_SECONDS = 15  # how long a post insists while the server restarts; well below the runner's own limit for a tool
 _NOT_THE_AGENTS = frozenset({"client_id", "wait", "user"})  # fields that the turn sets, or that only make sense outside of one
 
 
@@ -24,12 +26,14 @@ class Result:
 
 
 class Toolbox:
-    """The tools of one turn."""
+    """The tools of one turn, with what its earlier attempts have posted: a post that repeats one of those is not made again."""
 
-    def __init__(self, client: Client, turn_id: int) -> None:
+    def __init__(self, client: Client, turn: schema.Turn) -> None:
         self._client = client
-        self._turn_id = turn_id
-        self._posts = itertools.count()
+        self._reference = f"{turn.id}:{turn.attempt}"
+        self._numbers = itertools.count()
+        self._earlier = list(turn.posts)
+        self._unsure: dict[tuple[str, str], str] = {}  # posts whose fate is unknown: their client_ids by channel and body
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> Result:
         """The operation's response as JSON, or what was wrong, in words for the model."""
@@ -39,18 +43,28 @@ class Toolbox:
         if odd := _NOT_THE_AGENTS & arguments.keys():
             return Result(f"{', '.join(sorted(odd))}: not a field of {name}", is_error=True)
         fields = {key: _bare(key, value) for key, value in arguments.items()}
-        if operation is operations.POST:
-            fields["client_id"] = f"{self._turn_id}:{next(self._posts)}"
         try:
-            response = self._client.call(operation, operation.request.model_validate(fields))
+            request = operation.request.model_validate(fields)
+            if isinstance(request, schema.PostMessage):
+                return self._post(request)
+            return Result(self._client.call(operation, request).model_dump_json())
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             return Result(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", is_error=True)
         except errors.ColonyError as error:
             return Result(error.detail, is_error=True)
-        if isinstance(response, schema.Message) and response.duplicate:
-            return Result(f"An earlier attempt of this turn has posted this instead: {response.model_dump_json()}")
-        return Result(response.model_dump_json())
+
+    def _post(self, request: schema.PostMessage) -> Result:
+        said = request.channel, request.body
+        for message in self._earlier:
+            if (message.channel, message.body) == said:
+                self._earlier.remove(message)
+                return Result(f"This was posted before the turn was interrupted: {message.model_dump_json()}")
+        # A post that is tried again after its answer was lost, here or by the model, must not appear twice.
+        key = self._unsure.setdefault(said, f"{self._reference}.{next(self._numbers)}")
+        posted = repeated(lambda: self._client.call(operations.POST, request.model_copy(update={"client_id": key})), POST_SECONDS)
+        del self._unsure[said]
+        return Result(posted.model_dump_json())
 
 
 def described(operation: Operation[Any, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import fcntl
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from types import FrameType, TracebackType
 
 from colony import errors, failures, operations, schema
 from colony.client import Client
+from colony.patience import repeated
 from colony_agent import dream, files, prompt, sandbox, state
 from colony_agent.mcp_server import ToolServer
 from colony_agent.runner import Answer, Runner, RunnerFailed, Task
@@ -69,10 +70,10 @@ class _Turn:
         log.info("turn begins turn=%s kind=%s channel=%s items=%d", self.reference, self.turn.kind, self.turn.channel, len(self.turn.items))
         with ExitStack() as stack:
             client = stack.enter_context(Client(self.home.colony.url, self.home.colony.token, turn=self.reference))
-            runner = self._runner(client, stack)
-            stack.enter_context(_Lease(self.home, self.turn, runner))
-            self.stop.reach(runner)
             try:
+                runner = self._runner(client, stack)
+                stack.enter_context(_Lease(self.home, self.turn, runner))
+                self.stop.reach(runner)
                 answer = self._think(runner)
             except RunnerFailed as failed:
                 return self._hand_back(client, failed)
@@ -101,7 +102,7 @@ class _Turn:
             return CommandRunner(self.home, sandbox.for_home(self.home))
         if self.turn.kind == "dream":  # nobody is spoken to
             return ClaudeRunner(self.home, sandbox.for_home(self.home))
-        tools = stack.enter_context(ToolServer(self.home.path, Toolbox(client, self.turn.id)))
+        tools = stack.enter_context(ToolServer(self.home.path, Toolbox(client, self.turn)))
         return ClaudeRunner(self.home, sandbox.for_home(self.home, tools.binds), tools.argv)
 
     def _think(self, runner: Runner) -> Answer:
@@ -127,7 +128,7 @@ class _Turn:
             self.memory.remember(self.session_key, failed.session, self.memory.seen.get(self.session_key, 0))
             state.save(self.home.path, STATE_FILE, self.memory)
         try:
-            _patiently(lambda: client.call(operations.FAIL, request))
+            repeated(lambda: client.call(operations.FAIL, request), DELIVERY_SECONDS)
         except errors.StaleTurn:
             log.warning("turn had been taken away turn=%s", self.reference)
         return Exit.FAILED
@@ -206,7 +207,7 @@ def _deliver(home: Home, memory: state.State) -> None:
     assert finished
     with Client(home.colony.url, home.colony.token, turn=finished.reference) as client:
         try:
-            _patiently(lambda: client.call(operations.FINISH, finished.request))
+            repeated(lambda: client.call(operations.FINISH, finished.request), DELIVERY_SECONDS)
         except (errors.StaleTurn, errors.NotFound):
             log.warning("answer came too late turn=%s", finished.reference)
         except (errors.Unavailable, errors.StorageFull, errors.Unauthenticated):
@@ -217,22 +218,6 @@ def _deliver(home: Home, memory: state.State) -> None:
             client.call(operations.FAIL, failure)
     memory.finished = None
     state.save(home.path, STATE_FILE, memory)
-
-
-def _patiently(call: Callable[[], object]) -> None:
-    """Both ends of a turn may be repeated: insist while the server restarts."""
-    try:
-        call()
-        return
-    except errors.Unavailable:
-        import tenacity  # rarely needed, and slow to import
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(errors.Unavailable),
-        wait=tenacity.wait_exponential_jitter(initial=0.1, max=5),
-        stop=tenacity.stop_after_delay(DELIVERY_SECONDS),
-        reraise=True,
-    )
-    retrying(call)
 
 
 def _finished(turn: schema.Turn, answer: Answer) -> Finished:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from server.writer import Writer
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+TRIES = 5  # for a unit of work on PostgreSQL that collides with another: then it can see what the other did
 READERS = 8  # connections; requests that wait hold none
 FIXED_SQLITE = (3, 51, 3)  # older ones can lose a committed write when two connections checkpoint at once
 
@@ -85,12 +86,11 @@ class PostgreSQL:
             yield connection
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        try:
-            with self._engine.begin() as connection:
+        for _ in range(TRIES - 1):
+            with suppress(IntegrityError, OperationalError), self._engine.begin() as connection:
                 return work(connection)
-        except (IntegrityError, OperationalError):  # another transaction was first: now its rows can be seen
-            with self._engine.begin() as connection:
-                return work(connection)
+        with self._engine.begin() as connection:  # others were first each time: the last word is the caller's
+            return work(connection)
 
     def close(self) -> None:
         self._engine.dispose()

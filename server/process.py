@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import socket
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -17,6 +19,7 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from colony import errors
 from server.config import ServerConfig
 
+RECEIVE_SECONDS = 10  # for the next part of a request
 GRACEFUL_SECONDS = 2  # long polls are sent home at once; anything else is done by then
 _PR_SET_PDEATHSIG = 1
 _M_ARENA_MAX = -8
@@ -38,6 +41,7 @@ def serve(config: ServerConfig, listen: Listen) -> None:
             listen.socket.parent.chmod(0o755 if os.geteuid() == 0 else 0o700)
     except OSError as error:
         raise errors.Unavailable(f"can't create {listen.socket.parent}: {error.strerror}") from error
+    _allow_descriptors(2 * listen.threads + 256)
     _Server(config, listen).run()
 
 
@@ -62,7 +66,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "forwarder_headers": "",  # no caller says where this server is mounted
             "loglevel": "warning",
             "control_socket_disable": True,
-            "when_ready": self._open_socket,
+            "when_ready": self._open,
             "post_fork": _tie_to_parent,
             "post_worker_init": _send_waiters_home_on_stop,
             "proc_name": "colony-server",
@@ -70,8 +74,10 @@ class _Server(BaseApplication):  # type: ignore[misc]
         for name, value in settings.items():
             self.cfg.set(name, value)
 
-    def _open_socket(self, arbiter: Any) -> None:
-        """A host's server lets every local user knock: the kernel says who it is, and strangers are refused."""
+    def _open(self, arbiter: Any) -> None:
+        for listener in arbiter.LISTENERS:  # connections inherit it: who sends half a request must not hold a thread for ever
+            listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", RECEIVE_SECONDS, 0))
+        # A host's server lets every local user knock: the kernel says who it is, and strangers are refused.
         if os.geteuid() == 0:
             self._listen.socket.chmod(0o666)
 
@@ -81,6 +87,13 @@ class _Server(BaseApplication):  # type: ignore[misc]
         # Many short-lived threads would otherwise each keep a heap of their own.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
         return create_app(self._config)
+
+
+def _allow_descriptors(count: int) -> None:
+    """Without them a crowd of clients would end the worker; the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count if hard == resource.RLIM_INFINITY else min(count, hard), hard))
 
 
 def _tie_to_parent(arbiter: Any, worker: Any) -> None:

@@ -72,8 +72,14 @@ class Delivery:
     spare_agents: bool = False  # agents get none at all
 
 
-def deliver(connection: Connection, delivery: Delivery, mentions: Mentions) -> list[int]:
-    """One item for each receiver, with the strongest reason; one statement whatever their number. Gives the receivers' ids."""
+@dataclass(frozen=True)
+class Delivered:
+    receivers: list[int]  # ids of those who have a new item
+    named: int  # how many of them by @name
+
+
+def deliver(connection: Connection, delivery: Delivery, mentions: Mentions) -> Delivered:
+    """One item for each receiver, with the strongest reason; one statement whatever their number."""
     values = {
         "message": delivery.message_id,
         "channel": delivery.channel_id,
@@ -86,7 +92,8 @@ def deliver(connection: Connection, delivery: Delivery, mentions: Mentions) -> l
     names, kinds = _padded(_few(connection, mentions.usernames)), _padded(sorted(mentions.kinds))
     values |= {f"mentioned_name_{place}": name for place, name in enumerate(names)}
     values |= {f"mentioned_kind_{place}": kind for place, kind in enumerate(kinds)}
-    return [row[0] for row in _delivery(len(names), len(kinds)).rows(connection, values)]
+    rows = _delivery(len(names), len(kinds)).rows(connection, values)
+    return Delivered([receiver for receiver, _ in rows], sum(trigger == "mention" for _, trigger in rows))
 
 
 def pending(connection: Connection, user_id: int, trigger: str | None, limit: int | None) -> list[schema.InboxItem]:
@@ -194,7 +201,7 @@ def _delivery(names: int, kinds: int) -> Prepared:
         .group_by(chosen.c.user_id, users.c.kind)
     )
     columns = ["agent_id", "message_id", "channel_id", "trigger", "created_at", "attempts", "acked_at", "outcome"]
-    return Prepared(insert(inbox).from_select(columns, receivers).returning(inbox.c.agent_id))
+    return Prepared(insert(inbox).from_select(columns, receivers).returning(inbox.c.agent_id, inbox.c.trigger))
 
 
 def _receivers(names: int, kinds: int) -> Select[tuple[object, ...]]:

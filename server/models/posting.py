@@ -74,13 +74,13 @@ def post(connection: Connection, author: Author, request: schema.PostMessage, gu
     }
     message_id = _STORE.rows(connection, values)[0][0]
     tripped = _trips(guard, author, streak)
-    woken = inbox.deliver(
+    delivered = inbox.deliver(
         connection,
         inbox.Delivery(message_id, channel_id, author.id, now, suppress_agents=bool(tripped), spare_agents=request.type == NOTICE),
         mentions,
     )
-    # Whoever was woken by name exists and lives: only where one was not, somebody needs to be looked up.
-    missed = mentions.usernames if len(woken) < len(mentions.usernames) else frozenset()
+    # Whoever was reached by name exists and lives: only where one was not, somebody needs to be looked up.
+    missed = mentions.usernames if delivered.named < len(mentions.usernames) else frozenset()
     known = user.statuses(connection, missed) if missed else {}
     stored = schema.Message(
         id=message_id,
@@ -90,7 +90,7 @@ def post(connection: Connection, author: Author, request: schema.PostMessage, gu
         unknown_mentions=sorted(missed - known.keys()),
         **message.shared(values),
     )
-    posted = [Posted(stored, woken, channel_id)]
+    posted = [Posted(stored, delivered.receivers, channel_id)]
     if tripped and _is_first(guard, author, streak):
         posted += notice(connection, request.channel, tripped, f"guard:{author.turn_id or f'post-{message_id}'}", now)
     for name in (name for name, status in known.items() if status == "dead"):

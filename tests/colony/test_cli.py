@@ -137,7 +137,7 @@ def test_reading_tells_where_to_go_on(run: Shell, channel: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["read", "Foo!"], "channel: 'Foo!' must match [a-z0-9][a-z0-9_-]{0,63}, like 'general'"),
+        (["read", "Foo!"], "channel: 'Foo!' must match ^[a-z0-9][a-z0-9_-]{0,63}$, like 'general'"),
         (["read", "general", "--limit", "0"], "limit: 0 should be greater than or equal to 1"),
         (["read", "general", "--since", "99999999999999999999"], "since: 99999999999999999999 should be less than or equal to"),
         (["read", "general", "--limit", "many"], "Invalid value for '--limit': 'many' is not a valid integer."),

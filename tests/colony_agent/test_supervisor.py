@@ -70,7 +70,7 @@ def test_one_that_fails_at_once_is_started_ever_more_rarely(tmp_path: Path) -> N
     with Supervisor(tmp_path, 2) as supervisor:
         supervisor.start("child", ["sh", "-c", "echo x; exit 1"])
         wait_for(lambda: supervisor.has_failed("child"), "failure")
-        time.sleep(3)
+        time.sleep(2)
         assert supervisor.log("child").read_text().count("x") in (2, 3, 4)  # after 0, 0.2, 0.7, 1.7 and 3.7 s
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from colony import failures, operations, schema
 from colony.client import Client
+from colony_agent.files import private_folder
 from colony_agent.settings import STATE_FILE
 from tests.colony_agent.agents import Agent, House, Process, housed, living, wait_for
 from tests.colony_agent.cast import new_mark, running
@@ -433,6 +434,20 @@ def test_a_lost_session_is_left_for_a_fresh_one_that_is_told_more(thinker: Think
     assert len(thinker.agent.state.sessions) == 1
 
 
+def test_a_place_for_the_tools_that_is_taken_hands_the_turn_back(thinker: Thinker) -> None:
+    folder = private_folder(f"turn {thinker.agent.home}")
+    folder.rmdir()
+    folder.symlink_to("/root")
+    try:
+        thinker.agent.ask()
+        assert thinker.turn() == FAILED
+    finally:
+        folder.unlink()
+    turn = thinker.agent.turns()[0]
+    assert (turn.state, turn.error_code, turn.failures) == ("resting", "crashed", 1)
+    assert "is in the way" in (turn.error or "")
+
+
 def test_claude_posts_with_its_tools_as_the_agent_and_in_its_turn(house: House, thinker: Thinker, api: Standin) -> None:
     api.script([tool("mcp__colony__post", {"channel": "#general", "body": "news for all"}), text("done")])
     thinker.agent.ask()
@@ -520,7 +535,7 @@ def test_a_turn_killed_with_its_group_leaves_no_process_and_no_obstacle(thinker:
     assert json.loads(tool_result(api.requests[-1]))["username"] == thinker.agent.name
 
 
-def test_no_credential_is_in_a_command_line_in_the_home_or_at_the_model(thinker: Thinker, api: Standin) -> None:
+def test_no_credential_is_in_a_command_line_and_the_agents_token_nowhere_but_in_its_masked_file(thinker: Thinker, api: Standin) -> None:
     api.script([tool("Bash", {"command": "env; cat .colony.toml; cat .colony-state.json; ls -a"}), text("done", delay_seconds=1)])
     thinker.agent.ask()
     with thinker.begin() as turn:

@@ -186,7 +186,7 @@ def test_it_hears_of_a_change_while_it_rests_after_turns_that_did_nothing(scout:
 def test_turns_that_do_nothing_are_started_ever_more_rarely(scout: Agent) -> None:
     with scout.worker(turn_argv=["/bin/sh", "-c", f"echo x >> {scout.home}/starts; exit 75"]) as worker:
         scout.ask()
-        time.sleep(4)
+        time.sleep(3)
         assert (scout.home / "starts").read_text().count("x") in (2, 3, 4)  # after 0, 0.5, 1.5 and 3.5 s
         assert "crashed" not in worker.log()
 
@@ -224,7 +224,7 @@ def test_sigterm_at_any_moment_of_a_turns_start_is_heard(scout: Agent) -> None:
     """Also between the start of the child, its claim, and its runner."""
     with scout.worker() as worker:
         idle(worker)
-    for delay in (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4):
+    for delay in (0.0, 0.05, 0.1, 0.15, 0.2, 0.3):
         with scout.worker() as worker:
             idle(worker)
             scout.ask()
@@ -232,7 +232,7 @@ def test_sigterm_at_any_moment_of_a_turns_start_is_heard(scout: Agent) -> None:
             worker.signal(signal.SIGTERM)
             assert worker.wait(15) == 0
     with scout.worker():
-        wait_for(lambda: scout.outcomes() == ["answered"] * 8, "answers")
+        wait_for(lambda: scout.outcomes() == ["answered"] * 6, "answers")
     assert sum(turn.failures for turn in scout.turns()) == 0
     assert len(scout.said()) == len(scout.turns())
 
@@ -251,14 +251,13 @@ def test_a_turn_that_does_not_stop_is_killed(scout: Agent) -> None:
 # A server that is away
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
-def test_it_waits_for_a_server_that_is_down_and_says_so_once(house: House, scout: Agent, end: str) -> None:
+def test_it_waits_for_a_server_that_is_down_and_says_so_once(house: House, scout: Agent) -> None:
     with scout.worker() as worker:
         idle(worker)
-        getattr(house.server, end)()
+        house.server.kill()
         try:
             worker.await_log("server unreachable")
-            time.sleep(2)
+            time.sleep(0.8)
             assert worker.is_alive
             assert worker.log().count("server unreachable") == 1
         finally:
@@ -306,7 +305,7 @@ def test_a_wrong_token_is_told_in_one_clear_line_and_does_not_spin(house: House,
         scout.settle(url=relay.url, token="nobody-s-token")
         with scout.worker() as worker:
             worker.await_log("server unreachable")
-            time.sleep(3)
+            time.sleep(2)
             assert worker.is_alive
             complaints = [line for line in worker.log().splitlines() if "unreachable" in line]
             assert len(complaints) == 1
@@ -402,7 +401,7 @@ def test_an_empty_heartbeat_file_costs_nothing(scout: Agent) -> None:
     (scout.home / "heartbeat.md").write_text(" \n\n")
     with scout.worker(pulse_seconds=1) as worker:
         idle(worker)
-        time.sleep(2.5)
+        time.sleep(1.5)
         assert worker.family() == []
     assert scout.turns() == []
 
@@ -412,7 +411,7 @@ def test_a_paused_agent_has_no_pulse(scout: Agent) -> None:
     scout.set_status("paused")
     with scout.worker(pulse_seconds=1) as worker:
         worker.await_log("status=paused")
-        time.sleep(2.5)
+        time.sleep(1.5)
     assert scout.turns() == []
 
 
@@ -442,7 +441,7 @@ def test_an_odd_heartbeat_file_neither_hangs_nor_leads_it(scout: Agent, make: Ca
     make(file)
     with scout.worker(pulse_seconds=1) as worker:
         idle(worker)
-        time.sleep(2)
+        time.sleep(1.5)
         assert scout.turns() == []
         scout.ask()
         assert scout.await_said() == ["answered"]

@@ -171,21 +171,6 @@ def test_slots_hold_when_all_claim_at_once(database_url: str, clock: Clock) -> N
     colony.close()
 
 
-def test_a_free_slot_goes_to_the_agent_that_waits_longest(database_url: str, clock: Clock) -> None:
-    colony = limited(database_url, clock, 1)
-    colony.post(colony.ann, "@scout first")
-    turn = colony.turn(colony.scout)
-    colony.post(colony.ann, "@rook waits since now")
-    assert colony.heartbeat("rook").due
-    clock.advance(10)
-    colony.post(colony.ann, "@scout came later")
-    assert colony.claim(colony.rook).turn is None
-    colony.finish(turn, "ok")
-    assert colony.claim(colony.scout).turn is None, "scout, whose item is younger, must not take the slot before rook"
-    assert colony.claim(colony.rook).turn
-    colony.close()
-
-
 # --- finishing
 
 
