@@ -202,7 +202,7 @@ class _StopSignals:
 
 
 def _deliver(home: Home, memory: state.State) -> None:
-    """Tell the server what the journal holds, and close the journal. Raises `Unavailable` after a while; the journal then stays."""
+    """Tell the server what the journal holds, and close the journal. Raises what isn't the answer's fault; the journal then stays."""
     finished = memory.finished
     assert finished
     with Client(home.colony.url, home.colony.token, turn=finished.reference) as client:
@@ -210,9 +210,7 @@ def _deliver(home: Home, memory: state.State) -> None:
             repeated(lambda: client.call(operations.FINISH, finished.request), DELIVERY_SECONDS)
         except (errors.StaleTurn, errors.NotFound):
             log.warning("answer came too late turn=%s", finished.reference)
-        except (errors.Unavailable, errors.StorageFull, errors.Unauthenticated):
-            raise  # none of the answer's fault: it stays in the journal
-        except errors.ColonyError as error:
+        except errors.Invalid as error:
             log.error("answer refused turn=%s error=%s", finished.reference, error.detail)
             failure = schema.FailTurn(id=finished.turn_id, code=failures.CRASHED.code, detail=error.detail[:500])
             client.call(operations.FAIL, failure)

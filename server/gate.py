@@ -159,10 +159,12 @@ class Gate:
             if result.not_after:
                 until = min(deadline, monotonic() + max(0.0, (result.not_after - self._clock()).total_seconds()))
             woken = self.waiters.wait(result.topic, moment, until)
-            if not woken and (until >= deadline or self.waiters.is_closed):
+            if self.waiters.is_closed:
                 return result.answer
             moment = self.waiters.moment
-            result = self._read(caller, reference, result.again)
+            result = self._read(caller, reference, result.again)  # at the deadline, too: another server may have had the news
+            if isinstance(result, Wait) and not woken and until >= deadline:
+                return result.answer
         return result
 
     def _call(self, connection: Connection, caller: Caller) -> Call:

@@ -15,12 +15,14 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
 from colony import errors
 from server.config import ServerConfig
 
-RECEIVE_SECONDS = 10  # for the next part of a request
+SLOW_CLIENT_SECONDS = 10  # for the next part of a request, or of an answer
 GRACEFUL_SECONDS = 2  # long polls are sent home at once; anything else is done by then
+_SLOW_CLIENT = struct.pack("ll", SLOW_CLIENT_SECONDS, 0)
 _PR_SET_PDEATHSIG = 1
 _M_ARENA_MAX = -8
 
@@ -45,6 +47,15 @@ def serve(config: ServerConfig, listen: Listen) -> None:
     _Server(config, listen).run()
 
 
+class _Worker(ThreadWorker):  # type: ignore[misc]
+    def handle(self, conn: Any) -> Any:
+        """Whoever sends half a request, or doesn't take the answer, must not hold a thread for ever."""
+        if not conn.initialized:
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                conn.sock.setsockopt(socket.SOL_SOCKET, option, _SLOW_CLIENT)
+        return super().handle(conn)
+
+
 class _Server(BaseApplication):  # type: ignore[misc]
     def __init__(self, config: ServerConfig, listen: Listen) -> None:
         self._config, self._listen = config, listen
@@ -55,7 +66,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         settings = {
             "bind": [f"unix:{self._listen.socket}", *loopback],
             "umask": 0o077,
-            "worker_class": "gthread",
+            "worker_class": _Worker,
             "workers": 1,  # one process, so that one writer writes and a wake reaches every waiter
             "threads": self._listen.threads,
             "worker_connections": 2 * self._listen.threads,
@@ -68,16 +79,14 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "control_socket_disable": True,
             "when_ready": self._open,
             "post_fork": _tie_to_parent,
-            "post_worker_init": _send_waiters_home_on_stop,
+            "post_worker_init": _prepare_worker,
             "proc_name": "colony-server",
         }
         for name, value in settings.items():
             self.cfg.set(name, value)
 
     def _open(self, arbiter: Any) -> None:
-        for listener in arbiter.LISTENERS:  # connections inherit it: who sends half a request must not hold a thread for ever
-            listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", RECEIVE_SECONDS, 0))
-        # A host's server lets every local user knock: the kernel says who it is, and strangers are refused.
+        """A host's server lets every local user knock: the kernel says who it is, and strangers are refused."""
         if os.geteuid() == 0:
             self._listen.socket.chmod(0o666)
 
@@ -103,7 +112,9 @@ def _tie_to_parent(arbiter: Any, worker: Any) -> None:
         os._exit(1)
 
 
-def _send_waiters_home_on_stop(worker: Any) -> None:
+def _prepare_worker(worker: Any) -> None:
+    """Stop sends waiters home; slow clients, whom it hangs up on, don't fill the log."""
+    worker.log.error_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError)))
     previous = signal.getsignal(signal.SIGTERM)
 
     def stop(number: int, frame: FrameType | None) -> None:

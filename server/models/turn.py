@@ -70,8 +70,9 @@ def fenced(connection: Connection, agent_id: int, reference: Reference, *, may_b
 
 
 def running(connection: Connection, agent_id: int) -> Row[tuple[object, ...]] | None:
-    """The agent's live turn, whether its lease ran out or not."""
-    return connection.execute(select(turns).where(turns.c.agent_id == agent_id, turns.c.state == "running")).first()
+    """The agent's live turn, whether its lease ran out or not; nobody else ends it until the transaction does."""
+    query = select(turns).where(turns.c.agent_id == agent_id, turns.c.state == "running").with_for_update(key_share=True)
+    return connection.execute(query).first()
 
 
 def renew(connection: Connection, turn_id: int, until: datetime) -> None:

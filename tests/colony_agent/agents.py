@@ -173,9 +173,9 @@ class Agent:
         return self.said()
 
 
-def toolbox(agent: Agent, turn: schema.Turn) -> Toolbox:
+def toolbox(agent: Agent, turn: schema.Turn, url: str = "") -> Toolbox:
     """The tools of this attempt of a turn."""
-    return Toolbox(Client(agent.house.server.url, agent.token, f"{turn.id}.{turn.attempt}"), turn.id)
+    return Toolbox(Client(url or agent.house.server.url, agent.token, f"{turn.id}.{turn.attempt}"), turn)
 
 
 class Process:

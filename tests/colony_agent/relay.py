@@ -9,10 +9,13 @@ from typing import Self
 
 
 class Relay:
-    """Listens on 127.0.0.1. The first connections get `answers`, one each; all others reach the server."""
+    """Listens on 127.0.0.1. The first connections get `answers`, one each; all others reach the server.
 
-    def __init__(self, port: int, *answers: bytes) -> None:
-        self._port, self._answers = port, list(answers)
+    Of those, the first `swallowed` requests never hear their answer.
+    """
+
+    def __init__(self, port: int, *answers: bytes, swallowed: int = 0) -> None:
+        self._port, self._answers, self._swallowed = port, list(answers), swallowed
         self.connections = 0
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -40,6 +43,10 @@ class Relay:
             with socket.create_connection(("127.0.0.1", self._port)) as server:
                 self._open.append(server)
                 threading.Thread(target=_copy, args=[caller, server], daemon=True).start()
+                if self._swallowed:
+                    self._swallowed -= 1
+                    server.recv(65536)
+                    caller.shutdown(socket.SHUT_RDWR)
                 _copy(server, caller)
 
     def __enter__(self) -> Self:

@@ -13,6 +13,8 @@ from colony import operations, schema
 from colony.client import Client
 from colony_agent.tools import TOOLS, Toolbox, described
 from tests.colony_agent.agents import Agent, House, housed, toolbox
+from tests.colony_agent.cast import turn_of
+from tests.colony_agent.relay import Relay
 
 
 @pytest.fixture(scope="module")
@@ -111,20 +113,40 @@ def test_what_is_wrong_is_said_in_words(tools: Toolbox, name: str, arguments: di
     assert says in result.text
 
 
-def test_an_attempt_that_is_repeated_gets_its_first_post_back(scout: Agent) -> None:
+def test_an_attempt_that_is_repeated_finds_what_it_posted(scout: Agent) -> None:
+    scout.ask()
+    first = toolbox(scout, begin(scout))
+    for body in ("one", "two", "two"):
+        assert not first.call("post", {"channel": scout.name, "body": body}).is_error
+    second = toolbox(scout, begin(scout, take_over=True))
+    for body in ("two", "one", "two"):
+        again = second.call("post", {"channel": scout.name, "body": body})
+        assert not again.is_error
+        assert again.text.startswith("This was posted before the turn was interrupted")
+        assert f'"body":"{body}"' in again.text
+    for body in ("two", "three"):
+        assert "interrupted" not in second.call("post", {"channel": scout.name, "body": body}).text
+    assert "interrupted" not in second.call("post", {"channel": "general", "body": "one"}).text
+    assert scout.said() == ["one", "two", "two", "two", "three"]
+    assert scout.said("general")[-1] == "one"
+
+
+def test_a_post_whose_answer_was_lost_appears_once(scout: Agent) -> None:
     scout.ask()
     turn = begin(scout)
-    first = toolbox(scout, turn)
-    assert not first.call("post", {"channel": scout.name, "body": "one"}).is_error
-    assert not first.call("post", {"channel": scout.name, "body": "two"}).is_error
-    second = toolbox(scout, begin(scout, take_over=True))
-    for body in ("one", "two"):
-        again = second.call("post", {"channel": scout.name, "body": f"{body}, in other words"})
-        assert not again.is_error
-        assert again.text.startswith("An earlier attempt of this turn has posted this instead")
-        assert f'"body":"{body}"' in again.text
-    assert "instead" not in second.call("post", {"channel": scout.name, "body": "three"}).text
-    assert scout.said() == ["one", "two", "three"]
+    with Relay(scout.house.server.port, swallowed=2) as relay:
+        result = toolbox(scout, turn, relay.url).call("post", {"channel": scout.name, "body": "one"})
+        assert not result.is_error, result.text
+        assert relay.connections == 3
+    assert scout.said() == ["one"]
+
+
+def test_the_same_words_twice_are_two_posts(scout: Agent) -> None:
+    scout.ask()
+    tools = toolbox(scout, begin(scout))
+    for _ in range(2):
+        assert not tools.call("post", {"channel": scout.name, "body": "hm"}).is_error
+    assert scout.said() == ["hm", "hm"]
 
 
 def test_an_attempt_that_was_taken_over_neither_posts_nor_reads(scout: Agent) -> None:
@@ -138,7 +160,7 @@ def test_an_attempt_that_was_taken_over_neither_posts_nor_reads(scout: Agent) ->
     assert scout.said("general") == []
 
 
-def test_a_server_that_is_away_is_an_error_and_no_crash(house: House) -> None:
-    result = Toolbox(Client("unix:/run/no/such.sock"), 1).call("whoami", {})
+def test_a_server_that_is_away_is_an_error_and_no_crash() -> None:
+    result = Toolbox(Client("unix:/run/no/such.sock"), turn_of()).call("whoami", {})
     assert result.is_error
     assert "no colony at" in result.text

@@ -457,7 +457,7 @@ def test_claude_posts_with_its_tools_as_the_agent_and_in_its_turn(house: House, 
     assert (posted.body, posted.turn_id, posted.hops) == ("news for all", turn.id, 1)
     assert json.loads(tool_result(api.requests[1]))["id"] == posted.id
     assert thinker.agent.said() == ["done"]
-    assert house.rows("SELECT client_id FROM messages WHERE id = ?", posted.id) == [(f"{turn.id}:0",)]
+    assert house.rows("SELECT client_id FROM messages WHERE id = ?", posted.id) == [(f"{turn.id}:1.0",)]
     assert turn.tokens_in > 0
 
 
@@ -468,11 +468,11 @@ def test_an_attempt_that_is_repeated_finds_its_own_post(thinker: Thinker, api: S
         api.wait_for(2, 30)
         first.signal(signal.SIGKILL)
         first.wait()
-    api.script([tool("mcp__colony__post", {"channel": thinker.agent.name, "body": "I look into it, again"}), text("done")])
+    api.script([tool("mcp__colony__post", {"channel": thinker.agent.name, "body": "I look into it"}), text("done")])
     assert thinker.turn() == DONE
     assert thinker.agent.said() == ["I look into it", "done"]
     assert "interrupted" in prompt_text(api.requests[2])
-    assert "An earlier attempt of this turn has posted this instead" in tool_result(api.requests[3])
+    assert "This was posted before the turn was interrupted" in tool_result(api.requests[3])
 
 
 @pytest.mark.parametrize(
