@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from colony import config, errors, schema, show
+from colony import config, errors, files, schema, show
 
 
 def login(url: str | None, token: str | None, whoami: Callable[[config.Settings], schema.User]) -> schema.User:
@@ -35,16 +34,7 @@ def keep(path: Path, url: str, token: str | None) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # A JSON string of plain characters is a TOML string, too.
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in (("url", url), ("token", token)) if value)
-    draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    files.write(path.parent, path.name, text)
 
 
 def _asked(name: str, hidden: bool, default: str | None = None) -> str:

@@ -63,7 +63,7 @@ TURNS = Operation("turns", "GET", "/api/turns", schema.ListTurns, schema.Turns)
 
 AGENTS = Operation("agents", "GET", "/api/agents", schema.ListAgents, schema.Agents, is_tool=True)
 HEARTBEAT = Operation(
-    "heartbeat", "POST", "/api/agents/{agent}/heartbeat", schema.Heartbeat, schema.Pulse, who="agent", is_audited=False
+    "heartbeat", "POST", "/api/agents/{agent}/heartbeat", schema.Heartbeat, schema.Outlook, who="agent", is_audited=False
 )
 SET_STATUS = Operation("set_status", "POST", "/api/agents/{agent}/status", schema.SetStatus, schema.Agent)
 

@@ -269,7 +269,7 @@ class Turn(Response):
     error_code: str | None = None
     error: str | None = None
     items: list[InboxItem] = []
-    context: list[Message] = []  # what was said in the channel before the first item
+    context: list[Message] = []  # what else was said in the channel lately
     posts: list[Message] = []  # what this turn has posted so far, in whichever attempt
 
 
@@ -363,7 +363,9 @@ class Heartbeat(Request):
     busy: bool = Field(default=False, description="A turn is running: wait only for a change of status.")
 
 
-class Pulse(Response):
+class Outlook(Response):
+    """What a heartbeat hears."""
+
     status: Status
     status_note: str = ""
     due: bool  # a claim would return a turn now

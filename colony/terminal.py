@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TextIO
 
+from markdown_it import MarkdownIt
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.markdown import Markdown
 from rich.padding import Padding
@@ -78,7 +79,9 @@ def _entry(entry: show.Entry, now: datetime) -> RenderableType:
 def _body(text: str) -> RenderableType:
     if len(text) > MAX_MARKDOWN_CHARACTERS:
         return Text(text)
-    body = Markdown(text, hyperlinks=False)  # a link shows where it leads
+    body = Markdown("", hyperlinks=False)  # a link shows where it leads
+    # Rich would leave out tags and comments, and a picture's address: nothing that was said may be hidden from its reader.
+    body.parsed = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"]).disable("image").parse(text)
     for token in body.parsed:
         for child in token.children or ():
             if child.type == "softbreak":  # people who chat mean their line ends

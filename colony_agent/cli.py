@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
-import py_compile
-import signal
 import sys
-from importlib.util import cache_from_source
 from pathlib import Path
 
 import click
 
-from colony import errors
+from colony import errors, lifeline
 from colony_agent import settings
 
-PR_SET_PDEATHSIG = 1  # from linux/prctl.h
-KILL_MARGIN_SECONDS = 30  # how much longer than its own limit a turn may take before the worker kills it
+KILL_MARGIN_SECONDS = 150  # on top of a turn's own limit: to deliver an earlier answer and this one while the server restarts
 
 _home = click.option(
     "--home",
@@ -52,7 +47,7 @@ def worker(home: Path) -> None:
     descriptor = os.memfd_create("orders", 0)
     os.write(descriptor, json.dumps(orders).encode())
     os.lseek(descriptor, 0, os.SEEK_SET)
-    os.execv(sys.executable, [sys.executable, "-I", "-S", _compiled(Path(__file__).with_name("worker.py")), str(descriptor)])
+    os.execv(sys.executable, [sys.executable, "-I", "-S", _worker_script(), str(descriptor)])
 
 
 @cli.command()
@@ -61,8 +56,8 @@ def worker(home: Path) -> None:
 @click.option("--parent", type=int, hidden=True)
 def turn(home: Path, pulse: bool, parent: int | None) -> None:
     """Do the agent's next turn, if something is due. Exits 75 if there is nothing to do."""
-    if parent:
-        die_with_parent(parent)
+    if parent and not lifeline.die_with_parent(parent):  # a turn that nobody watches must not go on
+        sys.exit(75)
     from colony_agent import turn as turns
 
     sys.exit(turns.run(settings.load(home.absolute()), "pulse" if pulse else "answer"))
@@ -77,22 +72,12 @@ def dream(home: Path) -> None:
     sys.exit(turns.run(settings.load(home.absolute()), "dream"))
 
 
-def die_with_parent(parent: int) -> None:
-    """End this process when its worker ends, however that happens: a turn nobody watches must not go on."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(75)
+def _worker_script() -> str:
+    """The worker's bytecode, which the import has just brought up to date: an interpreter that compiles it keeps a megabyte more."""
+    from colony_agent import worker as module
 
-
-def _compiled(script: Path) -> str:
-    """The script's bytecode: an interpreter that compiled it itself would keep a megabyte more. The script where that can't be had."""
-    cached = Path(cache_from_source(str(script)))
-    if cached.exists() and cached.stat().st_mtime >= script.stat().st_mtime:
-        return str(cached)
-    try:
-        return py_compile.compile(str(script), doraise=True) or str(script)
-    except OSError:
-        return str(script)
+    compiled: str | None = vars(module)["__cached__"]
+    return compiled if compiled and os.path.exists(compiled) else str(module.__file__)
 
 
 def main() -> None:

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import click
 
-from colony import config, errors, operations, schema, show
+from colony import config, errors, files, operations, schema, show
 from colony.client import Client
-from colony_agent import files
 from colony_agent.supervisor import Supervisor
 from provisioning import home as homes
 

@@ -6,8 +6,8 @@ import logging
 import threading
 from datetime import UTC, datetime
 
-from colony import failures, schema
-from colony_agent import files, process, prompt
+from colony import failures, files, schema
+from colony_agent import process, prompt
 from colony_agent.runner import Answer, Runner, RunnerFailed, Task
 from colony_agent.sandbox import for_home
 from colony_agent.settings import Home

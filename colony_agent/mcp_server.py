@@ -12,12 +12,12 @@ import os
 import socketserver
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from colony import __version__
-from colony_agent import files
+from colony import __version__, files
 from colony_agent.tools import TOOLS, Toolbox, described
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,9 @@ class ToolServer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._socket_path.unlink(missing_ok=True)
-        self._socket_path.parent.rmdir()
+        with suppress(OSError):  # whatever happened to the folder, the answer goes out
+            self._socket_path.unlink(missing_ok=True)
+            self._socket_path.parent.rmdir()
 
 
 def answer(toolbox: Toolbox, line: bytes) -> dict[str, Any] | None:

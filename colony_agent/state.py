@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from colony import schema
-from colony_agent import files
+from colony import files, schema
 from colony_agent.runner import Session
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -13,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from colony import lifeline
+
 RESTART_SECONDS = (0.2, 0.5, 1, 2, 5)
 STEADY_SECONDS = 10.0  # a child that ran this long starts its back-off anew
 MAX_LOG_BYTES = 10 * 2**20
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -83,7 +83,12 @@ class Supervisor:
                     return
                 began = time.monotonic()
                 child.process = subprocess.Popen(
-                    child.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=_die_with_parent
+                    child.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    preexec_fn=_die_with_supervisor,
                 )
             child.process.wait()
             if time.monotonic() - began > STEADY_SECONDS:
@@ -106,5 +111,5 @@ def _end(process: subprocess.Popen[bytes], deadline: float) -> None:
             process.kill()
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _die_with_supervisor() -> None:
+    lifeline.die_with_parent(os.getppid(), signal.SIGTERM)

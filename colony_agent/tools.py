@@ -63,7 +63,7 @@ class Toolbox:
         # A post that is tried again after its answer was lost, here or by the model, must not appear twice.
         key = self._unsure.setdefault(said, f"{self._reference}.{next(self._numbers)}")
         posted = repeated(lambda: self._client.call(operations.POST, request.model_copy(update={"client_id": key})), POST_SECONDS)
-        del self._unsure[said]
+        self._unsure.pop(said, None)
         return Result(posted.model_dump_json())
 
 

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from types import FrameType, TracebackType
 
-from colony import errors, failures, operations, schema
+from colony import errors, failures, files, operations, schema
 from colony.client import Client
 from colony.patience import repeated
-from colony_agent import dream, files, prompt, sandbox, state
+from colony_agent import dream, prompt, sandbox, state
 from colony_agent.mcp_server import ToolServer
 from colony_agent.runner import Answer, Runner, RunnerFailed, Task
 from colony_agent.runner.claude import ClaudeRunner
@@ -36,7 +36,7 @@ PULSE_SESSION = "(pulse)"  # no channel's name
 
 class Exit(IntEnum):
     DONE = 0
-    FAILED = 1  # the turn was handed back; the server says when it is due again
+    FAILED = 10  # the turn was handed back; the server says when it is due again (1 would be any crash's)
     NOTHING = 75  # nothing to do now, or somebody else does it (EX_TEMPFAIL)
 
 
@@ -84,7 +84,7 @@ class _Turn:
         if self.turn.kind != "dream":
             self.memory.remember(self.session_key, answer.session, max((item.message.seq for item in self.turn.items), default=0))
         self.memory.finished = _finished(self.turn, answer)
-        state.save(self.home.path, STATE_FILE, self.memory)
+        _save(self.home, self.memory)
         _deliver(self.home, self.memory)
         log.info("turn done turn=%s cost_usd=%.4f", self.reference, answer.usage.cost_usd)
         return Exit.DONE
@@ -111,8 +111,14 @@ class _Turn:
         heartbeat = files.read(self.home.path, "heartbeat.md", HEARTBEAT_MAX_BYTES) if self.turn.kind == "pulse" else ""
         session = self.memory.sessions.get(self.session_key)
         seen = self.memory.seen.get(self.session_key, 0) if session else 0
-        text = prompt.render(self.turn, heartbeat, datetime.now(UTC), seen)
-        task = Task(text, self.turn, session, self.home.agent.turn_timeout_seconds)
+        now = datetime.now(UTC)
+        task = Task(
+            prompt.render(self.turn, heartbeat, now, seen),
+            self.turn,
+            session,
+            self.home.agent.turn_timeout_seconds,
+            afresh=prompt.render(self.turn, heartbeat, now),
+        )
         return runner.run(task, lambda text: log.info("progress turn=%s %s", self.reference, text))
 
     def _hand_back(self, client: Client, failed: RunnerFailed) -> Exit:
@@ -126,7 +132,7 @@ class _Turn:
         )
         if self.turn.kind != "dream":
             self.memory.remember(self.session_key, failed.session, self.memory.seen.get(self.session_key, 0))
-            state.save(self.home.path, STATE_FILE, self.memory)
+            _save(self.home, self.memory)
         try:
             repeated(lambda: client.call(operations.FAIL, request), DELIVERY_SECONDS)
         except errors.StaleTurn:
@@ -156,11 +162,12 @@ class _Lease:
             while not self._over.wait(seconds / 3):
                 try:
                     status = client.call(operations.RENEW, request).status
-                except errors.Unavailable:
-                    continue  # the server restarts; the lease may outlive that
-                except errors.ColonyError as error:
+                except (errors.StaleTurn, errors.Unauthenticated, errors.Forbidden) as error:
                     log.warning("lease lost turn=%d error=%s", self._turn.id, error.detail)
                     break
+                except errors.ColonyError as error:
+                    log.warning("lease not renewed turn=%d error=%s", self._turn.id, error.detail)
+                    continue  # the server restarts, or its disk is full; the lease may outlive that
                 if status != "healthy":
                     break
             else:
@@ -215,7 +222,15 @@ def _deliver(home: Home, memory: state.State) -> None:
             failure = schema.FailTurn(id=finished.turn_id, code=failures.CRASHED.code, detail=error.detail[:500])
             client.call(operations.FAIL, failure)
     memory.finished = None
-    state.save(home.path, STATE_FILE, memory)
+    _save(home, memory)
+
+
+def _save(home: Home, memory: state.State) -> None:
+    """A disk that is full must not keep an answer from its channel: better an answer without a journal than none."""
+    try:
+        state.save(home.path, STATE_FILE, memory)
+    except OSError as error:
+        log.error("state not saved file=%s error=%s", home.path / STATE_FILE, error)
 
 
 def _finished(turn: schema.Turn, answer: Answer) -> Finished:

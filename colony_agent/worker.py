@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 15  # on top of that, before a silent server is given up
 RETRY_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30)  # between tries to reach the server
 REST_SECONDS = (0.5, 1, 2, 5, 10, 30, 60)  # after turns that did nothing
 STOP_SECONDS = 10  # for a turn that shall hand back its work, before it is killed
-NOTHING = 75  # the exit code of a turn that had nothing to do
+FAILED, NOTHING = 10, 75  # exit codes of a turn: handed back, nothing to do
 MAX_ANSWER_BYTES = 65536
 
 
@@ -268,7 +268,12 @@ class Worker:
     def _start_turn(self, *options: str) -> None:
         self._close_poll()  # it waited for items, too: those are this turn's now
         argv = [*self._orders.turn_argv, "--parent", str(os.getpid()), *options]
-        pid = os.posix_spawn(argv[0], argv, os.environ, setpgroup=0, setsigmask=[], setsigdef=[signal.SIGTERM, signal.SIGINT])
+        try:
+            pid = os.posix_spawn(argv[0], argv, os.environ, setpgroup=0, setsigmask=[], setsigdef=[signal.SIGTERM, signal.SIGINT])
+        except OSError as error:  # too many processes, or not enough memory: that passes
+            _log("turn not started", agent=self._orders.agent, error=error.strerror)
+            self._rest()
+            return
         self._turn = Child(pid, time.monotonic() + self._orders.turn_deadline_seconds)
         if options:
             self._pulse = self._pulse_number()
@@ -282,10 +287,13 @@ class Worker:
         if code == 0:
             self._idle_turns = 0
         else:
-            self._rest_until = time.monotonic() + REST_SECONDS[min(self._idle_turns, len(REST_SECONDS) - 1)]
-            self._idle_turns += 1
-        if code not in (0, 1, NOTHING):
+            self._rest()
+        if code not in (0, FAILED, NOTHING):
             _log("turn crashed", agent=self._orders.agent, code=code)
+
+    def _rest(self) -> None:
+        self._rest_until = time.monotonic() + REST_SECONDS[min(self._idle_turns, len(REST_SECONDS) - 1)]
+        self._idle_turns += 1
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True  # the byte on the wake-up pipe ends the wait

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from colony import errors
+from colony import errors, files
 from colony.config import PROJECT_FILE
 
 RULES = """\
@@ -31,11 +30,11 @@ def prepare(path: Path, soul: str, connection: Mapping[str, str], agent: Mapping
     """Fill a home with what is missing; what is there stays as it is. Safe to repeat, also after an interruption.
 
     `connection` (url, token) and `agent` become the machine's .colony.toml, which comes last: a home that has it is complete.
-    Raises `Unavailable` when the repository can't be cloned.
+    Raises `Unavailable` when the repository can't be cloned, `OSError` when the agent has put a link in the way.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in _FOLDERS:
-        (path / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_folder(path, folder)
     texts = {
         "CLAUDE.md": soul,
         ".claude/rules/colony.md": RULES,
@@ -45,33 +44,18 @@ def prepare(path: Path, soul: str, connection: Mapping[str, str], agent: Mapping
         ".colony-state.json": "",
     }
     for name, text in texts.items():
-        if not (path / name).exists():
-            _write(path / name, text)
-    if repo and not (path / "repo").exists():
+        if not files.exists(path, name):
+            files.write(path, name, text)
+    if repo and not files.exists(path, "repo"):
         _clone(repo, path / "repo")
-    if not (path / PROJECT_FILE).exists():
-        _write(path / PROJECT_FILE, _toml(connection, agent))
-
-
-def is_complete(path: Path) -> bool:
-    return (path / PROJECT_FILE).exists()
+    if not files.exists(path, PROJECT_FILE):
+        files.write(path, PROJECT_FILE, _toml(connection, agent))
 
 
 def _toml(connection: Mapping[str, str], agent: Mapping[str, object]) -> str:
     # JSON's texts, numbers and lists are TOML's, too.
     lines = [f"{key} = {json.dumps(value)}" for key, value in connection.items()]
     return "\n".join([*lines, "", "[agent]", *(f"{key} = {json.dumps(value)}" for key, value in agent.items())]) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    """Appears whole or not at all, and readable by its owner only."""
-    staged = path.with_name(f"{path.name}.new")
-    staged.unlink(missing_ok=True)
-    with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    staged.rename(path)
 
 
 def _clone(repo: str, target: Path) -> None:

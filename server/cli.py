@@ -24,7 +24,9 @@ T = TypeVar("T")
     show_default="$COLONY_HOME, /var/lib/colony as root, ~/.local/share/colony otherwise",
     help="Where the colony keeps its data.",
 )
-@click.option("--database", metavar="URL", help="An SQLAlchemy URL; default: colony.db in the home.")
+@click.option(
+    "--database", metavar="URL", envvar="COLONY_DATABASE", show_envvar=True, help="An SQLAlchemy URL; default: colony.db in the home."
+)
 @click.pass_context
 def cli(context: click.Context, home: Path, database: str | None) -> None:
     """The colony's server."""
@@ -56,7 +58,7 @@ def migrate(database: str) -> None:
 
     _create_folder(database)
     found = _write(database, migrations.upgrade)
-    click.echo(f"{database}: " + ("up to date" if found == migrations.HEAD else f"{found or 'new'} → {migrations.HEAD}"))
+    click.echo(f"{_shown(database)}: " + ("up to date" if found == migrations.HEAD else f"{found or 'new'} → {migrations.HEAD}"))
 
 
 @cli.command()
@@ -131,8 +133,17 @@ def _write(url: str, work: Callable[..., T]) -> T:
             return database.write(work)
         finally:
             database.close()
+    except ModuleNotFoundError as error:
+        raise errors.Unavailable(f"this database needs a driver: pip install 'colony[postgres]' ({error})") from error
     except SQLAlchemyError as error:
-        raise errors.Unavailable(f"can't use {url}: {getattr(error, 'orig', None) or error}") from error
+        hint = "; name its data folder with --home" if url.startswith("sqlite") else ""
+        raise errors.Unavailable(f"can't use {_shown(url)}: {getattr(error, 'orig', None) or error}{hint}") from error
+
+
+def _shown(url: str) -> str:
+    from sqlalchemy.engine import make_url
+
+    return make_url(url).render_as_string(hide_password=True)
 
 
 def _create_folder(url: str) -> None:

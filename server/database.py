@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from colony import errors
@@ -19,14 +19,15 @@ from server.writer import Writer
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-TRIES = 5  # for a unit of work on PostgreSQL that collides with another: then it can see what the other did
+TRIES = 5  # for a unit of work on PostgreSQL that collides with another
+COLLISIONS = {"23505", "40001", "40P01"}  # unique violation, serialization failure, deadlock
 READERS = 8  # connections; requests that wait hold none
 FIXED_SQLITE = (3, 51, 3)  # older ones can lose a committed write when two connections checkpoint at once
 
 
 class Database(Protocol):
     def read(self) -> Any:
-        """A context manager: a connection with one consistent view."""
+        """A context manager: a connection to look things up."""
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run the work in a transaction; what it returns is durable. It may run more than once before it commits."""
@@ -86,11 +87,15 @@ class PostgreSQL:
             yield connection
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        for _ in range(TRIES - 1):
-            with suppress(IntegrityError, OperationalError), self._engine.begin() as connection:
-                return work(connection)
-        with self._engine.begin() as connection:  # others were first each time: the last word is the caller's
-            return work(connection)
+        for tries_left in reversed(range(TRIES)):
+            try:
+                with self._engine.begin() as connection:
+                    return work(connection)
+            except DatabaseError as error:
+                # After a collision another try sees what the other did. After anything else this one may have been committed.
+                if not tries_left or getattr(error.orig, "sqlstate", None) not in COLLISIONS:
+                    raise _translated(error) from error
+        raise AssertionError("unreachable")
 
     def close(self) -> None:
         self._engine.dispose()
@@ -123,6 +128,6 @@ def _sqlite_engine(url: str, begin: str, *, read_only: bool, pool_size: int) -> 
 def _translated(error: DatabaseError) -> Exception:
     """What went wrong with the disk, in the colony's words."""
     name = getattr(error.orig, "sqlite_errorname", "")
-    if name.startswith("SQLITE_FULL"):
+    if name.startswith("SQLITE_FULL") or getattr(error.orig, "sqlstate", None) == "53100":
         return errors.StorageFull()
-    return error
+    return errors.Unavailable("the colony's database does not answer") if isinstance(error, OperationalError) else error

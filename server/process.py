@@ -17,13 +17,12 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
-from colony import errors
+from colony import errors, lifeline
 from server.config import ServerConfig
 
 SLOW_CLIENT_SECONDS = 10  # for the next part of a request, or of an answer
 GRACEFUL_SECONDS = 2  # long polls are sent home at once; anything else is done by then
 _SLOW_CLIENT = struct.pack("ll", SLOW_CLIENT_SECONDS, 0)
-_PR_SET_PDEATHSIG = 1
 _M_ARENA_MAX = -8
 
 
@@ -107,8 +106,7 @@ def _allow_descriptors(count: int) -> None:
 
 def _tie_to_parent(arbiter: Any, worker: Any) -> None:
     """A killed master must not leave a worker that holds the port and the database."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != arbiter.pid:
+    if not lifeline.die_with_parent(arbiter.pid):
         os._exit(1)
 
 

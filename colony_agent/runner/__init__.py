@@ -26,6 +26,7 @@ class Task:
     turn: schema.Turn
     session: Session | None = None  # absent: start a fresh one
     timeout_seconds: float = 600.0
+    afresh: str = ""  # the prompt for a session that knows nothing yet, where that differs
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class ClaudeRunner:
                 return self._attempt(task.prompt, task.session, deadline, progress)
             except _SessionUnusable as unusable:
                 progress(f"starts afresh: {unusable}")
-        return self._attempt(task.prompt, None, deadline, progress)
+        return self._attempt(task.afresh or task.prompt, None, deadline, progress)
 
     def stop(self) -> None:
         self._stop.set()

@@ -79,7 +79,8 @@ def claim(
     if live := turn.running(connection, agent.id):
         if (live.lease_until > now and not request.take_over) or (live.kind == "answer" and request.kind != "answer"):
             return _later(f"turn {live.id} is running", live.lease_until, now), []
-        notices = settle.fail(connection, live, failures.LOST, "", None, now, rest_seconds=0)
+        rest_seconds = 0 if live.failures == 0 else None  # the first time it is tried again at once
+        notices = settle.fail(connection, live, failures.LOST, "", None, now, rest_seconds=rest_seconds)
     user.lock_slots(connection)
     if _running_turns(connection, now) >= max_running_turns:
         return schema.Claim(reason=f"all {max_running_turns} turns of the colony are taken", retry_in_seconds=SLOT_RETRY_SECONDS), notices
@@ -92,9 +93,10 @@ def claim(
 
 def _next(connection: Connection, agent_id: int, request: schema.ClaimTurn, now: datetime) -> int | None:
     lease_until = now + timedelta(seconds=request.lease_seconds)
-    if request.kind != "answer":
-        return _begin(connection, agent_id, request.kind, None, 0, lease_until, now)
     oldest = inbox.next_due(connection, agent_id, now)
+    if request.kind != "answer":
+        is_urgent = oldest is not None and request.kind == "pulse"  # who is asked something needs no pulse
+        return None if is_urgent else _begin(connection, agent_id, request.kind, None, 0, lease_until, now)
     if oldest is None:
         return None
     if oldest.turn_id is not None:

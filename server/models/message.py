@@ -44,9 +44,10 @@ def read(connection: Connection, channel: str, since: int | None, limit: int) ->
     return found.id, schema.Messages(channel=channel, last_seq=found.last_seq, messages=[to_schema(row) for row in rows])
 
 
-def before(connection: Connection, channel_id: int, seq: int, limit: int) -> list[schema.Message]:
-    """What was said in the channel just before `seq`, oldest first."""
-    query = selected().where(messages.c.channel_id == channel_id, messages.c.seq < seq).order_by(messages.c.seq.desc()).limit(limit)
+def around(connection: Connection, channel_id: int, items: list[schema.Message], limit: int) -> list[schema.Message]:
+    """What else was said in the channel up to the last of the messages, the newest `limit` of it, oldest first."""
+    others = messages.c.seq < max(message.seq for message in items), messages.c.seq.not_in([message.seq for message in items])
+    query = selected().where(messages.c.channel_id == channel_id, *others).order_by(messages.c.seq.desc()).limit(limit)
     return [to_schema(row) for row in connection.execute(query).all()[::-1]]
 
 

@@ -13,6 +13,7 @@ from server.models.channel import channels
 from server.models.posting import Author, LoopGuard, Posted
 from server.models.turn import turns
 
+NOTICED_HOLD_SECONDS = 60  # shorter ones pass before anyone wonders
 NUMBERS_NAMED = 20
 NOTHING_TO_SAY = frozenset({"", "HEARTBEAT_OK"})
 
@@ -64,7 +65,7 @@ def fail(
         return _give_up(connection, turn, failure, detail, now)
     # A failure that doesn't count holds the agent, not the items: once the hold ends, however it does, they are due.
     inbox.rest(connection, turn.id, now + timedelta(seconds=seconds if failure.counted else 0))
-    return []
+    return _excuse(connection, turn, failure, detail, now) if not failure.counted and seconds >= NOTICED_HOLD_SECONDS else []
 
 
 def end_emptied(connection: Connection, agent_id: int, now: datetime) -> None:
@@ -112,13 +113,28 @@ def _give_up(connection: Connection, turn: Row[tuple[object, ...]], failure: Fai
     return posting.notice(connection, channel, _regret(agent, waiting, failure, detail), f"{turn.id}:dead", now)
 
 
+def _excuse(connection: Connection, turn: Row[tuple[object, ...]], failure: Failure, detail: str, now: datetime) -> list[Posted]:
+    """Tell the channel, once for the turn, why its answer takes longer."""
+    channel = _channel_name(connection, turn)
+    if channel is None:
+        return []
+    agent = connection.execute(select(user.users.c.username).where(user.users.c.id == turn.agent_id)).scalar_one()
+    body = f"{agent} has to wait with its answer: {_reason(failure, detail)}. What helps: {failure.remedy}."
+    return posting.notice(connection, channel, body, f"{turn.id}:held", now)
+
+
+def _reason(failure: Failure, detail: str) -> str:
+    """The detail came from the agent: shown as code, it addresses nobody."""
+    quoted = " ".join(detail.replace("`", "'").split())
+    return f"{failure.says} (`{quoted}`)" if quoted and quoted != failure.says else failure.says
+
+
 def _regret(agent: str, items: list[schema.InboxItem], failure: Failure, detail: str = "") -> str:
     """What a channel is told about messages that get no answer."""
     numbers = ", ".join(f"#{item.message.seq}" for item in items[:NUMBERS_NAMED])
     more = f" and {len(items) - NUMBERS_NAMED} more" if len(items) > NUMBERS_NAMED else ""
-    reason = f"{failure.says} ({detail})" if detail and detail != failure.says else failure.says
     askers = " ".join(sorted({f"@{item.message.author}" for item in items if item.message.author_kind == "ape"}))
-    return f"{askers} {agent} could not answer {numbers}{more}: {reason}. What helps: {failure.remedy}.".strip()
+    return f"{askers} {agent} could not answer {numbers}{more}: {_reason(failure, detail)}. What helps: {failure.remedy}.".strip()
 
 
 def _rest_seconds(failure: Failure, failed: int) -> int:

@@ -87,7 +87,7 @@ def show(connection: Connection, turn_id: int, *, to_work_on: bool = False) -> s
     items = inbox.of_turn(connection, turn_id, only_open=to_work_on)
     context = []
     if to_work_on and items:
-        context = message.before(connection, row.channel_id, min(item.message.seq for item in items), CONTEXT_MESSAGES)
+        context = message.around(connection, row.channel_id, [item.message for item in items], CONTEXT_MESSAGES)
     return to_schema(row).model_copy(update={"items": items, "context": context, "posts": message.of_turn(connection, turn_id)})
 
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, String, Table, select, update
+from sqlalchemy import Column, Connection, ForeignKey, Index, Row, String, Table, select, update
 from sqlalchemy.exc import IntegrityError
 
 from colony import errors, schema
@@ -29,9 +29,6 @@ users = Table(
     Column("owner_id", Key, ForeignKey("users.id")),
     Column("last_seen_at", Timestamp),
     Column("held_until", Timestamp),  # an agent waits till then: its model's API is limited or out of reach
-    Column("budget_usd_per_day", Float),
-    Column("turns_per_hour", Integer),
-    Column("posts_per_turn", Integer),
     Column("created_at", Timestamp, nullable=False),
     Index("ix_users_kind", "kind"),
 )

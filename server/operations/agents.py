@@ -15,7 +15,7 @@ def agents(call: Call, request: schema.ListAgents) -> schema.Agents:
 
 
 @handles(operations.HEARTBEAT)
-def heartbeat(call: Call, request: schema.Heartbeat) -> schema.Pulse | Wait:
+def heartbeat(call: Call, request: schema.Heartbeat) -> schema.Outlook | Wait:
     if request.agent != call.caller.username:
         raise errors.Forbidden("an agent's heartbeat comes from itself")
     user.seen(call.connection, call.caller.id, call.now)
@@ -34,9 +34,9 @@ def set_status(call: Call, request: schema.SetStatus) -> schema.Agent:
     return agent_model.listed(call.connection, call.now, request.agent)[0]
 
 
-def _outlook(call: Call, request: schema.Heartbeat) -> schema.Pulse | Wait:
+def _outlook(call: Call, request: schema.Heartbeat) -> schema.Outlook | Wait:
     found = outlook(call.connection, request.agent, call.now)
-    answer = schema.Pulse(status=found.status, status_note=found.status_note, due=found.due)
+    answer = schema.Outlook(status=found.status, status_note=found.status_note, due=found.due)
     is_news = request.status not in (None, found.status) or (found.due and not request.busy)
     if is_news or not request.wait:
         return answer

@@ -18,7 +18,7 @@ import pytest
 
 from colony import operations, schema
 from colony.client import Client
-from colony_agent.files import private_folder
+from colony.files import private_folder
 from tests.colony_agent.agents import LONG, Process, living, wait_for
 from tests.server.support import free_port
 

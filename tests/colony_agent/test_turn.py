@@ -16,7 +16,7 @@ import pytest
 
 from colony import failures, operations, schema
 from colony.client import Client
-from colony_agent.files import private_folder
+from colony.files import private_folder
 from colony_agent.settings import STATE_FILE
 from tests.colony_agent.agents import Agent, House, Process, housed, living, wait_for
 from tests.colony_agent.cast import new_mark, running

@@ -13,7 +13,7 @@ import pytest
 
 from colony import errors
 from colony_agent.settings import MACHINE_FILES, load
-from provisioning.home import is_complete, prepare
+from provisioning.home import prepare
 
 CONNECTION = {"url": "unix:/run/colony/api.sock", "token": "secret"}
 AGENT = {"name": "scout", "command": ["/bin/sh", 'a "quoted" \\ word', "snow \N{SNOWMAN}\n"], "pulse_minutes": 5}
@@ -68,7 +68,7 @@ def test_it_holds_what_the_design_says(home: Path) -> None:
     assert (home / "memory" / "diary").is_dir()
     assert (home / "CLAUDE.md").read_text() == "You are a scout.\n"
     assert "HEARTBEAT" not in (home / "heartbeat.md").read_text()
-    assert is_complete(home)
+    assert (home / ".colony.toml").exists()
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
@@ -111,10 +111,9 @@ def test_it_can_be_interrupted_after_every_step_and_begun_again(home: Path, tmp_
         prepare(part, "soul", CONNECTION, AGENT, str(repository))
         (part / ".colony.toml").unlink()
         (part / name).unlink()
-        (part / f"{name}.new").write_text("half")
-        assert not is_complete(part)
+        assert not (part / ".colony.toml").exists()
         prepare(part, "soul", CONNECTION, AGENT, str(repository))
-        assert is_complete(part)
+        assert (part / ".colony.toml").exists()
         assert {name: content for name, (_, content) in snapshot(part).items()} == {
             name: content for name, (_, content) in snapshot(whole).items()
         }
@@ -135,7 +134,7 @@ def test_a_repository_that_cannot_be_cloned_leaves_the_home_incomplete(home: Pat
     monkeypatch.chdir(home)
     with pytest.raises(errors.Unavailable, match="can't clone"):
         prepare(home, "soul", CONNECTION, AGENT, url)
-    assert not is_complete(home)
+    assert not (home / ".colony.toml").exists()
     assert not (home / "repo").exists()
     assert not list(home.rglob("pwned*"))
 

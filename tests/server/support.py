@@ -135,7 +135,7 @@ class Colony:
     def set_status(self, agent: str, status: schema.Status, note: str = "") -> schema.Agent:
         return self.admin.call(operations.SET_STATUS, schema.SetStatus(agent=agent, status=status, note=note))
 
-    def heartbeat(self, agent: str, **more: Any) -> schema.Pulse:
+    def heartbeat(self, agent: str, **more: Any) -> schema.Outlook:
         return self.client(token_of(agent)).call(operations.HEARTBEAT, schema.Heartbeat(agent=agent, **more))
 
     def open_channel(self, name: str) -> str:

@@ -37,7 +37,7 @@ def status_of(colony: Colony, username: str = "scout") -> str:
     return str(colony.rows(users, users.c.username == username)[0].status)
 
 
-def when_asleep(colony: Colony, waiting: Future[schema.Pulse]) -> None:
+def when_asleep(colony: Colony, waiting: Future[schema.Outlook]) -> None:
     while not colony.gate.waiters.asleep:
         assert not waiting.done(), waiting.result()
         time.sleep(0.005)
@@ -89,7 +89,7 @@ def test_only_its_owner_and_administrators_change_an_agents_status(colony: Colon
 
 
 def test_a_heartbeat_is_an_agents_own(colony: Colony) -> None:
-    assert colony.heartbeat("scout") == schema.Pulse(status="healthy", due=False)
+    assert colony.heartbeat("scout") == schema.Outlook(status="healthy", due=False)
     assert colony.rows(users, users.c.username == "scout")[0].last_seen_at == colony.clock.now
     with pytest.raises(errors.Forbidden):
         colony.scout.call(operations.HEARTBEAT, schema.Heartbeat(agent="rook"))
@@ -105,7 +105,7 @@ def test_a_waiting_heartbeat_returns_within_a_second_of_a_change_of_status(colon
         when_asleep(colony, waiting)
         began = time.monotonic()
         colony.set_status("scout", status, "lunch")
-        assert waiting.result(5) == schema.Pulse(status=status, status_note="lunch", due=False)
+        assert waiting.result(5) == schema.Outlook(status=status, status_note="lunch", due=False)
         assert time.monotonic() - began < 1
 
 

@@ -54,15 +54,30 @@ def put_aside(folder: Path, name: str, aside: str) -> None:
         os.rename(PurePosixPath(name).name, PurePosixPath(aside).name, src_dir_fd=parent, dst_dir_fd=parent)
 
 
+def exists(folder: Path, name: str) -> bool:
+    """Whether there is anything of that name, be it a dead link. Raises `OSError` when a link is on the way."""
+    try:
+        with _parent(folder, name) as parent:
+            return _exists(PurePosixPath(name).name, parent)
+    except FileNotFoundError:
+        return False
+
+
+def make_folder(folder: Path, name: str) -> None:
+    """Make the folder and those above it where they are missing. Raises `OSError` when something else is in its place."""
+    with _parent(folder, f"{name}/x", make=True):
+        pass
+
+
 def private_folder(key: str) -> Path:
-    """A folder of this user's own in the temporary one, always the same for the same key. Raises `OSError` if somebody else has it."""
+    """A folder of this user's own in the temporary one, the same for the same key unless somebody else has taken that name."""
     name = f"colony-{os.getuid()}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     path = Path(tempfile.gettempdir()) / name
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
     facts = path.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
-        raise OSError(f"{path} is in the way: it should be a folder of this user's own")
+        return Path(tempfile.mkdtemp(prefix=f"{name}-"))
     return path
 
 
