@@ -18,6 +18,7 @@ from colony import show
 
 MAX_MARKDOWN_CHARACTERS = 8_000  # longer bodies are shown as they are: the parser's worst cases grow faster than the text
 AUTHOR_STYLES = {"ape": "bold cyan", "agent": "bold magenta", "gateway": "bold yellow", "service": "bold yellow"}
+LONG_COLUMNS = frozenset({"status_note", "topic", "error"})
 STATUS_STYLES = {"healthy": "green", "running": "green", "paused": "yellow", "draining": "yellow", "dead": "red", "failed": "red"}
 
 
@@ -94,7 +95,10 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[show.Cell]], now: dat
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for place in used:
         is_number = all(type(row[place]) in (int, float, type(None)) for row in rows)
-        table.add_column(columns[place], justify="right" if is_number else "left", overflow="fold")
+        is_long = columns[place] in LONG_COLUMNS  # they give way, so that names and times stay in one piece
+        table.add_column(
+            columns[place].replace("_", " "), justify="right" if is_number else "left", overflow="fold", no_wrap=not is_long
+        )
     for row in rows:
         table.add_row(*(_cell(row[place], now) for place in used))
     return table

@@ -123,11 +123,13 @@ def _prepare_agent(client: Client, path: Path, url: str) -> str:
     )
     connection = _connection(client, path, url)
     (path / config.PROJECT_FILE).unlink(missing_ok=True)  # the key may have come or gone since
+    if not is_claude:  # it only reads its clone: a new one shows it today's files
+        shutil.rmtree(path / "repo", ignore_errors=True)
     soul = (ROOT / "souls" / ("scout.md" if is_claude else "librarian.md")).read_text()
     repo = str(ROOT) if (ROOT / ".git").exists() else None
     homes.prepare(path, soul, connection, {"name": AGENT, **thinks, "repo": "repo"}, repo)
     agent = next(each for each in client.call(operations.AGENTS, schema.ListAgents()).agents if each.username == AGENT)
-    if agent.status == "provisioning":
+    if agent.status in ("provisioning", "healthy"):  # for a healthy one it ends a hold: perhaps the key has been mended
         client.call(operations.SET_STATUS, schema.SetStatus(agent=AGENT, status="healthy"))
     return "Claude Code" if is_claude else "the librarian, which searches but is no language model (set ANTHROPIC_API_KEY for Claude Code)"
 

@@ -25,6 +25,7 @@ SHOWN_LINES = 5
 SHOWN_PER_FILE = 2
 SHOWN_LENGTH = 140
 NEAR_LINES = 3
+WEAK = 0.25  # lines that score so little of the best line's score are left out
 
 USAGE = "Ask me where something is, such as: where are inbox items created? I search this repository and answer with files and lines."
 CONFESSION = "_I am a search program, not a language model: I match words, and can't tell whether this is what you meant._"
@@ -164,6 +165,8 @@ def lines(path: str, text: str, clue: re.Pattern[str], weights: dict[str, float]
     }
     telling = {index: own for index, own in found.items() if not ASIDE.match(all_lines[index])}
     around = matched(path, words)
+    stems = {stem(word) for word in words}
+    is_about = 2.0 if set(split(Path(path).stem)) <= stems else 1.0  # mention.py is about mentions
     for index, own in found.items():
         if not own:
             continue
@@ -173,7 +176,7 @@ def lines(path: str, text: str, clue: re.Pattern[str], weights: dict[str, float]
         if not all(said[word] for word in words if is_action(word)):
             score *= 0.7
         # Squared: a line that speaks of all words beats one that speaks loudly of one.
-        yield Line(path, index + 1, all_lines[index], score * score * kind_factor(path) * line_factor(all_lines[index]))
+        yield Line(path, index + 1, all_lines[index], score * score * is_about * kind_factor(path) * line_factor(all_lines[index]))
 
 
 def matched(text: str, words: tuple[str, ...]) -> dict[str, float]:
@@ -208,8 +211,8 @@ def split(name: str) -> tuple[str, ...]:
 def kind_factor(path: str) -> float:
     parts = {part.lower() for part in Path(path).parts}
     if parts & {"test", "tests", "spec", "examples", "bench"} or Path(path).name.startswith("test_"):
-        return 0.3
-    return 1.0 if path.endswith(SOURCES) else 0.4
+        return 0.2
+    return 1.0 if path.endswith(SOURCES) else 0.5
 
 
 def line_factor(line: str) -> float:
@@ -221,7 +224,10 @@ def line_factor(line: str) -> float:
 def grouped(candidates: Iterable[Line]) -> list[Line]:
     """The best few, those of a file together."""
     chosen: list[Line] = []
-    for line in sorted(candidates, key=lambda line: (-line.score, line.path, line.number)):
+    ranked = sorted(candidates, key=lambda line: (-line.score, line.path, line.number))
+    for line in ranked:
+        if line.score < WEAK * ranked[0].score:
+            break
         if sum(other.path == line.path for other in chosen) < SHOWN_PER_FILE:
             chosen.append(line)
         if len(chosen) == SHOWN_LINES:
