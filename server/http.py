@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.http import HTTP_STATUS_CODES
 
@@ -16,6 +16,9 @@ from colony.operations import OPERATIONS, Operation
 from server import openapi
 from server.gate import Gate
 from server.identity import Credentials, peer_uid
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 MAX_REQUEST_BYTES = 6 * schema.MAX_BODY_BYTES + 16_384  # JSON may escape each byte of a body as six
 log = logging.getLogger(__name__)
@@ -43,29 +46,31 @@ def _rule(operation: Operation[Any, Any]) -> str:
 
 def _view(gate: Gate, operation: Operation[Any, Any]) -> Callable[..., Response]:
     def view(**path: Any) -> Response:
-        result = gate.perform(operation, _credentials(), path, lambda: _sent(operation), request.headers.get("Colony-Turn"), "http")
+        came: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy looks it up at each use
+        credentials, turn_header = _credentials(came.environ), came.environ.get("HTTP_COLONY_TURN")
+        result = gate.perform(operation, credentials, path, lambda: _sent(operation, came), turn_header, "http")
         return Response(result.model_dump_json(), mimetype="application/json")
 
     return view
 
 
-def _credentials() -> Credentials:
-    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+def _credentials(environ: WSGIEnvironment) -> Credentials:
+    kind, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if kind:
         return Credentials(token=token.strip() if kind.lower() == "bearer" else "-")
-    return Credentials(uid=peer_uid(request.environ.get("gunicorn.socket")))
+    return Credentials(uid=peer_uid(environ.get("gunicorn.socket")))
 
 
-def _sent(operation: Operation[Any, Any]) -> dict[str, Any]:
+def _sent(operation: Operation[Any, Any], came: Request) -> dict[str, Any]:
     """The request's fields besides those in its path."""
     if operation.method in ("GET", "DELETE"):
-        twice = [name for name in request.args if len(request.args.getlist(name)) > 1]
+        twice = [name for name in came.args if len(came.args.getlist(name)) > 1]
         if twice:
             raise errors.Invalid(f"{twice[0]}: given more than once")
-        return _without_path_fields(operation, request.args.to_dict())
-    for name in request.args:
+        return _without_path_fields(operation, came.args.to_dict())
+    for name in came.args if came.query_string else ():
         raise errors.Invalid(f"{name}: belongs in the body, not in the query")
-    content = request.get_data(cache=False)
+    content = came.get_data(cache=False)
     if len(content) >= MAX_REQUEST_BYTES:  # Werkzeug cuts off a chunked body there in silence
         raise RequestEntityTooLarge
     try:
