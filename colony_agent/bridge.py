@@ -1,6 +1,7 @@
 """Joins a sandboxed program's standard streams with a unix socket. Standard library only: it runs inside the sandbox, alone."""
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -9,6 +10,7 @@ from contextlib import suppress
 
 def main(path: str) -> None:
     """Copy both ways until either side ends."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Claude Code ends it so, and waits for it: Python's own way takes its time
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
         peer.connect(path)
         # Each way has its own thread: one that waits to write must not keep the other from reading.

@@ -17,6 +17,7 @@ OLD = "# Memory\nann likes tea [pinned]\nthe lamp is broken\n"
 NEW = "# Memory\nann likes tea [pinned]\n"
 DREAMS = "echo run >> runs; cat > said.json; printf '<memory>\\n{}</memory>\\n'"
 LIMIT = 1024
+FAILED = 10
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_the_dreamer_is_told_its_memory_and_its_bound(scout: Agent) -> None:
 )
 def test_a_memory_that_would_lose_something_is_refused(scout: Agent, brain: str, reason: str) -> None:
     scout.settle(brain, memory_max_bytes=LIMIT)
-    assert scout.run("dream").returncode == 1
+    assert scout.run("dream").returncode == FAILED
     assert memory(scout).read_text() == OLD
     assert kept(scout) == []
     kind, state, error = last(scout)
@@ -150,7 +151,7 @@ def test_a_link_in_its_place_is_not_followed(scout: Agent, tmp_path: Path, at: s
     path = scout.home / at
     path.rename(path.with_name("moved"))
     path.symlink_to(outside / "memory.md" if at.endswith(".md") else outside)
-    assert scout.run("dream").returncode == 1
+    assert scout.run("dream").returncode == FAILED
     assert (outside / "memory.md").read_text() == "the host's\n"
     assert sorted(each.name for each in outside.rglob("*")) == ["dreams", "memory.md"]
     assert last(scout)[1] == "failed"

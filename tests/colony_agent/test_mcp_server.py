@@ -206,13 +206,19 @@ def test_each_home_has_its_own(house: House, scout: Agent, turn: schema.Turn, tm
 
 
 @pytest.mark.parametrize("make", [lambda path: path.symlink_to("/root"), Path.touch, lambda path: path.mkdir(mode=0o755)])
-def test_what_somebody_else_put_in_its_place_is_refused(scout: Agent, turn: schema.Turn, make: Callable[[Path], object]) -> None:
+def test_what_somebody_else_put_in_its_place_is_left_to_them(scout: Agent, turn: schema.Turn, make: Callable[[Path], object]) -> None:
     with serving(scout, turn) as server:
         folder = Path(server.argv[-1]).parent
     make(folder)
     try:
-        with pytest.raises(OSError, match="is in the way"):
-            ToolServer(scout.home, toolbox(scout, turn))
+        with serving(scout, turn) as server, model(server) as claude:
+            own = Path(server.argv[-1]).parent
+            assert own != folder
+            assert own.stat().st_mode & 0o777 == 0o700
+            claude.shake_hands()
+            assert json.loads(claude.call("whoami")["content"][0]["text"])["username"] == scout.name
+        assert not own.exists()
+        assert folder.is_symlink() or folder.exists()
     finally:
         folder.rmdir() if folder.is_dir() and not folder.is_symlink() else folder.unlink()
 

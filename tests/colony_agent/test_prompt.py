@@ -56,9 +56,16 @@ def test_what_is_too_long_is_cut_and_says_how_to_get_the_rest() -> None:
     assert "since=6 and limit=1" in said
 
 
+def test_what_was_said_before_is_cut_sooner() -> None:
+    said = render(item(7, "y" * prompt.MAX_QUOTED_CHARACTERS), context=[message(3, "x" * 2_001), message(4, "z" * 2_000)])
+    assert "> " + "x" * 2_000 + "\n> … (cut; `read` with since=2 and limit=1 gives the whole)\n" in said
+    assert "z" * 2_000 in said
+    assert said.count("(cut;") == 1
+
+
 def test_context_comes_before_the_news() -> None:
     said = render(item(3, "news"), context=[message(1, "old"), message(2, "older", author="bob")])
-    assert said.index("Said in #general before") < said.index("> old") < said.index("> older") < said.index("> news")
+    assert said.index("Said in #general so far:") < said.index("> old") < said.index("> older") < said.index("> news")
 
 
 def test_what_the_session_knows_is_not_told_again() -> None:

@@ -24,7 +24,7 @@ from tests.standin import Reply, Standin, error, hang, prompt_text, text, tool, 
 from tests.standin.claude import claude_binary
 from tests.standin.replies import Failure
 
-DONE, FAILED, NOTHING = 0, 1, 75
+DONE, FAILED, NOTHING = 0, 10, 75
 WAITS_FOR_GO = "echo run >> runs; while [ ! -e go ]; do sleep 0.02; done; echo answered"
 HANGS_FIRST = "cat > said.json; echo run >> runs; [ $(wc -l < runs) -gt 1 ] || sleep {}; echo answered"
 
@@ -434,18 +434,21 @@ def test_a_lost_session_is_left_for_a_fresh_one_that_is_told_more(thinker: Think
     assert len(thinker.agent.state.sessions) == 1
 
 
-def test_a_place_for_the_tools_that_is_taken_hands_the_turn_back(thinker: Thinker) -> None:
+def test_a_place_for_the_tools_that_somebody_has_taken_keeps_nobody_from_them(thinker: Thinker, api: Standin, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o700)
     folder = private_folder(f"turn {thinker.agent.home}")
     folder.rmdir()
-    folder.symlink_to("/root")
+    folder.symlink_to(theirs)
+    api.script([tool("mcp__colony__whoami", {}), text("done")])
     try:
         thinker.agent.ask()
-        assert thinker.turn() == FAILED
+        assert thinker.turn() == DONE
+        assert list(folder.parent.glob(f"{folder.name}*")) == [folder]  # its own was elsewhere, and is gone
     finally:
         folder.unlink()
-    turn = thinker.agent.turns()[0]
-    assert (turn.state, turn.error_code, turn.failures) == ("resting", "crashed", 1)
-    assert "is in the way" in (turn.error or "")
+    assert json.loads(tool_result(api.requests[-1]))["username"] == thinker.agent.name
+    assert list(theirs.iterdir()) == []
 
 
 def test_claude_posts_with_its_tools_as_the_agent_and_in_its_turn(house: House, thinker: Thinker, api: Standin) -> None:
