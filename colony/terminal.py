@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TextIO
@@ -18,6 +20,7 @@ from colony import show
 
 MAX_MARKDOWN_CHARACTERS = 8_000  # longer bodies are shown as they are: the parser's worst cases grow faster than the text
 AUTHOR_STYLES = {"ape": "bold cyan", "agent": "bold magenta", "gateway": "bold yellow", "service": "bold yellow"}
+_LANGUAGE = re.compile(r"^( {0,3}(?:```|~~~))[\w+-]{1,20}$", re.MULTILINE)  # of a block of code: known by its colours
 LONG_COLUMNS = frozenset({"status_note", "topic", "error"})
 STATUS_STYLES = {"healthy": "green", "running": "green", "paused": "yellow", "draining": "yellow", "dead": "red", "failed": "red"}
 
@@ -31,6 +34,20 @@ class Clean:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         for text, style, control in console.render(self._inner, options):
             yield Segment(text if control else show.clean(text), style, control)
+
+
+class Faithful:
+    """Markdown, unless the rendering would hide a word of it: nothing that an agent reads may be invisible to people."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        segments = list(console.render(_markdown(self._text), options))
+        shown = "".join("".join(text for text, _, control in segments if not control).split())
+        words = Counter(re.findall(r"\w+", _LANGUAGE.sub(r"\1", self._text)))
+        is_whole = all(shown.count(word) >= count for word, count in words.items())
+        yield from segments if is_whole else console.render(Text(self._text), options)
 
 
 def write(parts: Sequence[show.Part], out: TextIO, now: datetime) -> None:
@@ -78,10 +95,12 @@ def _entry(entry: show.Entry, now: datetime) -> RenderableType:
 
 
 def _body(text: str) -> RenderableType:
-    if len(text) > MAX_MARKDOWN_CHARACTERS:
-        return Text(text)
+    return Text(text) if len(text) > MAX_MARKDOWN_CHARACTERS else Faithful(text)
+
+
+def _markdown(text: str) -> Markdown:
     body = Markdown("", hyperlinks=False)  # a link shows where it leads
-    # Rich would leave out tags and comments, and a picture's address: nothing that was said may be hidden from its reader.
+    # Rich would leave out tags and comments, and a picture's address.
     body.parsed = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"]).disable("image").parse(text)
     for token in body.parsed:
         for child in token.children or ():

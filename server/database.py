@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -26,7 +26,7 @@ FIXED_SQLITE = (3, 51, 3)  # older ones can lose a committed write when two conn
 
 
 class Database(Protocol):
-    def read(self) -> Any:
+    def read(self) -> AbstractContextManager[Connection]:
         """A context manager: a connection to look things up."""
 
     def write(self, work: Callable[[Connection], T]) -> T:
@@ -58,10 +58,8 @@ class SQLite:
         self._writing = self._writers.connect()
         self._writer = Writer(self._writing)
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        with self._readers.connect() as connection:
-            yield connection
+    def read(self) -> AbstractContextManager[Connection]:
+        return _reading(self._readers)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -81,10 +79,8 @@ class PostgreSQL:
     def __init__(self, url: str) -> None:
         self._engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), pool_size=READERS, max_overflow=READERS)
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        with self._engine.connect() as connection:
-            yield connection
+    def read(self) -> AbstractContextManager[Connection]:
+        return _reading(self._engine)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         for tries_left in reversed(range(TRIES)):
@@ -99,6 +95,15 @@ class PostgreSQL:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+@contextmanager
+def _reading(engine: Engine) -> Iterator[Connection]:
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except DatabaseError as error:
+        raise _translated(error) from error
 
 
 def _sqlite_engine(url: str, begin: str, *, read_only: bool, pool_size: int) -> Engine:

@@ -117,6 +117,16 @@ def test_a_repeated_client_id_is_told(run: Shell, channel: str) -> None:
     assert bodies(run.house, channel) == ["hello"]
 
 
+def test_names_that_nobody_has_are_told_beside_the_message(run: Shell, channel: str) -> None:
+    said = run("post", channel, "@scuot @bob @zoe hello", token=ANN)
+    assert said.code == 0
+    assert said.err.splitlines() == [f"colony: nobody here is called {name}; `colony users` lists everyone" for name in ("scuot", "zoe")]
+    assert "nobody" not in said.out
+    assert bodies(run.house, channel) == ["@scuot @bob @zoe hello"]
+    said = run("post", channel, "@bob and ann@example.org", "--json", token=ANN)
+    assert (said.err, json.loads(said.out)["unknown_mentions"]) == ("", [])
+
+
 def test_a_reply_and_a_type_are_passed_on(run: Shell, channel: str) -> None:
     first = json.loads(run("post", channel, "hello", "--json").out)
     reply = json.loads(run("post", channel, "hi", "--json", "--reply-to", str(first["id"]), "--type", "greeting").out)

@@ -64,7 +64,8 @@ def test_each_error_arrives_as_its_class(kind: type[errors.ColonyError]) -> None
     problem = schema.Problem(title="x", status=kind.status, detail="because", code=kind.code)
     with (
         foreign_server(page(f"{kind.status} X", problem.model_dump_json().encode(), "application/problem+json")) as url,
-        Client(url) as client,pytest.raises(errors.ColonyError) as raised
+        Client(url) as client,
+        pytest.raises(errors.ColonyError) as raised,
     ):
         client.call(operations.WHOAMI, schema.Whoami())
     assert (type(raised.value), raised.value.detail) == (kind, "because")

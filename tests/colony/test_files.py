@@ -97,11 +97,84 @@ def test_a_link_on_the_way_is_not_followed(home: Path) -> None:
         lambda: files.write(home, "memory/deeper/new", "mine"),
         lambda: files.prune(home, "memory", 0),
         lambda: files.put_aside(home, "memory/secret", "gone"),
+        lambda: files.exists(home, "memory/secret"),
+        lambda: files.exists(home, "memory/none"),
+        lambda: files.make_folder(home, "memory"),
+        lambda: files.make_folder(home, "memory/deeper"),
     ):
         with pytest.raises(OSError, match="Not a directory"):
             act()
     assert os.listdir(home.parent / "outside") == ["secret"]
     assert secret(home) == "the host's"
+
+
+@odd
+def test_whatever_is_there_exists(home: Path, make: Callable[[Path], object]) -> None:
+    assert not files.exists(home, "name")
+    make(home / "name")
+    assert files.exists(home, "name")
+    assert not files.exists(home, "no/such/file")
+
+
+def test_a_folder_is_made_with_those_above_it_and_only_once(home: Path) -> None:
+    files.write(home, "deep/name", "kept")
+    for _ in range(2):
+        files.make_folder(home, "deep/er/still")
+    assert (home / "deep" / "er" / "still").is_dir()
+    assert (home / "deep" / "er").stat().st_mode & 0o777 == 0o700
+    assert files.read(home, "deep/name", 100) == "kept"
+
+
+@odd
+def test_no_folder_is_made_where_something_else_is(home: Path, make: Callable[[Path], object]) -> None:
+    make(home / "name")
+    for name in ("name", "name/deeper"):
+        if (home / "name").is_dir() and not (home / "name").is_symlink():
+            files.make_folder(home, name)
+        else:
+            with pytest.raises(OSError, match="Not a directory"):
+                files.make_folder(home, name)
+    assert os.listdir(home.parent / "outside") == ["secret"]
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The temporary folder."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_private_folder_is_the_same_for_the_same_key(temporary: Path) -> None:
+    one, other = files.private_folder("one"), files.private_folder("other")
+    assert one != other
+    assert files.private_folder("one") == one
+    assert {one, other} == set(temporary.iterdir())
+    assert one.stat().st_mode & 0o777 == 0o700
+
+
+TAKEN: dict[str, Callable[[Path], object]] = {
+    **{what: make for what, make in ODD.items() if what != "folder"},
+    "folder that others may read": lambda path: (path.mkdir(), path.chmod(0o755)),
+    "link to a folder of mine": lambda path: (path.with_name("mine").mkdir(0o700), path.symlink_to("mine")),
+}
+if os.geteuid() == 0:
+    TAKEN["folder of somebody else"] = lambda path: (path.mkdir(0o700), os.chown(path, 65534, 65534))
+
+
+@pytest.mark.parametrize("take", TAKEN.values(), ids=TAKEN)
+def test_a_private_folder_whose_name_is_taken_is_another(temporary: Path, take: Callable[[Path], object]) -> None:
+    usual = files.private_folder("one")
+    usual.rmdir()
+    take(usual)
+    facts = usual.lstat()
+    first, second = files.private_folder("one"), files.private_folder("one")
+    assert len({usual, first, second}) == 3
+    for own in (first, second):
+        assert own.is_dir()
+        assert not own.is_symlink()
+        assert (own.stat().st_mode & 0o777, own.stat().st_uid) == (0o700, os.geteuid())
+        assert list(own.iterdir()) == []
+    assert (usual.lstat().st_mode, usual.lstat().st_uid, usual.lstat().st_ino) == (facts.st_mode, facts.st_uid, facts.st_ino)
 
 
 def test_prune_keeps_the_last_and_what_is_no_file(home: Path) -> None:

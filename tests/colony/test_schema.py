@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from colony import schema
 
-GOOD_NAMES = ["a", "ann", "scout-2", "a_b", "x" * 31, "a--b"]
+GOOD_NAMES = ["a", "ann", "scout-2", "a_b", "a_", "x" * 31, "a--b"]
 BAD_NAMES = ["", "A", "Ann", "1a", "-a", "_a", "a b", "a.b", "a\n", "\na", "x" * 32, "ä", "а", "a\0", "a/b", "@ann", "a\u200b"]
 
 
@@ -28,6 +28,13 @@ def test_this_is_no_username_no_channel_and_no_word(name: str) -> None:
     if name not in ("1a", "x" * 32):
         with pytest.raises(ValidationError):
             schema.CreateChannel(name=name)
+
+
+@pytest.mark.parametrize("name", ["scout-", "a-", "a--", "x" * 30 + "-"])
+def test_a_username_does_not_end_in_a_dash(name: str) -> None:
+    """Else "@scout-" would leave open whether the dash belongs to the sentence."""
+    with pytest.raises(ValidationError):
+        schema.CreateUser(username=name, kind="ape")
 
 
 @pytest.mark.parametrize("name", ["1a", "x" * 64, "2026-01"])

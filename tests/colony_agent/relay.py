@@ -7,15 +7,17 @@ import threading
 from contextlib import suppress
 from typing import Self
 
+from colony import errors, schema
+
 
 class Relay:
-    """Listens on 127.0.0.1. The first connections get `answers`, one each; all others reach the server.
+    """Listens on 127.0.0.1. The first connections get `answers`, one each; all others, and those with None for an answer, reach the server.
 
     Of those, the first `swallowed` requests never hear their answer.
     """
 
-    def __init__(self, port: int, *answers: bytes, swallowed: int = 0) -> None:
-        self._port, self._answers, self._swallowed = port, list(answers), swallowed
+    def __init__(self, port: int, *answers: bytes | None, swallowed: int = 0) -> None:
+        self._port, self._answers, self.swallowed = port, list(answers), swallowed
         self.connections = 0
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -35,16 +37,15 @@ class Relay:
 
     def _serve(self, caller: socket.socket) -> None:
         with suppress(OSError), caller:
-            if self._answers:
-                answer = self._answers.pop(0)
+            if self._answers and (answer := self._answers.pop(0)) is not None:
                 caller.recv(65536)
                 caller.sendall(answer)
                 return
             with socket.create_connection(("127.0.0.1", self._port)) as server:
                 self._open.append(server)
                 threading.Thread(target=_copy, args=[caller, server], daemon=True).start()
-                if self._swallowed:
-                    self._swallowed -= 1
+                if self.swallowed:
+                    self.swallowed -= 1
                     server.recv(65536)
                     caller.shutdown(socket.SHUT_RDWR)
                 _copy(server, caller)
@@ -57,6 +58,13 @@ class Relay:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
+
+
+def problem(error: errors.ColonyError) -> bytes:
+    """The server's answer when this is raised in it."""
+    body = schema.Problem(title="Refused", status=error.status, detail=error.detail, code=error.code).model_dump_json()
+    kind = "Content-Type: application/problem+json\r\nConnection: close"
+    return f"HTTP/1.1 {error.status} Refused\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
 
 from colony import operations, schema
 from colony.client import Client
-from colony_agent.tools import TOOLS, Toolbox, described
-from tests.colony_agent.agents import Agent, House, housed, toolbox
+from colony_agent.tools import TOOLS, Result, Toolbox, described
+from tests.colony_agent.agents import LONG, Agent, House, housed, toolbox
 from tests.colony_agent.cast import turn_of
 from tests.colony_agent.relay import Relay
 
 
 @pytest.fixture(scope="module")
 def house(sqlite_file: Path) -> Iterator[House]:
-    with housed(sqlite_file) as house:
+    with housed(sqlite_file, "--max-running-turns", "1000") as house:  # nobody ends them
         yield house
 
 
@@ -139,6 +141,70 @@ def test_a_post_whose_answer_was_lost_appears_once(scout: Agent) -> None:
         assert not result.is_error, result.text
         assert relay.connections == 3
     assert scout.said() == ["one"]
+
+
+def test_a_post_insists_while_the_server_restarts(scout: Agent) -> None:
+    scout.ask()
+    tools = toolbox(scout, begin(scout))
+    scout.house.server.kill()
+    with ThreadPoolExecutor(1) as pool:
+        posting = pool.submit(tools.call, "post", {"channel": scout.name, "body": "one"})
+        scout.house.server.start()
+        assert not posting.result(LONG).is_error
+    assert scout.said() == ["one"]
+
+
+def test_a_post_that_is_repeated_by_the_model_after_its_answer_was_lost_appears_once(scout: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("colony_agent.tools.POST_SECONDS", 0.5)
+    scout.ask()
+    turn = begin(scout)
+    with Relay(scout.house.server.port, swallowed=1000) as relay:
+        tools = toolbox(scout, turn, relay.url)
+        assert tools.call("post", {"channel": scout.name, "body": "one"}).is_error
+        assert scout.said() == ["one"]
+        relay.swallowed = 0
+        for body in ("two", "one", "one"):  # only the first "one" is a repetition
+            assert not tools.call("post", {"channel": scout.name, "body": body}).is_error
+    assert scout.said() == ["one", "two", "one"]
+    keys = scout.house.rows("SELECT client_id FROM messages WHERE turn_id = ? ORDER BY id", turn.id)
+    assert len(set(keys)) == len(keys) == 3
+
+
+def test_what_every_post_of_a_turn_carries(scout: Agent) -> None:
+    scout.ask()
+    for attempt in (1, 2):
+        turn = begin(scout, take_over=True)
+        tools = toolbox(scout, turn)
+        for n in range(2):
+            assert not tools.call("post", {"channel": scout.name, "body": f"{attempt} {n}"}).is_error
+    keys = scout.house.rows("SELECT client_id FROM messages WHERE turn_id = ? ORDER BY id", turn.id)
+    assert keys == [(f"{turn.id}:{attempt}.{n}",) for attempt in (1, 2) for n in range(2)]
+
+
+def test_an_attempt_that_says_something_else_has_its_own_posts(scout: Agent) -> None:
+    scout.ask()
+    assert not toolbox(scout, begin(scout)).call("post", {"channel": scout.name, "body": "one"}).is_error
+    tools = toolbox(scout, begin(scout, take_over=True))
+    for body in ("another", "one"):
+        assert not tools.call("post", {"channel": scout.name, "body": body}).is_error
+    assert scout.said() == ["one", "another"]
+
+
+def test_posts_side_by_side_break_nothing_even_if_they_are_alike(scout: Agent) -> None:
+    scout.ask()
+    tools = toolbox(scout, begin(scout))
+    start = Barrier(8)
+
+    def post(number: int) -> Result:
+        start.wait()
+        return tools.call("post", {"channel": scout.name, "body": f"words {number % 2}"})
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(post, range(8)))
+    assert [result.text for result in results if result.is_error] == []
+    assert {"words 0", "words 1"} == set(scout.said())
+    assert not tools.call("post", {"channel": scout.name, "body": "words 0"}).is_error
+    assert scout.said()[-1] == "words 0"
 
 
 def test_the_same_words_twice_are_two_posts(scout: Agent) -> None:

@@ -14,12 +14,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from colony import failures, operations, schema
+from colony import errors, failures, operations, schema
 from colony.client import Client
 from colony.files import private_folder
+from colony_agent import state
 from colony_agent.settings import STATE_FILE
 from tests.colony_agent.agents import Agent, House, Process, housed, living, wait_for
 from tests.colony_agent.cast import new_mark, running
+from tests.colony_agent.relay import Relay, problem
+from tests.server.support import as_root
 from tests.standin import Reply, Standin, error, hang, prompt_text, text, tool, tool_result
 from tests.standin.claude import claude_binary
 from tests.standin.replies import Failure
@@ -271,6 +274,98 @@ def test_a_journal_that_was_delivered_already_changes_nothing(house: House, scou
     assert scout.runs() == 2
 
 
+def journaled(scout: Agent, reply: str = "answered") -> schema.Turn:
+    """A turn whose answer is in the journal, as if its process had died before it told anybody."""
+    scout.ask()
+    turn = claim(scout)
+    state.save(scout.home, STATE_FILE, state.State(finished=state.Finished(turn.id, turn.attempt, reply, 10, 5, 0.25, None)))
+    return turn
+
+
+@pytest.mark.parametrize(
+    "error", [errors.StorageFull(), errors.ColonyError(), errors.Unauthenticated(), errors.Forbidden()], ids=lambda error: error.code
+)
+def test_what_is_not_the_answers_fault_leaves_it_in_the_journal(scout: Agent, error: errors.ColonyError) -> None:
+    journaled(scout)
+    with Relay(scout.house.server.port, problem(error)) as relay:
+        scout.settle(url=relay.url)
+        done = scout.turn()
+        assert (done.returncode, relay.connections) == (error.exit_code, 1)
+        assert scout.state.finished
+        assert scout.said() == []
+        assert scout.turn().returncode == NOTHING
+    assert scout.said() == ["answered"]
+    assert scout.state.finished is None
+    assert scout.runs() == 0
+
+
+def test_a_token_that_is_no_longer_valid_costs_no_answer(scout: Agent) -> None:
+    scout.settle(WAITS_FOR_GO)
+    scout.ask()
+    with scout.begin("turn") as turn:
+        wait_for(lambda: scout.runs() == 1, "running turn")
+        fresh = scout.house.admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username=scout.name)).token
+        (scout.home / "go").touch()
+        assert turn.wait() == errors.Unauthenticated.exit_code
+    scout.settle(WAITS_FOR_GO, token=fresh)
+    assert scout.turn().returncode == NOTHING
+    assert (scout.said(), scout.runs()) == (["answered"], 1)
+
+
+@pytest.mark.parametrize("error", [errors.StaleTurn(), errors.NotFound()], ids=lambda error: error.code)
+def test_an_answer_that_nobody_waits_for_any_more_is_dropped(scout: Agent, error: errors.ColonyError) -> None:
+    turn = journaled(scout)
+    with Relay(scout.house.server.port, problem(error)) as relay:
+        scout.settle(url=relay.url)
+        done = scout.turn()
+    assert "answer came too late" in done.stderr
+    assert scout.state.finished is None
+    assert (scout.turns()[0].id, scout.turns()[0].attempt) == (turn.id, 2)  # it goes on with what is left to do
+    assert scout.said() == ["answered"]
+
+
+def test_an_answer_that_the_server_refuses_fails_the_turn_and_does_not_block_the_next(scout: Agent) -> None:
+    journaled(scout)
+    with Relay(scout.house.server.port, problem(errors.Invalid("reply: it is odd"))) as relay:
+        scout.settle(url=relay.url)
+        assert scout.turn().returncode == NOTHING
+    turn = scout.turns()[0]
+    assert (turn.state, turn.failures, turn.error_code, turn.error) == ("resting", 1, "crashed", "reply: it is odd")
+    assert scout.state.finished is None
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KB, in a mount of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    as_root("mount", "-t", "tmpfs", "-o", f"size=256k,uid={os.geteuid()}", "tmpfs", folder)
+    yield folder
+    as_root("umount", folder)
+
+
+def test_a_full_disk_keeps_no_answer_from_its_channel(house: House, small_disk: Path) -> None:
+    scout = house.agent(small_disk, "cat /dev/zero > fills.it; echo answered")
+    scout.ask()
+    done = scout.turn()
+    assert done.returncode == DONE, done.stderr
+    assert "state not saved" in done.stderr
+    assert (scout.said(), scout.outcomes()) == (["answered"], ["answered"])
+    assert [path.name for path in scout.home.glob(".*state*")] == [STATE_FILE]
+    (scout.home / "fills.it").unlink()
+    scout.settle()
+    scout.ask()
+    assert scout.turn().returncode == DONE
+    assert scout.said() == ["answered"] * 2
+
+
+def test_a_full_disk_keeps_no_failure_from_the_server(house: House, small_disk: Path) -> None:
+    scout = house.agent(small_disk, "cat /dev/zero > fills.it; echo the lamp is broken >&2; exit 3")
+    scout.ask()
+    assert scout.turn().returncode == FAILED
+    assert scout.turns()[0].error == "the lamp is broken"
+
+
 def test_kill_9_of_a_turn_leaves_no_process_and_the_next_attempt_answers(scout: Agent) -> None:
     mark = new_mark()
     scout.settle(HANGS_FIRST.format(mark))
@@ -311,6 +406,17 @@ def test_a_turn_longer_than_its_lease_keeps_it(scout: Agent) -> None:
     ended = scout.turns()[0]
     assert ended.lease_until > first
     assert (ended.attempt, ended.state, scout.said()) == (1, "finished", ["answered"])
+
+
+def test_a_server_that_cannot_renew_a_lease_now_stops_no_runner(scout: Agent) -> None:
+    refusals = [problem(error) for error in (errors.StorageFull(), errors.ColonyError(), errors.Unavailable())]
+    with Relay(scout.house.server.port, None, *refusals) as relay:  # the first connection is the claim's
+        scout.settle("echo run >> runs; sleep 6; echo answered", url=relay.url, lease_seconds=5)
+        scout.ask()
+        done = scout.turn()
+    assert done.returncode == DONE, done.stderr
+    assert done.stderr.count("lease not renewed") == len(refusals)
+    assert (scout.said(), scout.turns()[0].attempt) == (["answered"], 1)
 
 
 def test_a_runner_whose_lease_is_lost_is_stopped(scout: Agent) -> None:

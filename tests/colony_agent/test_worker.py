@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from colony_agent.turn import Exit
 from tests.colony_agent.agents import Agent, House, Process, housed, living, wait_for
 from tests.colony_agent.cast import new_mark, running
 from tests.colony_agent.relay import Relay
@@ -192,6 +193,21 @@ def test_turns_that_do_nothing_are_started_ever_more_rarely(scout: Agent) -> Non
 
 
 # SIGTERM
+
+
+@pytest.mark.parametrize("code", list(Exit))
+def test_it_knows_how_a_turn_may_end(scout: Agent, code: Exit) -> None:
+    with scout.worker(turn_argv=["/bin/sh", "-c", f"echo x >> {scout.home}/starts; exit {code.value}"]) as worker:
+        scout.ask()
+        wait_for(lambda: (scout.home / "starts").exists() and (scout.home / "starts").read_text().count("x") > 1, "second turn")
+        assert "turn crashed" not in worker.log()
+
+
+@pytest.mark.parametrize("code", [1, 139])
+def test_any_other_end_of_a_turn_is_told(scout: Agent, code: int) -> None:
+    with scout.worker(turn_argv=["/bin/sh", "-c", f"exit {code}"]) as worker:
+        scout.ask()
+        worker.await_log(f"turn crashed agent={scout.name} code={code}")
 
 
 def test_sigterm_ends_an_idle_worker_at_once(scout: Agent) -> None:

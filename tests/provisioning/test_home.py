@@ -119,6 +119,51 @@ def test_it_can_be_interrupted_after_every_step_and_begun_again(home: Path, tmp_
         }
 
 
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder of the host's, which an agent would like to have written to."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    (folder / "kept").write_text("the host's\n")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["memory", "memory/dreams", "memory/diary", ".claude", ".claude/rules"])
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "file"])
+def test_what_an_agent_puts_in_a_folders_way_leads_nowhere(home: Path, outside: Path, name: str, kind: str) -> None:
+    prepare(home, "soul", CONNECTION, AGENT)
+    (home / ".colony.toml").unlink()
+    (home / name).rename(home / "moved")
+    if kind == "file":
+        (home / name).touch()
+    else:
+        (home / name).symlink_to(outside if kind == "link" else outside / "new")
+    with pytest.raises(OSError, match="Not a directory"):
+        prepare(home, "soul", CONNECTION, AGENT)
+    assert not (home / ".colony.toml").exists()
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("kept", "the host's\n")]
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("target", ["kept", "new", "."])
+def test_a_link_in_a_files_place_is_neither_written_through_nor_followed(home: Path, outside: Path, name: str, target: str) -> None:
+    prepare(home, "soul", CONNECTION, AGENT)
+    (home / name).unlink()
+    (home / name).symlink_to(outside / target)
+    prepare(home, "another soul", CONNECTION, AGENT)
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("kept", "the host's\n")]
+
+
+@pytest.mark.parametrize("name", ["repo", "repo.new"])
+@pytest.mark.parametrize("target", [".", "new"])
+def test_no_repository_is_cloned_to_where_a_link_leads(home: Path, outside: Path, repository: Path, name: str, target: str) -> None:
+    home.mkdir(parents=True)
+    (home / name).symlink_to(outside / target)
+    prepare(home, "soul", CONNECTION, AGENT, str(repository))
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("kept", "the host's\n")]
+    assert (home / "repo").is_symlink() == (name == "repo")
+
+
 def test_the_repository_is_cloned_whole_or_not_at_all(home: Path, repository: Path) -> None:
     (home / "repo.new").mkdir(parents=True)
     (home / "repo.new" / "half").touch()

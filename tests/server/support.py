@@ -368,6 +368,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def as_root(*command: str | Path) -> None:
+    """Run what only root may, such as a mount."""
+    subprocess.run([*([] if os.geteuid() == 0 else ["sudo", "-n"]), *command], check=True)
+
+
 def die_with_parent() -> None:
     """For `preexec_fn`: a killed test run leaves no process behind."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,8 +16,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from colony import errors, operations, schema
-from server.database import SQLite, open_database, sqlite_url
-from tests.server.support import Clock, Colony, Server, settle_cast, token_of
+from server.database import TRIES, PostgreSQL, SQLite, open_database, sqlite_url
+from tests.server.support import Clock, Colony, Postgres, Server, as_root, problem, settle_cast, token_of
 
 
 @pytest.fixture
@@ -137,6 +136,72 @@ def test_a_colony_lives_on_no_other_database() -> None:
         open_database("mysql://localhost/colony")
 
 
+@pytest.fixture
+def postgresql(postgres: Postgres) -> Iterator[PostgreSQL]:
+    url = postgres.fresh()
+    database = PostgreSQL(url)
+    yield database
+    database.close()
+    postgres.drop(url)
+
+
+def failing(tries: list[int], sqlstate: str) -> object:
+    """A unit of work that the database ends with this state, each time."""
+
+    def work(connection: Connection) -> None:
+        tries.append(len(tries))
+        connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{sqlstate}'; END $$"))
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "count"), [("23505", TRIES), ("40001", TRIES), ("40P01", TRIES), ("22012", 1), ("23503", 1), ("57014", 1), ("53100", 1)]
+)
+def test_only_a_collision_is_tried_again(postgresql: PostgreSQL, sqlstate: str, count: int) -> None:
+    tries: list[int] = []
+    with pytest.raises((DatabaseError, errors.ColonyError)):
+        postgresql.write(failing(tries, sqlstate))
+    assert len(tries) == count
+
+
+def test_a_collision_that_passes_is_not_seen(postgresql: PostgreSQL) -> None:
+    tries: list[int] = []
+    collide = failing(tries, "40P01")
+    assert postgresql.write(lambda connection: collide(connection) if len(tries) < 2 else "done") == "done"
+
+
+def test_a_full_disk_of_postgresql_is_told_as_such(postgresql: PostgreSQL) -> None:
+    with pytest.raises(errors.StorageFull):
+        postgresql.write(failing([], "53100"))
+
+
+def test_a_transaction_whose_fate_is_unknown_is_not_repeated(postgresql: PostgreSQL) -> None:
+    tries: list[int] = []
+
+    def cut_off(connection: Connection) -> None:
+        tries.append(1)
+        connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    with pytest.raises(errors.Unavailable):
+        postgresql.write(cut_off)
+    assert len(tries) == 1
+    assert postgresql.write(lambda connection: connection.execute(text("SELECT 5")).scalar()) == 5
+
+
+def test_a_database_that_is_away_is_unavailable_and_no_crash(postgres: Postgres, clock: Clock) -> None:
+    url = postgres.fresh()
+    colony = Colony(url, clock)
+    colony.post(colony.ann, "hello")
+    postgres.drop(url)
+    for token in (token_of("ann"), token_of("bob")):  # known already, and not yet
+        with colony.http(token) as http:
+            for answer in (http.get("/api/channels/general/messages"), http.post("/api/channels/general/messages", json={"body": "hi"})):
+                assert problem(answer)["code"] == "unavailable"
+                assert answer.status_code == 503
+    colony.close()
+
+
 def test_every_acknowledged_post_survives_kill_9(server: Server) -> None:
     acknowledged: list[int] = []
     mutex = threading.Lock()
@@ -171,10 +236,6 @@ def test_every_acknowledged_post_survives_kill_9(server: Server) -> None:
     with sqlite.connect(str(server.database)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("SELECT count(*) FROM inbox").fetchone() == (len(kept),)
-
-
-def as_root(*command: str | Path) -> None:
-    subprocess.run([*([] if os.geteuid() == 0 else ["sudo", "-n"]), *command], check=True)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -176,19 +177,30 @@ def test_a_mention_after_the_longest_name_still_counts() -> None:
         "\\",
     ],
 )
-def test_a_text_of_64_kib_is_read_in_a_fifth_of_a_second(unit: str) -> None:
-    body = (unit * MAX_BODY_BYTES)[: MAX_BODY_BYTES - 10] + "\n\n@scout"
-    began = time.process_time()
-    mention.find(body)
-    assert time.process_time() - began < 0.2
+def test_the_time_to_read_a_text_grows_with_its_size_and_no_faster(unit: str) -> None:
+    require_linear(lambda size: (unit * size)[: size - 10] + "\n\n@scout")
 
 
-def test_backtick_runs_of_every_length_are_read_in_a_fifth_of_a_second() -> None:
-    body = " ".join("`" * length for length in range(1, 360)) + " @scout"
-    assert len(body) < MAX_BODY_BYTES
-    began = time.process_time()
-    assert "scout" in mention.find(body).usernames
-    assert time.process_time() - began < 0.2
+def test_backtick_runs_of_every_length_take_no_longer() -> None:
+    runs = " ".join("`" * length for length in range(1, 360))
+    assert "scout" in mention.find(f"{runs} @scout").usernames
+    require_linear(lambda size: runs[:size])
+
+
+def require_linear(body_of: Callable[[int], str]) -> None:
+    """Four times the text may take four times as long, and some noise; if each character looked at all others, it took sixteen times."""
+    quarter, whole = cpu_seconds(body_of(MAX_BODY_BYTES // 4)), cpu_seconds(body_of(MAX_BODY_BYTES))
+    assert whole < 0.2 or whole < 10 * quarter
+
+
+def cpu_seconds(body: str) -> float:
+    """The least of a few tries, which is the one that the machine disturbed least."""
+    tries = []
+    for _ in range(4):
+        began = time.process_time()
+        mention.find(body)
+        tries.append(time.process_time() - began)
+    return min(tries)
 
 
 PIECES = [

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode, checks
 
@@ -25,6 +25,7 @@ CHECKS = [
     checks.response_schema_conformance,
     checks.negative_data_rejection,
 ]
+REFUSALS = ["400", "401", "403", "404", "405", "409", "413"]  # what may become of a request that the description forbids
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,8 @@ def house(sqlite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="module")
 def described(house: Colony) -> schemathesis.BaseSchema:
-    return schemathesis.openapi.from_wsgi("/openapi.json", house.app)
+    config = schemathesis.Config.from_dict({"checks": {"negative_data_rejection": {"expected-statuses": REFUSALS}}})
+    return schemathesis.openapi.from_wsgi("/openapi.json", house.app, config=config)
 
 
 @pytest.mark.parametrize("who", ["ann", "scout"])
@@ -57,6 +59,8 @@ def test_every_operation_answers_as_described(described: schemathesis.BaseSchema
         )
         @given(case=found.as_strategy(generation_mode=mode))
         def check(case: schemathesis.Case) -> None:
+            # An empty list or object leaves no trace in a query: what was forbidden about it never arrives.
+            assume(all(value not in ([], {}, None) for value in (case.query or {}).values()))
             if isinstance(case.query, dict) and "wait" in case.query:
                 case.query["wait"] = 0
             if isinstance(case.body, dict) and isinstance(case.body.get("wait"), int | float):

@@ -153,6 +153,32 @@ def test_the_dead_get_no_item_and_those_who_rest_do(colony: Colony) -> None:
     assert triggers(colony) == {"scout": ["mention"]}
 
 
+@pytest.mark.parametrize("watcher", ["bob", "scout"])
+def test_who_mentions_the_dead_is_told_though_somebody_else_was_woken(colony: Colony, watcher: str) -> None:
+    colony.client(token_of(watcher)).call(operations.WATCH, schema.WatchChannel(channel="general"))
+    for status in ("draining", "dead"):
+        colony.set_status("rook", status)
+    for body in ("@rook hello", "@rook and @scout, hello"):
+        said = colony.post(colony.ann, body)
+        assert len(colony.items(watcher)) > 0
+        assert notices(colony)[-1].body == f"rook has left the colony and won't answer #{said.seq}."
+        assert said.unknown_mentions == []
+    assert len(notices(colony)) == 2
+    colony.post(colony.ann, "`@rook` is no more")
+    assert len(notices(colony)) == 2
+
+
+def test_the_answer_to_a_post_names_those_whom_nobody_knows(colony: Colony) -> None:
+    colony.scout.call(operations.WATCH, schema.WatchChannel(channel="general"))
+    colony.set_status("rook", "draining")
+    colony.set_status("rook", "dead")
+    said = colony.post(colony.ann, "@zoe @bob @Rookery @ann @rook @agents @scout `@nobody` @scuot", client_id="c1")
+    assert said.unknown_mentions == ["rookery", "scuot", "zoe"]
+    assert colony.post(colony.ann, "@bob and @scout").unknown_mentions == []
+    assert colony.post(colony.ann, "again", client_id="c1").unknown_mentions == []
+    assert all(message.unknown_mentions == [] for message in colony.read())  # that was news for the author alone
+
+
 def test_a_reply_to_another_channels_message_or_none_is_refused(colony: Colony) -> None:
     colony.open_channel("garden")
     elsewhere = colony.post(colony.ann, "x", channel="garden")

@@ -51,10 +51,20 @@ def test_a_turn_brings_its_items_and_what_was_said_before(colony: Colony) -> Non
     colony.post(colony.bob, "@scout two")
     turn = colony.turn(colony.scout, lease_seconds=90)
     assert [item.message.body for item in turn.items] == ["@scout one", "@scout two"]
-    assert [message.body for message in turn.context] == [f"before {n}" for n in range(2, 12)]
+    assert [message.body for message in turn.context] == [*(f"before {n}" for n in range(3, 12)), "in between"]
     assert (turn.agent, turn.channel, turn.kind, turn.state, turn.attempt, turn.posts) == ("scout", "general", "answer", "running", 1, [])
     assert turn.lease_until == colony.clock.now + timedelta(seconds=90)
     assert [item.attempts for item in turn.items] == [1, 1]
+
+
+def test_what_was_said_after_the_last_item_is_not_told(colony: Colony) -> None:
+    colony.post(colony.ann, "@scout one")
+    colony.post(colony.bob, "between")
+    colony.post(colony.ann, "@scout two")
+    colony.post(colony.bob, "after")
+    colony.post(colony.ann, "elsewhere", channel=colony.open_channel("garden"))
+    assert [message.body for message in colony.turn(colony.scout).context] == ["between"]
+    assert [message.body for message in colony.turn(colony.scout, take_over=True).context] == ["between"]
 
 
 def test_the_channel_that_waits_longest_comes_first(colony: Colony) -> None:
@@ -324,10 +334,14 @@ def test_who_knows_that_the_process_is_gone_takes_over_at_once(colony: Colony) -
 def test_a_turn_lost_five_times_is_dead_with_one_notice(colony: Colony) -> None:
     asked = colony.post(colony.ann, "@scout")
     turn = colony.turn(colony.scout)
-    for attempt in range(2, 6):
-        assert colony.turn(colony.scout, take_over=True).attempt == attempt
+    for attempt, rest in ((2, 0), (3, 60), (4, 120), (5, 240)):
+        claim = colony.claim(colony.scout, take_over=True)
+        assert claim.retry_in_seconds == (rest or None)
+        colony.clock.advance(rest)
+        again = claim.turn or colony.turn(colony.scout)
+        assert (again.attempt, again.failures, again.error_code) == (attempt, attempt - 1, "lost")
     claim = colony.claim(colony.scout, take_over=True)
-    assert claim.turn is None
+    assert (claim.turn, claim.retry_in_seconds) == (None, None)
     assert outcomes(colony) == ["dead"]
     [notice] = notices(colony)
     assert failures.LOST.says in notice.body
@@ -335,6 +349,25 @@ def test_a_turn_lost_five_times_is_dead_with_one_notice(colony: Colony) -> None:
     assert "@ann" in notice.body
     assert [item.trigger for item in colony.items("ann")] == ["mention"]
     assert colony.scout.call(operations.TURN, schema.GetTurn(id=turn.id)).state == "failed"
+
+
+def test_a_turn_that_was_lost_after_it_failed_rests(colony: Colony) -> None:
+    colony.post(colony.ann, "@scout")
+    colony.fail(colony.turn(colony.scout), "crashed", retry_in_seconds=0)
+    colony.turn(colony.scout)
+    assert colony.claim(colony.scout, take_over=True).retry_in_seconds == 60
+    assert not colony.heartbeat("scout").due
+    colony.clock.advance(60)
+    assert colony.heartbeat("scout").due
+    assert colony.turn(colony.scout).attempt == 3
+
+
+def test_a_turn_that_was_lost_once_does_not_keep_others_waiting(colony: Colony) -> None:
+    colony.post(colony.ann, "@scout")
+    colony.turn(colony.scout)
+    colony.turn(colony.scout, take_over=True)
+    colony.post(colony.ann, "@scout", channel=colony.open_channel("garden"))
+    assert colony.turn(colony.scout, take_over=True).channel == "garden"
 
 
 def test_a_lost_turn_frees_its_slot(database_url: str, clock: Clock) -> None:
@@ -404,7 +437,10 @@ def test_an_uncounted_failure_may_happen_for_ever(colony: Colony, failure: failu
         colony.clock.advance(failure.hold_seconds)
     turn = colony.turn(colony.scout)
     colony.finish(turn, "at last")
-    assert (outcomes(colony), notices(colony)) == (["answered"], [])
+    assert outcomes(colony) == ["answered"]
+    told = [f"scout has to wait with its answer: {failure.says} (`429`). What helps: {failure.remedy}."] * (failure.hold_seconds >= 60)
+    assert [notice.body for notice in notices(colony)] == told  # once, however often it fails
+    assert [row.client_id for row in colony.rows(messages, messages.c.type == "notice")] == [f"{turn.id}:held"] * len(told)
 
 
 def test_an_uncounted_failure_holds_the_whole_agent_until_it_succeeds(colony: Colony) -> None:
@@ -424,6 +460,65 @@ def test_an_uncounted_failure_holds_the_whole_agent_until_it_succeeds(colony: Co
     colony.finish(colony.turn(colony.scout), "ok")
     [agent] = [each for each in colony.ann.call(operations.AGENTS, schema.ListAgents()).agents if each.username == "scout"]
     assert (agent.held_until, agent.status_note, agent.inbox) == (None, "", 1)
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(0, 0), (59, 0), (60, 1), (86_400, 1)])
+def test_only_a_wait_that_people_would_wonder_about_is_told(colony: Colony, seconds: int, count: int) -> None:
+    colony.post(colony.ann, "@scout")
+    colony.fail(colony.turn(colony.scout), "overloaded", retry_in_seconds=seconds)
+    assert len(notices(colony)) == count
+    assert colony.items("ann") == []  # nobody needs to do anything
+
+
+def test_an_uncounted_failure_of_a_pulse_or_a_dream_is_told_nowhere(colony: Colony) -> None:
+    for kind in ("pulse", "dream"):
+        colony.fail(colony.turn(colony.scout, kind=kind), "rate_limited", retry_in_seconds=600)
+        colony.clock.advance(600)
+    assert colony.read() == []
+
+
+def test_items_are_due_as_soon_as_a_hold_ends_however_it_ends(colony: Colony) -> None:
+    colony.post(colony.ann, "@scout")
+    colony.fail(colony.turn(colony.scout), "credentials_rejected", retry_in_seconds=3600)
+    assert colony.inbox(colony.scout)[0].not_before == colony.clock.now
+    assert colony.claim(colony.scout).retry_in_seconds == 3600
+    colony.set_status("scout", "paused")
+    colony.set_status("scout", "healthy")  # its operator has given it a valid key
+    assert colony.heartbeat("scout").due
+    assert colony.turn(colony.scout).attempt == 2
+
+
+DETAILS = [
+    "boom. @apes run",
+    "`@apes`",
+    "``` @apes",
+    "\n\n@apes @ann",
+    "\n```\n@apes\n```\n@apes",
+    "\\` @apes \\",
+    "> @apes\u2028- @agents\x85@rook",
+]
+
+
+@pytest.mark.parametrize("detail", DETAILS)
+@pytest.mark.parametrize(("code", "permanent"), [("crashed", True), ("rate_limited", False)])
+def test_what_an_agent_says_of_its_failure_addresses_nobody(colony: Colony, detail: str, code: str, permanent: bool) -> None:
+    colony.post(colony.ann, "@scout")
+    colony.fail(colony.turn(colony.scout), code, detail=detail, permanent=permanent)
+    [notice] = notices(colony)
+    assert len(notice.body.splitlines()) == 1
+    assert notice.body.count("`") == 2
+    assert f"(`{' '.join(detail.replace('`', chr(39)).split())}`)" in notice.body
+    assert [item.trigger for item in colony.items("ann")] == ["mention"] * permanent  # as the one who asked
+    assert [colony.items(name) for name in ("bob", "rook")] == [[], []]
+
+
+@pytest.mark.parametrize("detail", ["", failures.CRASHED.says])
+def test_a_notice_says_nothing_twice(colony: Colony, detail: str) -> None:
+    colony.post(colony.ann, "@scout")
+    colony.fail(colony.turn(colony.scout), detail=detail, permanent=True)
+    [notice] = notices(colony)
+    assert notice.body.count(failures.CRASHED.says) == 1
+    assert "`" not in notice.body
 
 
 @pytest.mark.parametrize("failure", [*PERMANENT, failures.CRASHED, failures.RATE_LIMITED], **by_code)
@@ -548,6 +643,16 @@ def test_a_pulse_never_begins_beside_an_answer(colony: Colony) -> None:
     for take_over in (False, True):
         assert colony.claim(colony.scout, kind="pulse", take_over=take_over).turn is None
     assert colony.finish(turn, "ok").state == "finished"
+
+
+def test_a_pulse_waits_while_something_is_due_and_a_dream_does_not(colony: Colony) -> None:
+    colony.post(colony.ann, "@scout")
+    claim = colony.claim(colony.scout, kind="pulse")
+    assert (claim.turn, claim.reason) == (None, "nothing is due")
+    assert colony.turns() == []
+    colony.finish(colony.turn(colony.scout, kind="dream"))
+    colony.fail(colony.turn(colony.scout), "crashed")  # it rests: nothing is due
+    assert colony.turn(colony.scout, kind="pulse").kind == "pulse"
 
 
 def test_a_lost_dream_makes_way_for_an_answer(colony: Colony) -> None:
