@@ -13,7 +13,7 @@ run: ## start a small colony on this machine and try it; Ctrl-C ends it
 
 test: ## run the tests
 	@bin/prepare test
-	@exec .venv/bin/pytest $(ARGS)
+	@exec .venv/bin/pytest -n auto $(ARGS)
 
 check: ## lint, types and who may import whom
 	@bin/prepare test
