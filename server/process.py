@@ -52,7 +52,10 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         if not conn.initialized:
             for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 conn.sock.setsockopt(socket.SOL_SOCKET, option, _SLOW_CLIENT)
-        return super().handle(conn)
+        keeps_open = super().handle(conn)
+        if not keeps_open:
+            conn.close(graceful=True)  # here, and not in the one thread that accepts: it waits for the client to hang up
+        return keeps_open
 
 
 class _Server(BaseApplication):  # type: ignore[misc]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 
 from colony import errors, operations, schema
 from colony.client import Client
-from tests.colony_agent.agents import Agent, House, Process, housed, wait_for
+from tests.colony_agent.agents import Agent, House, housed, wait_for
 
 CHANNELS = ("general", "garden", "kitchen")
 ACKNOWLEDGED_WITHIN = 60.0  # seconds, through restarts of the server
@@ -110,7 +110,7 @@ def test_every_mention_gets_exactly_one_answer_though_server_and_workers_are_kil
     agents = [house.agent(tmp_path, BRAIN.format("sleep 0.3")) for _ in range(2)]
     began = time.monotonic()
     with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
-        workers = [Resurrected(agent.worker, stack) for agent in agents]
+        workers = [Resurrected(agent, stack) for agent in agents]
         posting = pool.submit(post_all, apes, agents, 120, 0.4)
         for round in range(3):
             time.sleep(0.7)
@@ -129,22 +129,22 @@ def test_every_mention_gets_exactly_one_answer_though_server_and_workers_are_kil
 
 
 class Resurrected:
-    """A worker that is killed, with its turn, and started again; fewer times than make a turn hopeless."""
+    """A worker that is killed, with its turn, and started again; each turn only once, since from then on a lost one rests."""
 
-    def __init__(self, start: Callable[[], Process], stack: ExitStack) -> None:
-        self._start, self._stack = start, stack
+    def __init__(self, agent: Agent, stack: ExitStack) -> None:
+        self._agent, self._stack = agent, stack
         self.kills = 0
-        self.process = stack.enter_context(start())
+        self.process = stack.enter_context(agent.worker())
 
     def kill_during_a_turn(self, patience_seconds: float = 10.0) -> None:
-        """Kill it once it runs a turn, if it does within that time."""
+        """Kill it once it runs a turn for the first time, if it does within that time."""
         deadline = time.monotonic() + patience_seconds
-        while not self.process.family():
+        while not any((turn.state, turn.attempt) == ("running", 1) for turn in self._agent.turns()[:1]):
             if time.monotonic() > deadline:
                 return
             time.sleep(0.01)
-        time.sleep(0.4)  # for the turn to have begun to think
+        time.sleep(0.1)  # for the turn to have begun to think
         self.process.popen.kill()
         self.process.wait()
         self.kills += 1
-        self.process = self._stack.enter_context(self._start())
+        self.process = self._stack.enter_context(self._agent.worker())
