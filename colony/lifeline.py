@@ -1,4 +1,4 @@
-"""Ties a process to its parent: when that ends, however it does, the kernel ends the process."""
+"""Ties processes together, so that none is left behind when another ends, however it does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import ctypes
 import os
 import signal
 
-_PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # from linux/prctl.h
+
+
+def adopt_orphans() -> None:
+    """From now on, also after an exec, descendants whose parents end become this process's children."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(parent: int, by: signal.Signals = signal.SIGKILL) -> bool:

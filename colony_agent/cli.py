@@ -43,6 +43,7 @@ def worker(home: Path) -> None:
         "pulse_seconds": found.agent.pulse_minutes * 60,
         "heartbeat_file": str(found.path / "heartbeat.md"),
     }
+    lifeline.adopt_orphans()
     # A fresh interpreter, without site-packages: all that was imported to read the settings is gone again.
     descriptor = os.memfd_create("orders", 0)
     os.write(descriptor, json.dumps(orders).encode())

@@ -284,6 +284,7 @@ class Worker:
             turn.kill()
         self._turn = None
         code = turn.reap()
+        _end_orphans()
         if code == 0:
             self._idle_turns = 0
         else:
@@ -297,6 +298,22 @@ class Worker:
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True  # the byte on the wake-up pipe ends the wait
+
+
+def _end_orphans() -> None:
+    """End what a killed turn has left: it is this process's child now, as the command that started it arranged."""
+    while orphans := _children():  # their own children come next
+        for pid in orphans:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _children() -> list[int]:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:  # a kernel that doesn't tell
+        return []
 
 
 def _connect(url: str) -> socket.socket:

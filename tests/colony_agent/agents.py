@@ -243,7 +243,8 @@ class Process:
             self.popen.kill()
         self.popen.wait(10)
         for each in living(family):
-            each.kill()
+            with suppress(psutil.NoSuchProcess):  # it may end just now
+                each.kill()
 
 
 def living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from colony_agent.turn import Exit
@@ -479,3 +480,16 @@ def test_a_turn_past_its_deadline_is_killed_as_a_whole_tree(scout: Agent) -> Non
         assert scout.await_said() == ["answered"]
         turn = scout.turns()[0]
         assert (turn.attempt, turn.failures) == (2, 1)
+
+
+def test_what_a_killed_turn_leaves_behind_ends_with_it(house: House, tmp_path: Path) -> None:
+    """Even what has left its session, its group and its parents."""
+    agent = house.agent(tmp_path, "setsid sleep 1000 & echo $! > stray; wait", sandbox="none")
+    with agent.worker() as worker:
+        agent.ask()
+        wait_for(lambda: (agent.home / "stray").exists() and (agent.home / "stray").read_text().strip(), "the stray")
+        stray = psutil.Process(int((agent.home / "stray").read_text()))
+        turn = next(each for each in psutil.Process(worker.pid).children() if "turn" in each.cmdline())
+        turn.kill()
+        wait_for(lambda: not stray.is_running() or stray.status() == psutil.STATUS_ZOMBIE, "the end of the stray")
+        assert worker.is_alive
