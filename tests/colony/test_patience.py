@@ -48,7 +48,7 @@ def test_waiting_ends_after_the_given_time(run: Shell, monkeypatch: pytest.Monke
     monkeypatch.setattr(schema, "MAX_WAIT_SECONDS", 0.2)
     began = time.monotonic()
     assert run("inbox", "--wait", "0.5", token=guy) == Said(0, "", "")
-    assert 0.5 <= time.monotonic() - began < 2
+    assert 0.5 <= time.monotonic() - began < 10
     assert json.loads(run("inbox", "--wait", "0.1", "--json", token=guy).out) == {"items": []}
 
 

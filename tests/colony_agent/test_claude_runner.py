@@ -321,7 +321,7 @@ def test_it_can_be_stopped_in_the_middle_and_leaves_nothing(scout: Scout, api: S
     with pytest.raises(RunnerFailed) as failed:
         runner.run(task(), print)
     assert failed.value.failure is STOPPED
-    assert time.monotonic() - stopped_at[0] < 2
+    assert time.monotonic() - stopped_at[0] < 10
     assert running(mark) == []
 
 

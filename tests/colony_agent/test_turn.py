@@ -411,7 +411,7 @@ def test_a_turn_longer_than_its_lease_keeps_it(scout: Agent) -> None:
 def test_a_server_that_cannot_renew_a_lease_now_stops_no_runner(scout: Agent) -> None:
     refusals = [problem(error) for error in (errors.StorageFull(), errors.ColonyError(), errors.Unavailable())]
     with Relay(scout.house.server.port, None, *refusals) as relay:  # the first connection is the claim's
-        scout.settle("echo run >> runs; sleep 6; echo answered", url=relay.url, lease_seconds=5)
+        scout.settle("echo run >> runs; sleep 5.5; echo answered", url=relay.url, lease_seconds=5)
         scout.ask()
         done = scout.turn()
     assert done.returncode == DONE, done.stderr

@@ -99,31 +99,31 @@ def test_a_heartbeat_is_an_agents_own(colony: Colony) -> None:
 
 @pytest.mark.parametrize("status", ["paused", "draining"])
 @pytest.mark.parametrize("busy", [False, True])
-def test_a_waiting_heartbeat_returns_within_a_second_of_a_change_of_status(colony: Colony, status: schema.Status, busy: bool) -> None:
+def test_a_waiting_heartbeat_returns_at_a_change_of_status(colony: Colony, status: schema.Status, busy: bool) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(colony.heartbeat, "scout", wait=20, status="healthy", busy=busy)
         when_asleep(colony, waiting)
         began = time.monotonic()
         colony.set_status("scout", status, "lunch")
         assert waiting.result(5) == schema.Outlook(status=status, status_note="lunch", due=False)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
 
 
 def test_a_heartbeat_that_knows_an_old_status_returns_at_once(colony: Colony) -> None:
     colony.set_status("scout", "paused")
     began = time.monotonic()
     assert colony.heartbeat("scout", wait=20, status="healthy").status == "paused"
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
 
 
-def test_a_waiting_heartbeat_returns_within_a_second_of_a_mention(colony: Colony) -> None:
+def test_a_waiting_heartbeat_returns_at_a_mention(colony: Colony) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(colony.heartbeat, "scout", wait=20, status="healthy")
         when_asleep(colony, waiting)
         began = time.monotonic()
         colony.post(colony.ann, "@scout")
         assert waiting.result(5).due
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
 
 
 def test_a_busy_agents_heartbeat_sleeps_through_mentions(colony: Colony) -> None:
@@ -157,7 +157,7 @@ def test_a_heartbeat_wakes_when_a_resting_turn_falls_due_though_nobody_calls(col
         when_asleep(colony, waiting)
         colony.clock.advance(1)
         assert waiting.result(5).due
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
 
 
 def test_a_heartbeat_wakes_when_a_hold_ends(colony: Colony) -> None:

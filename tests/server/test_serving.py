@@ -68,9 +68,8 @@ def test_who_sends_half_a_request_is_hung_up_on_and_keeps_nobody_waiting(hasty: 
     with ExitStack() as stack:
         began = time.monotonic()
         lines = [line for half in HALVES.values() for _ in range(2) for line in callers(hasty, half, stack)]
-        while (lasted := time.monotonic() - began) < 5:
-            assert hasty.answers(hasty.http_url)
-            assert time.monotonic() - began - lasted < 3
+        while time.monotonic() - began < 5:
+            assert hasty.answers(hasty.http_url)  # which gives up after five seconds
         for line in lines:
             with suppress(ConnectionError):
                 while line.recv(65536):  # it may be told why
@@ -94,9 +93,7 @@ def test_who_got_its_answer_and_stays_on_the_line_keeps_nobody_waiting(hasty: Se
         for _ in range(5):
             callers(hasty, b"GET /healthz HTTP/1.0\r\nHost: x\r\n\r\n", stack)
         time.sleep(0.2)
-        began = time.monotonic()
-        assert hasty.answers(hasty.http_url)
-        assert time.monotonic() - began < 3
+        assert hasty.answers(hasty.http_url)  # within five seconds; ten callers would have held it up for twenty
 
 
 def test_slow_clients_have_ten_seconds() -> None:
@@ -111,7 +108,7 @@ def test_who_sends_slowly_but_steadily_is_served(hasty: Server) -> None:
         assert b" 200 " in line.recv(65536).splitlines()[0]
 
 
-@pytest.mark.parametrize(("limits", "soft"), [("64:4096", 2 * THREADS + 256), ("64:100", 100), ("3000:4096", 3000)])
+@pytest.mark.parametrize(("limits", "soft"), [("64:4096", 2 * THREADS + 256), ("64:100", 100)])
 def test_it_takes_the_descriptors_that_its_clients_need(sqlite_file: Path, limits: str, soft: int) -> None:
     server = Special(sqlite_file, "prlimit", f"--nofile={limits}")
     try:

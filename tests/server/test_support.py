@@ -15,7 +15,7 @@ def test_the_cast_is_there(colony: Colony) -> None:
     assert colony.admin.call(operations.WHOAMI, schema.Whoami()).is_admin
 
 
-def test_a_server_starts_within_two_seconds_and_leaves_no_process(sqlite_file: Path) -> None:
+def test_a_server_starts_in_seconds_and_leaves_no_process(sqlite_file: Path) -> None:
     server = Server(sqlite_file)
     began = time.monotonic()
     try:
@@ -27,7 +27,7 @@ def test_a_server_starts_within_two_seconds_and_leaves_no_process(sqlite_file: P
         assert len(family) >= 2
         assert server.stop() == 0
         assert not any(each.is_running() for each in family)
-        assert took < 2
+        assert took < 10  # it takes one, on a machine that has nothing else to do
     finally:
         server.close()
     assert not server.home.exists()

@@ -462,6 +462,7 @@ def test_an_uncounted_failure_holds_the_whole_agent_until_it_succeeds(colony: Co
     assert (agent.held_until, agent.status_note, agent.inbox) == (None, "", 1)
 
 
+@only_sqlite
 @pytest.mark.parametrize(("seconds", "count"), [(0, 0), (59, 0), (60, 1), (86_400, 1)])
 def test_only_a_wait_that_people_would_wonder_about_is_told(colony: Colony, seconds: int, count: int) -> None:
     colony.post(colony.ann, "@scout")
@@ -499,6 +500,7 @@ DETAILS = [
 ]
 
 
+@only_sqlite
 @pytest.mark.parametrize("detail", DETAILS)
 @pytest.mark.parametrize(("code", "permanent"), [("crashed", True), ("rate_limited", False)])
 def test_what_an_agent_says_of_its_failure_addresses_nobody(colony: Colony, detail: str, code: str, permanent: bool) -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from server.waiters import Waiters
 
 
-def soon(seconds: float = 5.0) -> float:
+def soon(seconds: float = 10) -> float:
     return time.monotonic() + seconds
 
 
@@ -20,7 +20,7 @@ def test_a_wake_between_the_look_and_the_wait_is_not_lost() -> None:
     waiters.wake("a")
     began = time.monotonic()
     assert waiters.wait("a", moment, soon())
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 3
 
 
 def test_a_wake_before_the_look_is_old_news() -> None:
@@ -60,7 +60,7 @@ def test_closing_sends_everyone_home_and_lets_nobody_in() -> None:
     assert waiters.is_closed
     began = time.monotonic()
     assert not waiters.wait("a", waiters.moment, soon())
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 3
 
 
 def test_however_they_interleave_no_wake_is_lost_and_nobody_is_left_behind() -> None:
