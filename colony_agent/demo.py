@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import click
 
 from colony import config, errors, files, operations, schema, show
 from colony.client import Client
+from colony.lifeline import StopSignals
 from colony_agent.supervisor import Supervisor
 from provisioning import home as homes
 
@@ -37,9 +37,7 @@ MARK = "# written by `make run`; delete it to reach another colony from here\n"
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "var", help="Where everything is kept.")
 def demo(port: int, data: Path) -> None:
     """Run a small colony, ask its agent one question, and stay up until Ctrl-C."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopSignals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     data = data.absolute()
     socket = _socket(data)
     _require_tools()
@@ -95,7 +93,7 @@ def _socket(data: Path) -> Path:
     return files.private_folder(f"demo {data}") / "api.sock"
 
 
-def _await_server(client: Client, supervisor: Supervisor, stop: threading.Event) -> None:
+def _await_server(client: Client, supervisor: Supervisor, stop: StopSignals) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
@@ -165,7 +163,7 @@ def _point_here(socket: Path) -> None:
         file.write_text(f'{MARK}url = "unix:{socket}"\n')
 
 
-def _converse(client: Client, supervisor: Supervisor, stop: threading.Event) -> None:
+def _converse(client: Client, supervisor: Supervisor, stop: StopSignals) -> None:
     asked = client.call(operations.POST, schema.PostMessage(channel="general", body=QUESTION))
     began, since = time.monotonic(), asked.seq - 1
     while not stop.is_set() and time.monotonic() - began < ANSWER_SECONDS:

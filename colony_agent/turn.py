@@ -203,6 +203,8 @@ class _StopSignals:
             runner.stop()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._came:  # the first one stops it; a second could find the runner's lock held by this very thread
+            return
         self._came = True
         if self._runner:
             self._runner.stop()

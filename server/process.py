@@ -119,7 +119,9 @@ def _prepare_worker(worker: Any) -> None:
     previous = signal.getsignal(signal.SIGTERM)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        worker.wsgi.extensions["gate"].waiters.close()
+        waiters = worker.wsgi.extensions["gate"].waiters
+        if not waiters.is_closed:  # a second signal could find their lock held by this very thread
+            waiters.close()
         if callable(previous):
             previous(number, frame)
 

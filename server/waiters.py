@@ -64,8 +64,8 @@ class Waiters:
 
     def close(self) -> None:
         """Send everyone home: the server stops."""
+        self._closed = True  # before the mutex: a signal that comes meanwhile finds the work done
         with self._mutex:
-            self._closed = True
             bells = [bell for bells in self._asleep.values() for bell in bells]
             self._asleep.clear()
         for bell in bells:

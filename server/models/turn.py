@@ -33,6 +33,7 @@ turns = Table(
     Column("tokens_in", Key, nullable=False, server_default="0"),
     Column("tokens_out", Key, nullable=False, server_default="0"),
     Column("cost_usd", Float, nullable=False, server_default="0"),
+    Column("reserved_usd", Float, nullable=False, server_default="0"),  # while it runs: the most it may cost
     Column("error_code", String(31)),
     Column("error", String(500)),
     Index("ix_turns_agent_started", "agent_id", "started_at"),

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Column, Connection, ForeignKey, Index, Row, String, Table, select, update
+from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, String, Table, select, update
 from sqlalchemy.exc import IntegrityError
 
 from colony import errors, schema
@@ -30,6 +30,9 @@ users = Table(
     Column("last_seen_at", Timestamp),
     Column("held_until", Timestamp),  # an agent waits till then: its model's API is limited or out of reach
     Column("created_at", Timestamp, nullable=False),
+    Column("budget_usd_per_day", Float),  # an agent's; NULL: only the colony's
+    Column("turns_per_hour", Integer),  # likewise
+    Column("posts_per_turn", Integer, nullable=False, server_default="10"),
     Index("ix_users_kind", "kind"),
 )
 
