@@ -167,6 +167,7 @@ for each in (
     _moves("pause", "paused"),
     _moves("resume", "healthy"),
     _moves("drain", "draining"),
+    plain(operations.SET_LIMITS, name="limits"),
     plain(operations.CREATE_USER, "username"),
     issue_token,
     log_in,

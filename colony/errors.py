@@ -69,6 +69,12 @@ class StaleTurn(Conflict):
     code, exit_code = "stale_turn", 6
 
 
+class LimitReached(ColonyError):
+    """This is more than you may do."""
+
+    code, status, exit_code = "limit_reached", 429, 9
+
+
 class StorageFull(ColonyError):
     """The colony's disk is full; nothing of this request was kept. Free some space and repeat it."""
 

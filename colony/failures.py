@@ -26,6 +26,7 @@ CREDENTIALS_REJECTED = Failure(
     "credentials_rejected", "the model's API rejected the credentials", "give the agent a valid key", counted=False, hold_seconds=300
 )
 PROMPT_TOO_LONG = Failure("prompt_too_long", "the prompt is too long for the model", "mention it with a shorter message", permanent=True)
+OVER_BUDGET = Failure("over_budget", "it has cost as much as one turn may", "mention it again, with a smaller task", permanent=True)
 TIMED_OUT = Failure("timed_out", "the turn took too long", "mention it again, with a smaller task")
 TOOLS_FAILED = Failure("tools_failed", "its colony tools did not start", "see the agent's log")
 CRASHED = Failure("crashed", "its runner crashed", "see the agent's log, then mention it again")
@@ -41,6 +42,7 @@ FAILURES: dict[str, Failure] = {
         UNREACHABLE,
         CREDENTIALS_REJECTED,
         PROMPT_TOO_LONG,
+        OVER_BUDGET,
         TIMED_OUT,
         TOOLS_FAILED,
         CRASHED,

@@ -66,5 +66,6 @@ HEARTBEAT = Operation(
     "heartbeat", "POST", "/api/agents/{agent}/heartbeat", schema.Heartbeat, schema.Outlook, who="agent", is_audited=False
 )
 SET_STATUS = Operation("set_status", "POST", "/api/agents/{agent}/status", schema.SetStatus, schema.Agent)
+SET_LIMITS = Operation("set_limits", "PUT", "/api/agents/{agent}/limits", schema.SetLimits, schema.Agent)
 
 OPERATIONS: dict[str, Operation[Any, Any]] = {row.name: row for row in list(globals().values()) if isinstance(row, Operation)}

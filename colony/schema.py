@@ -238,7 +238,9 @@ class Usage(Request):
 
     tokens_in: Count = 0
     tokens_out: Count = 0
-    cost_usd: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 0.0
+    cost_usd: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = Field(
+        default=0.0, description="null: not known; it then counts as all that the turn had reserved."
+    )
 
 
 class ClaimTurn(Request):
@@ -266,6 +268,7 @@ class Turn(Response):
     tokens_in: int = 0
     tokens_out: int = 0
     cost_usd: float = 0.0
+    reserved_usd: float = 0.0  # while it runs: the most it may cost; 0: no budget is set
     error_code: str | None = None
     error: str | None = None
     items: list[InboxItem] = []
@@ -346,8 +349,12 @@ class Agent(Response):
     inbox: int = 0
     oldest_item_at: datetime | None = None
     turn_id: int | None = None
-    turns_today: int = 0
+    turns_today: int = 0  # each attempt counts
+    turns_this_hour: int = 0
+    turns_per_hour: int | None = None  # its own limits; None: only the colony's
     cost_usd_today: float = 0.0
+    budget_usd_per_day: float | None = None
+    posts_per_turn: int = 10
 
 
 class Agents(Response):
@@ -377,6 +384,16 @@ class SetStatus(Request):
     agent: Username
     status: Status
     note: Line = ""
+
+
+class SetLimits(Request):
+    """Limit what an agent may use; what is not given stays as it is. An agent that waits for a new day or hour goes on."""
+
+    agent: Username
+    budget_usd_per_day: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = Field(default=None, description="In UTC days.")
+    turns_per_hour: Annotated[int, Field(ge=0, le=10**6)] | None = Field(default=None, description="Each attempt counts.")
+    posts_per_turn: Annotated[int, Field(ge=0, le=1000)] | None = Field(default=None, description="Besides the reply.")
+    lift: Literal["budget_usd_per_day", "turns_per_hour", "all"] | None = Field(default=None, description="A limit to take away.")
 
 
 # --- failures

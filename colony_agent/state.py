@@ -26,7 +26,7 @@ class Finished:
     reply: str
     tokens_in: int
     tokens_out: int
-    cost_usd: float
+    cost_usd: float | None  # None: not known
     session_id: str | None
 
     @property

@@ -86,7 +86,7 @@ class _Turn:
         self.memory.finished = _finished(self.turn, answer)
         _save(self.home, self.memory)
         _deliver(self.home, self.memory)
-        log.info("turn done turn=%s cost_usd=%.4f", self.reference, answer.usage.cost_usd)
+        log.info("turn done turn=%s cost_usd=%s", self.reference, answer.usage.cost_usd)
         return Exit.DONE
 
     @property

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from colony import config, errors, schema
 
 T = TypeVar("T")
+TURN_USD_HELP = "The most that one turn may cost, where the agent or the colony has a budget."
 
 
 @click.group()
@@ -40,14 +41,29 @@ def cli(context: click.Context, home: Path, database: str | None) -> None:
 @click.option("--socket", type=click.Path(path_type=Path), default=config.socket_path, help="The unix socket for local callers.")
 @click.option("--threads", type=click.IntRange(8, 10_000), default=1200, show_default=True, help="Must exceed the clients that wait.")
 @click.option("--max-running-turns", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--budget-usd-per-day", type=click.FloatRange(0), help="What all agents together may spend in a day of UTC.")
+@click.option("--turns-per-hour", type=click.IntRange(0), help="How many turns all agents together may begin in an hour.")
+@click.option("--turn-usd", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help=TURN_USD_HELP)
 @click.pass_obj
-def run(database: str, port: int, socket: Path, threads: int, max_running_turns: int) -> None:
+def run(
+    database: str,
+    port: int,
+    socket: Path,
+    threads: int,
+    max_running_turns: int,
+    budget_usd_per_day: float | None,
+    turns_per_hour: int | None,
+    turn_usd: float,
+) -> None:
     """Serve until SIGTERM. A new database is set up first."""
     from server import process
     from server.config import ServerConfig
+    from server.models.claim import Terms
+    from server.models.limits import Limits
 
     _prepare(database)
-    process.serve(ServerConfig(database, max_running_turns=max_running_turns), process.Listen(socket.absolute(), port, threads))
+    terms = Terms(max_running_turns, Limits(budget_usd_per_day, turns_per_hour), turn_usd)
+    process.serve(ServerConfig(database, terms), process.Listen(socket.absolute(), port, threads))
 
 
 @cli.command()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from server.models.claim import Terms
 from server.models.posting import LoopGuard
 
 
 @dataclass(frozen=True)
 class ServerConfig:
     database_url: str
-    max_running_turns: int = 32
+    terms: Terms = field(default_factory=Terms)
     guard: LoopGuard = field(default_factory=LoopGuard)

@@ -60,15 +60,17 @@ class ClaudeRunner:
         deadline = time.monotonic() + task.timeout_seconds
         if task.session:
             try:
-                return self._attempt(task.prompt, task.session, deadline, progress)
+                return self._attempt(task.prompt, task.session, task.turn.reserved_usd, deadline, progress)
             except _SessionUnusable as unusable:
                 progress(f"starts afresh: {unusable}")
-        return self._attempt(task.afresh or task.prompt, None, deadline, progress)
+        return self._attempt(task.afresh or task.prompt, None, task.turn.reserved_usd, deadline, progress)
 
     def stop(self) -> None:
         self._stop.set()
 
-    def _attempt(self, prompt: str, session: Session | None, deadline: float, tell: Callable[[str], None]) -> Answer:
+    def _attempt(
+        self, prompt: str, session: Session | None, budget_usd: float, deadline: float, tell: Callable[[str], None]
+    ) -> Answer:
         id = session.id if session else str(uuid.uuid4())
         before_usd = session.total_cost_usd if session else 0.0
         stream = Stream()
@@ -81,7 +83,8 @@ class ClaudeRunner:
                     tell(news)
 
         try:
-            ended = self._start(["--resume" if session else "--session-id", id], prompt, hear, deadline)
+            budget = ["--max-budget-usd", f"{budget_usd:.6f}"] if budget_usd else []
+            ended = self._start(["--resume" if session else "--session-id", id, *budget], prompt, hear, deadline)
             result = _result(stream, ended, is_resumed=session is not None)
         except RunnerFailed as failed:
             total_usd = stream.result.total_cost_usd if stream.result else before_usd

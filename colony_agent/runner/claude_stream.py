@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from colony import schema
-from colony.failures import CRASHED, CREDENTIALS_REJECTED, OVERLOADED, PROMPT_TOO_LONG, RATE_LIMITED, UNREACHABLE, Failure
+from colony.failures import CRASHED, CREDENTIALS_REJECTED, OVER_BUDGET, OVERLOADED, PROMPT_TOO_LONG, RATE_LIMITED, UNREACHABLE, Failure
 
 MAX_PROGRESS_LENGTH = 100
 TELLING_INPUTS = ("command", "file_path", "path", "pattern", "url", "query", "channel", "skill", "description")
@@ -109,12 +109,15 @@ class Stream:
     has_acted: bool = False  # it has used a tool
     resets_at: float | None = None  # epoch seconds
     error: str | None = None  # of the API, in the CLI's words
+    _is_refused: bool = False  # the API has taken no request yet
     _tokens: dict[str, _Tokens] = field(default_factory=dict)  # by message: each of its blocks repeats them
 
     def add(self, event: Event) -> None:
         match event.type, event.subtype:
             case "system", "init":
                 self.init = event
+            case "system", "api_retry":
+                self._is_refused = True
             case "rate_limit_event", _:
                 if event.rate_limit_info and event.rate_limit_info.status == "rejected":
                     self.resets_at = event.rate_limit_info.resetsAt
@@ -134,7 +137,9 @@ class Stream:
     def usage(self, cost_before_usd: float) -> schema.Usage:
         """This run's share. The CLI's cost counts the whole session, unless that starts anew; a run cut short tells only tokens."""
         if not self.result:
+            is_free = not self.init or (self._is_refused and not self._tokens)
             return schema.Usage(
+                cost_usd=0.0 if is_free else None,
                 tokens_in=sum(tokens.all_in for tokens in self._tokens.values()),
                 tokens_out=sum(tokens.output_tokens for tokens in self._tokens.values()),
             )
@@ -147,6 +152,8 @@ class Stream:
         assert self.result
         if self.result.terminal_reason == "prompt_too_long":
             return PROMPT_TOO_LONG
+        if self.result.subtype == "error_max_budget_usd":
+            return OVER_BUDGET
         if self.result.api_error_status:
             return BY_STATUS.get(self.result.api_error_status, BY_ERROR.get(self.error or "", CRASHED))
         if self.result.terminal_reason == "api_error":

@@ -7,14 +7,15 @@ from datetime import datetime
 from sqlalchemy import Connection, and_, func, select
 
 from colony import schema
+from server.models import spending
 from server.models.inbox import inbox
+from server.models.spending import spending as used
 from server.models.turn import turns
 from server.models.user import users
 
 
 def listed(connection: Connection, now: datetime, username: str | None = None) -> list[schema.Agent]:
-    """All agents, or the one of that name; "today" is the UTC day."""
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    """All agents, or the one of that name; "today" is the UTC day, and each attempt of a turn counts."""
     waiting = (
         select(inbox.c.agent_id, func.count().label("inbox"), func.min(inbox.c.created_at).label("oldest_item_at"))
         .where(inbox.c.acked_at.is_(None))
@@ -22,17 +23,23 @@ def listed(connection: Connection, now: datetime, username: str | None = None) -
         .subquery()
     )
     today = (
-        select(turns.c.agent_id, func.count().label("turns_today"), func.sum(turns.c.cost_usd).label("cost_usd_today"))
-        .where(turns.c.started_at >= midnight)
-        .group_by(turns.c.agent_id)
+        select(
+            used.c.agent_id,
+            func.sum(used.c.turns).label("turns_today"),
+            func.sum(used.c.turns).filter(used.c.hour == spending.this_hour(now)).label("turns_this_hour"),
+            func.sum(used.c.cost_usd).label("cost_usd_today"),
+        )
+        .where(used.c.hour >= spending.today(now))
+        .group_by(used.c.agent_id)
         .subquery()
     )
     live = and_(turns.c.agent_id == users.c.id, turns.c.state == "running")
     joined = (
         users.outerjoin(waiting, waiting.c.agent_id == users.c.id).outerjoin(today, today.c.agent_id == users.c.id).outerjoin(turns, live)
     )
-    columns = waiting.c.inbox, waiting.c.oldest_item_at, today.c.turns_today, today.c.cost_usd_today, turns.c.id.label("turn_id")
-    query = select(users, *columns).select_from(joined).where(users.c.kind == "agent").order_by(users.c.username)
+    used_up = today.c.turns_today, today.c.turns_this_hour, today.c.cost_usd_today
+    columns = select(users, waiting.c.inbox, waiting.c.oldest_item_at, *used_up, turns.c.id.label("turn_id"))
+    query = columns.select_from(joined).where(users.c.kind == "agent").order_by(users.c.username)
     if username is not None:
         query = query.where(users.c.username == username)
     return [
@@ -46,7 +53,11 @@ def listed(connection: Connection, now: datetime, username: str | None = None) -
             oldest_item_at=row.oldest_item_at,
             turn_id=row.turn_id,
             turns_today=row.turns_today or 0,
+            turns_this_hour=row.turns_this_hour or 0,
+            turns_per_hour=row.turns_per_hour,
             cost_usd_today=row.cost_usd_today or 0.0,
+            budget_usd_per_day=row.budget_usd_per_day,
+            posts_per_turn=row.posts_per_turn,
         )
         for row in connection.execute(query)
     ]

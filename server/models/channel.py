@@ -69,6 +69,10 @@ def find(connection: Connection, name: str) -> Row[tuple[object, ...]]:
     return row
 
 
+def name_of(connection: Connection, channel_id: int) -> str:
+    return str(connection.execute(select(channels.c.name).where(channels.c.id == channel_id)).scalar_one())
+
+
 def listed(connection: Connection, user_id: int) -> list[schema.Channel]:
     return [_to_schema(row) for row in connection.execute(_seen_by(user_id).order_by(channels.c.name))]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, update
 
 from colony import errors, failures, schema
-from server.models import inbox, settle, turn, user
+from server.models import channel, inbox, limits, posting, settle, slots, spending, turn, user
 from server.models.base import Timestamp, from_microseconds
 from server.models.inbox import inbox as inbox_table
+from server.models.limits import Exhausted, Limits
 from server.models.posting import Posted
 from server.models.turn import turns
 from server.models.user import users
@@ -18,7 +19,15 @@ from server.prepared import Prepared
 
 MAX_MESSAGES = 20
 MAX_CHARACTERS = 16_000
-SLOT_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Under which the colony hands out turns."""
+
+    slots: int = 32  # turns that may run at once
+    limits: Limits = field(default_factory=Limits)  # of all agents together
+    turn_usd: float = 1.0  # the most that one turn may cost, where a budget is set
 
 
 @dataclass(frozen=True)
@@ -41,18 +50,20 @@ _OUTLOOK = Prepared(
         users.c.held_until,
         select(turns.c.kind).where(_live).scalar_subquery(),
         select(turns.c.lease_until).where(_live).scalar_subquery(),
-        exists().where(_open, _is_due),
+        select(inbox_table.c.id).where(_open, _is_due).order_by(inbox_table.c.id).limit(1).scalar_subquery(),
         select(func.min(inbox_table.c.not_before)).where(_open).scalar_subquery(),
+        users.c.id,
+        slots.taken(bindparam("now", type_=Timestamp)),
     ).where(users.c.username == bindparam("agent"), users.c.kind == "agent")
 )
 
 
-def outlook(connection: Connection, agent: str, now: datetime) -> Outlook:
+def outlook(connection: Connection, agent: str, terms: Terms, now: datetime) -> Outlook:
     """Whether there is something to claim, in one statement: each of many waiting agents asks when it is woken. Raises `NotFound`."""
     rows = _OUTLOOK.rows(connection, {"agent": agent, "now": now})
     if not rows:
         raise errors.NotFound(f"no agent {agent}")
-    status, note, held, live_kind, lease, is_due, next_at = rows[0]
+    status, note, held, live_kind, lease, due_id, next_at, agent_id, taken = rows[0]
     held_until, lease_until = from_microseconds(held), from_microseconds(lease)
     if status != "healthy":
         return Outlook(status, note, False, None)
@@ -60,13 +71,17 @@ def outlook(connection: Connection, agent: str, now: datetime) -> Outlook:
         return Outlook(status, note, False, held_until)
     if lease_until:  # a dream runs beside the worker that asks; an answer without it is lost
         return Outlook(status, note, live_kind == "answer" or lease_until <= now, lease_until)
-    return Outlook(status, note, bool(is_due), from_microseconds(next_at))
+    if due_id is None:
+        return Outlook(status, note, False, from_microseconds(next_at))
+    if slots.is_scarce(terms.slots - taken, terms.slots) and not slots.is_free_for(connection, agent_id, due_id, terms.slots, now):
+        return Outlook(status, note, False, now + timedelta(seconds=slots.RECHECK_SECONDS))
+    return Outlook(status, note, True, None)
 
 
 def claim(
-    connection: Connection, agent: Row[tuple[object, ...]], request: schema.ClaimTurn, max_running_turns: int, now: datetime
+    connection: Connection, agent: Row[tuple[object, ...]], request: schema.ClaimTurn, terms: Terms, now: datetime
 ) -> tuple[schema.Claim, list[Posted]]:
-    """The agent's next turn, or why there is none; with the notices for what had to be given up on the way.
+    """The agent's next turn, or why there is none; with the notices for what had to wait or to be given up on the way.
 
     The agent's row must be locked. A turn whose lease ran out, or whose process is known to be gone, is handed out again under the
     same id with the next attempt; what its earlier attempts posted comes with it.
@@ -81,47 +96,72 @@ def claim(
             return _later(f"turn {live.id} is running", live.lease_until, now), []
         rest_seconds = 0 if live.failures == 0 else None  # the first time it is tried again at once
         notices = settle.fail(connection, live, failures.LOST, "", None, now, rest_seconds=rest_seconds)
-    user.lock_slots(connection)
-    if _running_turns(connection, now) >= max_running_turns:
-        return schema.Claim(reason=f"all {max_running_turns} turns of the colony are taken", retry_in_seconds=SLOT_RETRY_SECONDS), notices
-    turn_id = _next(connection, agent.id, request, now)
-    if turn_id is None:
+    oldest = inbox.next_due(connection, agent.id, now)
+    if request.kind == "answer" and oldest is None:
         next_at = inbox.next_time(connection, agent.id)
         return (_later("nothing is due", next_at, now) if next_at else schema.Claim(reason="nothing is due")), notices
+    if request.kind == "pulse" and oldest is not None:
+        return schema.Claim(reason="who is asked something needs no pulse"), notices
+    user.lock_slots(connection)
+    place = oldest.id if oldest and request.kind == "answer" else None
+    if not slots.is_free_for(connection, agent.id, place, terms.slots, now):
+        recheck_at = now + timedelta(seconds=slots.RECHECK_SECONDS)
+        return _later(f"all {terms.slots} turns of the colony are taken, or others wait longer", recheck_at, now), notices
+    reserved_usd = limits.reserve(connection, agent, terms.limits, terms.turn_usd, now)
+    if isinstance(reserved_usd, Exhausted):
+        later, told = _refuse(connection, agent, reserved_usd, oldest, now)
+        return later, notices + told
+    hand_out = _HandOut(connection, agent.id, now, now + timedelta(seconds=request.lease_seconds), reserved_usd)
+    turn_id = hand_out.answer(oldest) if request.kind == "answer" and oldest else hand_out.begin(request.kind, None, 0)
+    spending.add(connection, agent.id, now, turns=1)
     return schema.Claim(turn=turn.show(connection, turn_id, to_work_on=True)), notices
 
 
-def _next(connection: Connection, agent_id: int, request: schema.ClaimTurn, now: datetime) -> int | None:
-    lease_until = now + timedelta(seconds=request.lease_seconds)
-    oldest = inbox.next_due(connection, agent_id, now)
-    if request.kind != "answer":
-        is_urgent = oldest is not None and request.kind == "pulse"  # who is asked something needs no pulse
-        return None if is_urgent else _begin(connection, agent_id, request.kind, None, 0, lease_until, now)
-    if oldest is None:
-        return None
-    if oldest.turn_id is not None:
-        return _resume(connection, oldest.turn_id, lease_until)
-    items = _fitting(inbox.unbound(connection, agent_id, oldest.channel_id, MAX_MESSAGES))
-    hops = max(item.message.hops for item in items)
-    turn_id = _begin(connection, agent_id, "answer", oldest.channel_id, hops, lease_until, now)
-    inbox.hand_out(connection, [item.id for item in items], turn_id)
-    return turn_id
+@dataclass(frozen=True)
+class _HandOut:
+    """Begins a turn, or a resting one's next attempt."""
+
+    connection: Connection
+    agent_id: int
+    now: datetime
+    lease_until: datetime
+    reserved_usd: float
+
+    def answer(self, oldest: Row[tuple[object, ...]]) -> int:
+        """A turn for the channel of the agent's oldest item."""
+        if oldest.turn_id is not None:
+            return self._resume(oldest.turn_id)
+        items = _fitting(inbox.unbound(self.connection, self.agent_id, oldest.channel_id, MAX_MESSAGES))
+        turn_id = self.begin("answer", oldest.channel_id, max(item.message.hops for item in items))
+        inbox.hand_out(self.connection, [item.id for item in items], turn_id)
+        return turn_id
+
+    def begin(self, kind: schema.TurnKind, channel_id: int | None, hops: int) -> int:
+        values = {"agent_id": self.agent_id, "kind": kind, "channel_id": channel_id, "hops": hops, "started_at": self.now}
+        statement = turns.insert().values(**values, **self._terms).returning(turns.c.id)
+        return int(self.connection.execute(statement).scalar_one())
+
+    def _resume(self, turn_id: int) -> int:
+        changes = {**self._terms, "attempt": turns.c.attempt + 1}
+        self.connection.execute(update(turns).where(turns.c.id == turn_id).values(changes))
+        still_open = select(inbox_table.c.id).where(inbox_table.c.turn_id == turn_id, inbox_table.c.acked_at.is_(None))
+        inbox.hand_out(self.connection, list(self.connection.execute(still_open).scalars()), turn_id)
+        return turn_id
+
+    @property
+    def _terms(self) -> dict[str, object]:
+        return {"state": "running", "lease_until": self.lease_until, "reserved_usd": self.reserved_usd}
 
 
-def _begin(
-    connection: Connection, agent_id: int, kind: schema.TurnKind, channel_id: int | None, hops: int, lease_until: datetime, now: datetime
-) -> int:
-    values = {"agent_id": agent_id, "kind": kind, "channel_id": channel_id, "hops": hops, "lease_until": lease_until}
-    statement = turns.insert().values(**values, state="running", started_at=now).returning(turns.c.id)
-    return int(connection.execute(statement).scalar_one())
-
-
-def _resume(connection: Connection, turn_id: int, lease_until: datetime) -> int:
-    changes = {"state": "running", "attempt": turns.c.attempt + 1, "lease_until": lease_until}
-    connection.execute(update(turns).where(turns.c.id == turn_id).values(changes))
-    still_open = select(inbox_table.c.id).where(inbox_table.c.turn_id == turn_id, inbox_table.c.acked_at.is_(None))
-    inbox.hand_out(connection, list(connection.execute(still_open).scalars()), turn_id)
-    return turn_id
+def _refuse(
+    connection: Connection, agent: Row[tuple[object, ...]], why: Exhausted, oldest: Row[tuple[object, ...]] | None, now: datetime
+) -> tuple[schema.Claim, list[Posted]]:
+    """A limit is reached. Until it starts anew the agent is held, and the channel that waits longest is told."""
+    if why.until is None:
+        return schema.Claim(reason=why.reason, retry_in_seconds=slots.RECHECK_SECONDS), []
+    user.hold(connection, agent.id, why.until, f"{why.reason}, until {why.until:%Y-%m-%d %H:%M} UTC. What helps: {why.remedy}", now)
+    told = posting.absence(connection, agent.id, channel.name_of(connection, oldest.channel_id), now) if oldest else []
+    return _later(why.reason, why.until, now), told
 
 
 def _fitting(items: list[schema.InboxItem]) -> list[schema.InboxItem]:
@@ -134,11 +174,6 @@ def _fitting(items: list[schema.InboxItem]) -> list[schema.InboxItem]:
             break
         fitting.append(item)
     return fitting
-
-
-def _running_turns(connection: Connection, now: datetime) -> int:
-    query = select(func.count()).where(turns.c.state == "running", turns.c.lease_until > now)
-    return int(connection.execute(query).scalar_one())
 
 
 def _later(reason: str, at: datetime, now: datetime) -> schema.Claim:

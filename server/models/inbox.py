@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     ForeignKey,
     Index,
     Integer,
     Row,
+    ScalarSelect,
     Select,
     String,
     Table,
@@ -22,6 +24,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     null,
     or_,
     select,
@@ -59,6 +62,7 @@ inbox = Table(
 )
 
 MANY_NAMES = 64
+NOTICED_HOLD = timedelta(seconds=60)  # a shorter one passes before anyone wonders
 _TRIGGERS = ("mention", "broadcast", "watch")  # the strongest first
 
 
@@ -76,6 +80,7 @@ class Delivery:
 class Delivered:
     receivers: list[int]  # ids of those who have a new item
     named: int  # how many of them by @name
+    away: list[int]  # ids of the agents among those whose answer has to wait
 
 
 def deliver(connection: Connection, delivery: Delivery, mentions: Mentions) -> Delivered:
@@ -88,12 +93,14 @@ def deliver(connection: Connection, delivery: Delivery, mentions: Mentions) -> D
         "suppressed": "suppressed" if delivery.suppress_agents else None,
         "author": delivery.author_id,
         "spared": "agent" if delivery.spare_agents else "",
+        "soon": delivery.at + NOTICED_HOLD,
     }
     names, kinds = _padded(_few(connection, mentions.usernames)), _padded(sorted(mentions.kinds))
     values |= {f"mentioned_name_{place}": name for place, name in enumerate(names)}
     values |= {f"mentioned_kind_{place}": kind for place, kind in enumerate(kinds)}
     rows = _delivery(len(names), len(kinds)).rows(connection, values)
-    return Delivered([receiver for receiver, _ in rows], sum(trigger == "mention" for _, trigger in rows))
+    named = [row for row in rows if row[1] == "mention"]
+    return Delivered([row[0] for row in rows], len(named), [row[0] for row in named if row[2]])
 
 
 def pending(connection: Connection, user_id: int, trigger: str | None, limit: int | None) -> list[schema.InboxItem]:
@@ -201,7 +208,16 @@ def _delivery(names: int, kinds: int) -> Prepared:
         .group_by(chosen.c.user_id, users.c.kind)
     )
     columns = ["agent_id", "message_id", "channel_id", "trigger", "created_at", "attempts", "acked_at", "outcome"]
-    return Prepared(insert(inbox).from_select(columns, receivers).returning(inbox.c.agent_id, inbox.c.trigger))
+    is_away = _is_away() if names else literal(0)
+    return Prepared(insert(inbox).from_select(columns, receivers).returning(inbox.c.agent_id, inbox.c.trigger, is_away))
+
+
+def _is_away() -> ScalarSelect[int]:
+    """Whether an item's receiver is an agent that does no work for a while."""
+    is_held = users.c.held_until > bindparam("soon", type_=Timestamp)
+    receiver: ColumnElement[int] = literal_column("inbox.agent_id")  # as a column it would bring its table into the query
+    is_away = users.c.kind == "agent", or_(users.c.status != "healthy", is_held)
+    return select(func.count()).select_from(users).where(users.c.id == receiver, *is_away).scalar_subquery()
 
 
 def _receivers(names: int, kinds: int) -> Select[tuple[object, ...]]:

@@ -93,10 +93,24 @@ def post(connection: Connection, author: Author, request: schema.PostMessage, gu
     posted = [Posted(stored, delivered.receivers, channel_id)]
     if tripped and _is_first(guard, author, streak):
         posted += notice(connection, request.channel, tripped, f"guard:{author.turn_id or f'post-{message_id}'}", now)
+    for agent_id in delivered.away if not tripped else ():
+        posted += absence(connection, agent_id, request.channel, now)
     for name in (name for name, status in known.items() if status == "dead"):
         farewell = f"{name} has left the colony and won't answer #{seq}."
         posted += notice(connection, request.channel, farewell, f"{message_id}:{name}", now)
     return posted
+
+
+def absence(connection: Connection, agent_id: int, channel: str, now: datetime) -> list[Posted]:
+    """Tell a channel, once for each absence, that an agent's answers have to wait, why, and what helps."""
+    agent = connection.execute(select(users).where(users.c.id == agent_id)).one()
+    note = f": {agent.status_note}" if agent.status_note else ""
+    body = {
+        "healthy": f"{agent.username} has to wait with its answers{note}.",
+        "provisioning": f"{agent.username} is not at work yet{note}. It answers once it is.",
+    }.get(agent.status, f"{agent.username} is {agent.status}{note}. It answers once somebody calls `colony resume {agent.username}`.")
+    since = agent.away_since or agent.created_at
+    return notice(connection, channel, body, f"away:{agent.id}:{since.timestamp():.6f}:{channel}", now)
 
 
 def notice(connection: Connection, channel: str, body: str, client_id: str, now: datetime) -> list[Posted]:

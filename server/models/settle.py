@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, Update, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from colony import errors, failures, schema
 from colony.failures import Failure
-from server.models import inbox, message, posting, user
+from server.models import inbox, message, posting, spending, user
 from server.models.channel import channels
 from server.models.posting import Author, LoopGuard, Posted
-from server.models.turn import turns
+from server.models.turn import running, turns
 
-NOTICED_HOLD_SECONDS = 60  # shorter ones pass before anyone wonders
 NUMBERS_NAMED = 20
+NOTED_CHARACTERS = 300  # of a failure's detail, so that the note is never cut within it
 NOTHING_TO_SAY = frozenset({"", "HEARTBEAT_OK"})
 
 
@@ -30,7 +30,7 @@ def finish(
     has_spoken = any(said.channel == _channel_name(connection, turn) for said in message.of_turn(connection, turn.id))
     inbox.close(connection, turn.id, "answered" if has_spoken else "ignored", now)
     closed = {"state": "finished", "finished_at": now, "session_id": request.session_id, "error_code": None, "error": None}
-    connection.execute(_spend(turn.id, request.usage).values(closed))
+    _spend(connection, turn, request.usage, now, closed)
     user.release(connection, turn.agent_id)
     return posted
 
@@ -40,7 +40,7 @@ def fail(
     turn: Row[tuple[object, ...]],
     failure: Failure,
     detail: str,
-    usage: schema.Usage | None,
+    usage: schema.Usage | None,  # None: not known; then it is taken to have cost what it had reserved
     now: datetime,
     *,
     rest_seconds: int | None = None,
@@ -57,15 +57,19 @@ def fail(
     count = turn.failures + failure.counted
     changes = {"failures": count, "error_code": failure.code, "error": detail[:500]}
     gives_up = permanent or failure.permanent or count >= failures.MAX_FAILURES or not inbox.of_turn(connection, turn.id, only_open=True)
-    connection.execute(_spend(turn.id, usage or schema.Usage()).values(changes | _ended(gives_up, now)))
+    _spend(connection, turn, usage or schema.Usage(cost_usd=None), now, changes | _ended(gives_up, now))
     seconds = _rest_seconds(failure, count) if rest_seconds is None else rest_seconds
     if not failure.counted and seconds:
-        user.hold(connection, turn.agent_id, now + timedelta(seconds=seconds), f"{failure.says}: {detail}" if detail else failure.says)
+        note = f"{_reason(failure, detail[:NOTED_CHARACTERS])}. What helps: {failure.remedy}"
+        user.hold(connection, turn.agent_id, now + timedelta(seconds=seconds), note, now)
     if gives_up:
         return _give_up(connection, turn, failure, detail, now)
     # A failure that doesn't count holds the agent, not the items: once the hold ends, however it does, they are due.
     inbox.rest(connection, turn.id, now + timedelta(seconds=seconds if failure.counted else 0))
-    return _excuse(connection, turn, failure, detail, now) if not failure.counted and seconds >= NOTICED_HOLD_SECONDS else []
+    channel = _channel_name(connection, turn)
+    if channel is None or failure.counted or timedelta(seconds=seconds) < inbox.NOTICED_HOLD:
+        return []
+    return posting.absence(connection, turn.agent_id, channel, now)
 
 
 def end_emptied(connection: Connection, agent_id: int, now: datetime) -> None:
@@ -78,6 +82,8 @@ def end_emptied(connection: Connection, agent_id: int, now: datetime) -> None:
 def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) -> list[Posted]:
     """End all that an agent leaves open when it dies, and tell each channel."""
     still_open = inbox.pending(connection, agent.id, None, limit=None)
+    if live := running(connection, agent.id):
+        _spend(connection, live, schema.Usage(cost_usd=None), now, {})
     mine = turns.c.agent_id == agent.id, turns.c.state.in_(["running", "resting"])
     connection.execute(update(turns).where(*mine).values(state="failed", finished_at=now, error_code=failures.GONE.code))
     inbox.close_all(connection, agent.id, "dead", now)
@@ -113,16 +119,6 @@ def _give_up(connection: Connection, turn: Row[tuple[object, ...]], failure: Fai
     return posting.notice(connection, channel, _regret(agent, waiting, failure, detail), f"{turn.id}:dead", now)
 
 
-def _excuse(connection: Connection, turn: Row[tuple[object, ...]], failure: Failure, detail: str, now: datetime) -> list[Posted]:
-    """Tell the channel, once for the turn, why its answer takes longer."""
-    channel = _channel_name(connection, turn)
-    if channel is None:
-        return []
-    agent = connection.execute(select(user.users.c.username).where(user.users.c.id == turn.agent_id)).scalar_one()
-    body = f"{agent} has to wait with its answer: {_reason(failure, detail)}. What helps: {failure.remedy}."
-    return posting.notice(connection, channel, body, f"{turn.id}:held", now)
-
-
 def _reason(failure: Failure, detail: str) -> str:
     """The detail came from the agent: shown as code, it addresses nobody."""
     quoted = " ".join(detail.replace("`", "'").split())
@@ -145,16 +141,18 @@ def _ended(is_final: bool, now: datetime) -> dict[str, object]:
     return {"state": "failed", "finished_at": now} if is_final else {"state": "resting"}
 
 
-def _spend(turn_id: int, usage: schema.Usage) -> Update:
-    return (
-        update(turns)
-        .where(turns.c.id == turn_id)
-        .values(
-            tokens_in=turns.c.tokens_in + usage.tokens_in,
-            tokens_out=turns.c.tokens_out + usage.tokens_out,
-            cost_usd=turns.c.cost_usd + usage.cost_usd,
-        )
-    )
+def _spend(connection: Connection, turn: Row[tuple[object, ...]], usage: schema.Usage, now: datetime, changes: dict[str, object]) -> None:
+    """Book what an attempt has cost, free what it had reserved, and write the other changes of the turn."""
+    cost_usd = turn.reserved_usd if usage.cost_usd is None else usage.cost_usd
+    spent = {
+        "tokens_in": turns.c.tokens_in + usage.tokens_in,
+        "tokens_out": turns.c.tokens_out + usage.tokens_out,
+        "cost_usd": turns.c.cost_usd + cost_usd,
+        "reserved_usd": 0.0,
+    }
+    connection.execute(update(turns).where(turns.c.id == turn.id).values(spent | changes))
+    if cost_usd:
+        spending.add(connection, turn.agent_id, now, usd=cost_usd)
 
 
 def _channel_name(connection: Connection, turn: Row[tuple[object, ...]]) -> str | None:

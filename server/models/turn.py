@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, Select, String, Table, select, text, update
+from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, Select, String, Table, func, select, text, update
 
 from colony import errors, schema
 from server.models import inbox, message
@@ -78,6 +78,15 @@ def running(connection: Connection, agent_id: int) -> Row[tuple[object, ...]] | 
 
 def renew(connection: Connection, turn_id: int, until: datetime) -> None:
     connection.execute(update(turns).where(turns.c.id == turn_id).values(lease_until=until))
+
+
+def require_room(connection: Connection, turn: Row[tuple[object, ...]]) -> None:
+    """Raises `LimitReached` once the turn has posted as much as its agent may."""
+    allowed = select(users.c.posts_per_turn).where(users.c.id == turn.agent_id).scalar_subquery()
+    posted = select(func.count()).where(message.messages.c.turn_id == turn.id).scalar_subquery()
+    limit, count = connection.execute(select(allowed, posted)).one()
+    if count >= limit:
+        raise errors.LimitReached(f"this turn has posted {count} messages, as many as it may; say the rest in your reply")
 
 
 def show(connection: Connection, turn_id: int, *, to_work_on: bool = False) -> schema.Turn:

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, String, Table, select, update
+from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, String, Table, func, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from colony import errors, schema
@@ -28,7 +28,8 @@ users = Table(
     Column("status_note", String(500), nullable=False, server_default=""),
     Column("owner_id", Key, ForeignKey("users.id")),
     Column("last_seen_at", Timestamp),
-    Column("held_until", Timestamp),  # an agent waits till then: its model's API is limited or out of reach
+    Column("held_until", Timestamp),  # an agent waits till then: its model's API is out of reach, or its budget is spent
+    Column("away_since", Timestamp),  # held, paused or draining since then; NULL: at work
     Column("created_at", Timestamp, nullable=False),
     Column("budget_usd_per_day", Float),  # an agent's; NULL: only the colony's
     Column("turns_per_hour", Integer),  # likewise
@@ -109,23 +110,34 @@ def seen(connection: Connection, user_id: int, now: datetime) -> None:
     connection.execute(update(users).where(users.c.id == user_id).values(last_seen_at=now))
 
 
-def hold(connection: Connection, user_id: int, until: datetime, note: str) -> None:
+def hold(connection: Connection, user_id: int, until: datetime, note: str, now: datetime) -> None:
     """Let an agent wait: nothing is handed out to it before `until`."""
-    connection.execute(update(users).where(users.c.id == user_id).values(held_until=until, status_note=note[:500]))
+    changes = {"held_until": until, "status_note": note[:500], "away_since": func.coalesce(users.c.away_since, literal(now, Timestamp))}
+    connection.execute(update(users).where(users.c.id == user_id).values(changes))
 
 
 def release(connection: Connection, user_id: int) -> None:
     """End a hold, if there is one."""
     held = (users.c.id == user_id) & users.c.held_until.is_not(None)
-    connection.execute(update(users).where(held).values(held_until=None, status_note=""))
+    connection.execute(update(users).where(held).values(held_until=None, away_since=None, status_note=""))
 
 
-def move(connection: Connection, agent: Row[tuple[object, ...]], status: str, note: str) -> None:
+def limit(connection: Connection, user_id: int, limits: schema.SetLimits) -> None:
+    """Change an agent's limits as the request says."""
+    lifted = {"budget_usd_per_day", "turns_per_hour"} if limits.lift == "all" else {limits.lift} - {None}
+    given = limits.model_dump(include={"budget_usd_per_day", "turns_per_hour", "posts_per_turn"}, exclude_none=True)
+    if changes := dict.fromkeys(filter(None, lifted)) | given:
+        connection.execute(update(users).where(users.c.id == user_id).values(changes))
+
+
+def move(connection: Connection, agent: Row[tuple[object, ...]], status: str, note: str, now: datetime) -> None:
     """Change an agent's status. Raises `Conflict` for a move that an agent's life doesn't have."""
     if status != agent.status and status not in _MOVES[agent.status]:
         allowed = ", ".join(sorted(_MOVES[agent.status])) or "nothing"
         raise errors.Conflict(f"{agent.username} is {agent.status} and can become {allowed}, not {status}")
-    connection.execute(update(users).where(users.c.id == agent.id).values(status=status, status_note=note, held_until=None))
+    since = None if status == "healthy" else now if status != agent.status else agent.away_since
+    changes = {"status": status, "status_note": note, "held_until": None, "away_since": since}
+    connection.execute(update(users).where(users.c.id == agent.id).values(changes))
 
 
 def to_schema(row: Row[tuple[object, ...]], *, is_admin: bool = False) -> schema.User:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Row
+
 from colony import errors, operations, schema
 from server.gate import Call, Wait, handles
 from server.models import agent as agent_model
@@ -24,18 +26,32 @@ def heartbeat(call: Call, request: schema.Heartbeat) -> schema.Outlook | Wait:
 
 @handles(operations.SET_STATUS)
 def set_status(call: Call, request: schema.SetStatus) -> schema.Agent:
-    found = user.find_agent(call.connection, request.agent, lock=True)
-    if not (call.caller.is_admin or found.owner_id == call.caller.id):
-        raise errors.Forbidden(f"{request.agent} is not yours; its owner and administrators change its status")
-    user.move(call.connection, found, request.status, request.note)
+    found = _owned(call, request.agent)
+    user.move(call.connection, found, request.status, request.note, call.now)
     if request.status == "dead":
         call.announce(settle.bury(call.connection, found, call.now))
     call.wake(("user", found.id), "identities")  # the dead are nobody at once
     return agent_model.listed(call.connection, call.now, request.agent)[0]
 
 
+@handles(operations.SET_LIMITS)
+def set_limits(call: Call, request: schema.SetLimits) -> schema.Agent:
+    found = _owned(call, request.agent)
+    user.limit(call.connection, found.id, request)
+    user.release(call.connection, found.id)
+    call.wake(("user", found.id))
+    return agent_model.listed(call.connection, call.now, request.agent)[0]
+
+
+def _owned(call: Call, agent: str) -> Row[tuple[object, ...]]:
+    found = user.find_agent(call.connection, agent, lock=True)
+    if not (call.caller.is_admin or found.owner_id == call.caller.id):
+        raise errors.Forbidden(f"{agent} is not yours; its owner and administrators decide about it")
+    return found
+
+
 def _outlook(call: Call, request: schema.Heartbeat) -> schema.Outlook | Wait:
-    found = outlook(call.connection, request.agent, call.now)
+    found = outlook(call.connection, request.agent, call.config.terms, call.now)
     answer = schema.Outlook(status=found.status, status_note=found.status_note, due=found.due)
     is_news = request.status not in (None, found.status) or (found.due and not request.busy)
     if is_news or not request.wait:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from colony import errors, operations, schema
 from server.gate import Call, Wait, handles
-from server.models import message, posting
+from server.models import message, posting, turn
 
 
 @handles(operations.POST)
 def post(call: Call, request: schema.PostMessage) -> schema.Message:
     if request.type == posting.NOTICE and call.caller.kind != "service":
         raise errors.Invalid("type: notice is for the colony's own messages")
+    if call.turn and not (request.client_id and message.by_client_id(call.connection, call.caller.id, request.client_id)):
+        turn.require_room(call.connection, call.turn)
     posted = posting.post(call.connection, call.author, request, call.config.guard, call.now)
     call.announce(posted)
     return posted[0].message

@@ -9,13 +9,13 @@ from sqlalchemy import Row
 from colony import errors, failures, operations, schema
 from server.gate import Call, handles
 from server.models import claim as claim_model
-from server.models import settle, turn, user
+from server.models import settle, slots, turn, user
 
 
 @handles(operations.CLAIM)
 def claim(call: Call, request: schema.ClaimTurn) -> schema.Claim:
     agent = user.find_agent(call.connection, call.caller.username, lock=True)
-    claimed, notices = claim_model.claim(call.connection, agent, request, call.config.max_running_turns, call.now)
+    claimed, notices = claim_model.claim(call.connection, agent, request, call.config.terms, call.now)
     call.announce(notices)
     return claimed
 
@@ -23,7 +23,7 @@ def claim(call: Call, request: schema.ClaimTurn) -> schema.Claim:
 @handles(operations.FINISH)
 def finish(call: Call, request: schema.FinishTurn) -> schema.Turn:
     call.announce(settle.finish(call.connection, call.author, _fenced(call, request.id), request, call.config.guard, call.now))
-    call.wake(("user", call.caller.id))
+    _wake_next(call)
     return turn.show(call.connection, request.id)
 
 
@@ -43,7 +43,7 @@ def fail(call: Call, request: schema.FailTurn) -> schema.Turn:
         permanent=request.permanent,
     )
     call.announce(notices)
-    call.wake(("user", call.caller.id))
+    _wake_next(call)
     return turn.show(call.connection, request.id)
 
 
@@ -63,6 +63,12 @@ def show(call: Call, request: schema.GetTurn) -> schema.Turn:
 def turns(call: Call, request: schema.ListTurns) -> schema.Turns:
     agent_id = user.find_agent(call.connection, request.agent).id if request.agent else None
     return schema.Turns(turns=turn.newest(call.connection, agent_id, request.limit))
+
+
+def _wake_next(call: Call) -> None:
+    """The agent itself, and who has waited for a slot."""
+    in_line = slots.next_in_line(call.connection, call.config.terms.slots, call.now)
+    call.wake(("user", call.caller.id), *(("user", user_id) for user_id in in_line))
 
 
 def _fenced(call: Call, turn_id: int) -> Row[tuple[object, ...]]:

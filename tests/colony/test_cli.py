@@ -21,7 +21,7 @@ ANN = token_of("ann")
 
 
 def test_every_operation_for_users_has_a_command() -> None:
-    renamed = {"issue_token": "token", "set_status": "pause"}
+    renamed = {"issue_token": "token", "set_status": "pause", "set_limits": "limits"}
     for operation in operations.OPERATIONS.values():
         if operation.who != "agent":
             assert renamed.get(operation.name, operation.name.replace("_", "-")) in cli.group.commands

@@ -447,4 +447,5 @@ SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "agents": lambda colony: (colony.ann, schema.ListAgents()),
     "heartbeat": lambda colony: (colony.scout, schema.Heartbeat(agent="scout")),
     "set_status": lambda colony: (colony.admin, schema.SetStatus(agent="rook", status="paused")),
+    "set_limits": lambda colony: (colony.admin, schema.SetLimits(agent="rook", turns_per_hour=7)),
 }

@@ -55,7 +55,7 @@ def test_every_operation_for_agents_or_administrators_refuses_a_person_and_audit
     _, request = SAMPLES[operation.name](colony)
     before, held = colony.count(audit), everything_but_the_audit(colony)
     if operation.who == "user":
-        return  # set_status judges by itself: see test_agents
+        return  # set_status and set_limits judge by themselves: see test_agents
     with pytest.raises(errors.Forbidden):
         colony.ann.call(operation, request)
     assert colony.audit()[before:] == ([(operation.name, "ann", "refused", "forbidden")] if operation.is_audited else [])
