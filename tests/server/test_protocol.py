@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,9 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import select
 
 from colony import errors, failures, operations, schema
+from server.config import ServerConfig
 from server.database import sqlite_url
+from server.models.claim import Terms
 from server.models.inbox import inbox
 from server.models.message import messages
+from server.models.spending import spending
 from server.models.turn import turns
 from tests.server.support import Clock, Colony, Postgres
 
@@ -41,6 +45,7 @@ class House(RuleBasedStateMachine):
         self.watched: set[tuple[str, str]] = set()
         self.expected: dict[str, int] = {"scout": 0, "rook": 0}  # items each must have got
         self.replied: dict[int, str] = {}  # the reply with which each turn was finished
+        self.limited = {"scout": False, "rook": False}
 
     def teardown(self) -> None:
         self.colony.close()
@@ -65,6 +70,12 @@ class House(RuleBasedStateMachine):
         self.colony.set_status(agent, status)
         self.status[agent] = status
 
+    @rule(agent=agents, usd=st.sampled_from([None, 0.5, 20.0]), hourly=st.sampled_from([None, 3, 100]))
+    def limit(self, agent: str, usd: float | None, hourly: int | None) -> None:
+        request = schema.SetLimits(agent=agent, budget_usd_per_day=usd, turns_per_hour=hourly, lift="all")
+        self.colony.admin.call(operations.SET_LIMITS, request)
+        self.limited[agent] = usd is not None or hourly is not None
+
     @rule(seconds=st.sampled_from([1, 29, 31, 61, 300, 3601]))
     def time_passes(self, seconds: int) -> None:
         self.colony.clock.advance(seconds)
@@ -79,7 +90,7 @@ class House(RuleBasedStateMachine):
         had_live = self.colony.count(turns, turns.c.state == "running", turns.c.agent_id == self.ids[agent])
         turn = self.colony.claim(self.client(agent), take_over=take_over, kind=kind).turn
         if turn is None:
-            assert not due or had_live or kind == "pulse", "a heartbeat promised a turn"
+            assert not due or had_live or kind == "pulse" or self.limited[agent], "a heartbeat promised a turn"
             if mine and self.state_of(mine) != "running":
                 assert take_over or was_over
                 self.stale.append(self.held.pop(agent))
@@ -91,6 +102,12 @@ class House(RuleBasedStateMachine):
             assert take_over or was_over
             self.stale.append(mine)
         self.held[agent] = turn
+        seen = next(each for each in self.colony.ann.call(operations.AGENTS, schema.ListAgents()).agents if each.username == agent)
+        assert seen.turns_per_hour is None or seen.turns_this_hour <= seen.turns_per_hour
+        if seen.budget_usd_per_day is None:
+            assert turn.reserved_usd == 0
+        else:
+            assert 0 < turn.reserved_usd <= seen.budget_usd_per_day - seen.cost_usd_today + 1e-9
 
     @precondition(lambda self: self.held)
     @rule(agent=agents)
@@ -100,11 +117,11 @@ class House(RuleBasedStateMachine):
         self.claim(agent, take_over=True, kind="answer")
 
     @precondition(lambda self: self.held)
-    @rule(agent=agents, reply=st.sampled_from(["done", "HEARTBEAT_OK", ""]), again=st.booleans())
-    def finish(self, agent: str, reply: str, again: bool) -> None:
+    @rule(agent=agents, reply=st.sampled_from(["done", "HEARTBEAT_OK", ""]), cost=st.sampled_from([0.0, 0.25, None]), again=st.booleans())
+    def finish(self, agent: str, reply: str, cost: float | None, again: bool) -> None:
         if turn := self.held.pop(agent, None):
             for _ in range(1 + again):
-                self.colony.finish(turn, reply)
+                self.colony.finish(turn, reply, usage=schema.Usage(cost_usd=cost))
             self.replied[turn.id] = reply
             for name in self.expected:
                 self.expected[name] += (
@@ -181,6 +198,8 @@ class House(RuleBasedStateMachine):
             notices = [message for message in said if message.client_id == f"{turn.id}:dead"]
             self.answered_means_one_reply_or_a_word_in_its_channel(turn, by_turn[turn.id], posts, notices)
         self.an_agent_has_one_live_turn_and_knows_it(all_turns)
+        assert sum(turn.cost_usd for turn in all_turns) == pytest.approx(sum(row.cost_usd for row in self.colony.rows(spending)))
+        assert all(turn.state == "running" for turn in all_turns if turn.reserved_usd), "what has ended holds money back"
         self.numbers_have_no_gaps(said)
 
     def every_item_has_exactly_one_place(self, items: list[Any], states: dict[int, str]) -> None:
@@ -247,21 +266,35 @@ def bounded(examples: int, steps: int) -> settings:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
-    shutil.rmtree(tmp_path)
+def folder() -> Iterator[Path]:
+    """In memory: here it is the rules that are tried, not the disk."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
+        yield Path(path)
 
 
-def test_the_protocol_holds_on_sqlite(sqlite_file: Path, folder: Path) -> None:
+# Ten thousand steps in all, in several runs that share the processors.
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("part", range(8))
+def test_the_protocol_holds_on_sqlite(sqlite_file: Path, folder: Path, part: int) -> None:
+    slots = (32, 2, 1)[part % 3]
     made = iter(range(10**9))
 
     def make() -> Colony:
-        return Colony(sqlite_url(shutil.copyfile(sqlite_file, folder / f"{next(made)}.db")), Clock())
+        url = sqlite_url(shutil.copyfile(sqlite_file, folder / f"{next(made)}.db"))
+        return Colony(url, Clock(), ServerConfig(url, terms=Terms(slots)))
 
     machine = type("OnSQLite", (House,), {"make": staticmethod(make)})
-    run_state_machine_as_test(machine, settings=bounded(30, 30))
+    run_state_machine_as_test(machine, settings=bounded(28, 40))
 
 
-def test_the_protocol_holds_on_postgresql(postgres: Postgres) -> None:
-    machine = type("OnPostgreSQL", (House,), {"make": staticmethod(lambda: Colony(postgres.fresh(), Clock()))})
-    run_state_machine_as_test(machine, settings=bounded(6, 20))
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("slots", [32, 1])
+def test_the_protocol_holds_on_postgresql(postgres: Postgres, slots: int) -> None:
+    def make() -> Colony:
+        url = postgres.fresh()
+        return Colony(url, Clock(), ServerConfig(url, terms=Terms(slots)))
+
+    machine = type("OnPostgreSQL", (House,), {"make": staticmethod(make)})
+    run_state_machine_as_test(machine, settings=bounded(15, 40))
