@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import history, idle, machine, posts, turn, wake
+from bench import fairness, history, idle, machine, posts, turn, wake
 from bench.figures import Figure, Measurement, Missing, Plan
 
 MEASUREMENTS: dict[str, Measurement] = {
@@ -23,6 +23,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "idle": idle.measure,
     "turn": turn.measure,
     "history": history.measure,
+    "fairness": fairness.measure,
 }
 WIDTH = 180  # where no terminal says otherwise
 

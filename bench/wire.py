@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 
-def request(method: str, path: str, token: str | None = None, fields: Mapping[str, Any] | None = None) -> bytes:
+def request(
+    method: str, path: str, token: str | None = None, fields: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+) -> bytes:
     """The bytes of one request with a JSON body."""
     body = b"" if fields is None else json.dumps(fields).encode()
     head = [f"{method} {path} HTTP/1.1", "Host: colony", f"Content-Length: {len(body)}"]
     if token:
         head.append(f"Authorization: Bearer {token}")
+    head += [f"{name}: {value}" for name, value in (headers or {}).items()]
     if body:
         head.append("Content-Type: application/json")
     return "\r\n".join([*head, "", ""]).encode() + body
