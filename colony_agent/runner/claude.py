@@ -72,8 +72,7 @@ class ClaudeRunner:
                 from colony_agent.runner.conversation import Conversation
 
                 conversation = Conversation(id, session, has_tools=self.tool_server is not None, tell=tell)
-                prompt = task.brief().to(session).encode("utf-8", "replace")
-                claude.serve(prompt, conversation.hear, deadline - time.monotonic(), self._stop)
+                claude.serve(_as_message(task.brief().to(session)), conversation.hear, deadline - time.monotonic(), self._stop)
             return conversation.answer(claude.ended())
         except RunnerFailed as failed:
             raise (conversation.failed(failed) if conversation else failed.within(session)) from failed
@@ -87,7 +86,8 @@ class ClaudeRunner:
         server = {"type": "stdio", "command": self.tool_server[0], "args": list(self.tool_server[1:])} if self.tool_server else None
         servers = {TOOL_SERVER: {**server, "alwaysLoad": True}} if server else {}
         return [
-            *("-p", "--output-format", "stream-json", "--verbose"),
+            # As a stream, too, because plain text is waited for before the rest of the start, and for 3 s only.
+            *("-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"),
             *("--strict-mcp-config", "--mcp-config", json.dumps({"mcpServers": servers})),
             *("--tools", TOOLS, "--allowedTools", f"{TOOLS},mcp__{TOOL_SERVER}", "--disable-slash-commands"),
             "--dangerously-skip-permissions",  # the sandbox is the boundary
@@ -101,3 +101,7 @@ class ClaudeRunner:
         if not found:
             raise RunnerFailed(CRASHED, f"there is no {name}; install Claude Code, or set agent.claude to its path")
         return Path(found).resolve()
+
+
+def _as_message(prompt: str) -> bytes:
+    return json.dumps({"type": "user", "message": {"role": "user", "content": prompt}}).encode() + b"\n"
