@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from pathlib import Path
 
 import click
 
-from colony import errors, lifeline
-from colony_agent import settings
+from colony import lifeline
+from colony_agent import entry, settings
 
 KILL_MARGIN_SECONDS = 150  # on top of a turn's own limit: to deliver an earlier answer and this one while the server restarts
 
@@ -38,7 +37,7 @@ def worker(home: Path) -> None:
         "agent": found.agent.name,
         "url": found.colony.url,
         "token": found.colony.token,
-        "turn_argv": [sys.executable, "-m", "colony_agent", "turn", "--home", str(found.path)],
+        "turn_argv": entry.turn_argv(found.path),
         "turn_deadline_seconds": found.agent.turn_timeout_seconds + KILL_MARGIN_SECONDS,
         "pulse_seconds": found.agent.pulse_minutes * 60,
         "heartbeat_file": str(found.path / "heartbeat.md"),
@@ -54,11 +53,8 @@ def worker(home: Path) -> None:
 @cli.command()
 @_home
 @click.option("--pulse", is_flag=True, help="A pulse, as heartbeat.md tells.")
-@click.option("--parent", type=int, hidden=True)
-def turn(home: Path, pulse: bool, parent: int | None) -> None:
+def turn(home: Path, pulse: bool) -> None:
     """Do the agent's next turn, if something is due. Exits 75 if there is nothing to do."""
-    if parent and not lifeline.die_with_parent(parent):  # a turn that nobody watches must not go on
-        sys.exit(75)
     from colony_agent import turn as turns
 
     sys.exit(turns.run(settings.load(home.absolute()), "pulse" if pulse else "answer"))
@@ -83,10 +79,4 @@ def _worker_script() -> str:
 
 def main() -> None:
     """Run the command; a `ColonyError` becomes one line on stderr and its exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(name)s %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        cli(prog_name="colony-agent")
-    except errors.ColonyError as error:
-        click.echo(f"colony-agent: {error.detail}", err=True)
-        sys.exit(error.exit_code)
+    entry.ended(lambda: cli(prog_name="colony-agent"))

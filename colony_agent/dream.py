@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from colony import failures, files, schema
 from colony_agent import process, prompt
-from colony_agent.runner import Answer, Runner, RunnerFailed, Task
+from colony_agent.runner import Answer, Brief, Runner, RunnerFailed, Task
 from colony_agent.sandbox import for_home
 from colony_agent.settings import Home
 
@@ -33,7 +33,8 @@ def dream(home: Home, turn: schema.Turn, runner: Runner) -> Answer:
     # What outgrew its bound is shown whole, so that nothing is lost unread; a dream that fails leaves it alone.
     old = files.read(home.path, MEMORY, 64 * limit)
     now = datetime.now(UTC)
-    task = Task(prompt.render_dream(turn.agent, old, limit, now), turn, None, min(DREAM_SECONDS, home.agent.turn_timeout_seconds))
+    brief = Brief(prompt.render_dream(turn.agent, old, limit, now), turn)
+    task = Task(lambda: brief, None, min(DREAM_SECONDS, home.agent.turn_timeout_seconds), turn.reserved_usd)
     answer = runner.run(task, lambda text: log.info("dream turn=%d %s", turn.id, text))
     try:
         new = accept(answer.reply, old, limit)

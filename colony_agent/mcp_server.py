@@ -1,4 +1,4 @@
-"""Serves a turn's tools by MCP on a unix socket.
+"""Serves a turn's tools by MCP on the turn's socket.
 
 Only what a tool server needs of the protocol (https://modelcontextprotocol.io/specification/2025-06-18), in the standard library: the
 official package takes half a second and 60 MB to import, in every turn. The tests let its client talk with this server.
@@ -8,55 +8,24 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import socketserver
-import sys
+import socket
 import threading
 from contextlib import suppress
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from colony import __version__, files
+from colony import __version__
 from colony_agent.tools import TOOLS, Toolbox, described
 
 log = logging.getLogger(__name__)
 
-BRIDGE = Path(__file__).with_name("bridge.py")
 PROTOCOLS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")  # alike in all that is used here; the newest first
 MAX_REQUEST_BYTES = 2**24  # whoever sends a longer line is hung up on
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
 
 
-class ToolServer:
-    """Answers on its socket, in threads of its own, while the `with` block lasts. One for each home at a time."""
-
-    def __init__(self, home: Path, toolbox: Toolbox) -> None:
-        self._socket_path = files.private_folder(f"turn {home}") / "tools.sock"
-        self._socket_path.unlink(missing_ok=True)  # from a turn that was killed
-        self._server = _Server(str(self._socket_path), toolbox)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05], name="tools", daemon=True)
-
-    @property
-    def argv(self) -> list[str]:
-        """What connects a program inside the sandbox with these tools over its standard streams."""
-        return [os.path.realpath(sys.executable), "-I", "-S", str(BRIDGE), str(self._socket_path)]
-
-    @property
-    def binds(self) -> tuple[Path, ...]:
-        """What the sandbox must show for `argv` to work."""
-        return BRIDGE, self._socket_path.parent
-
-    def __enter__(self) -> ToolServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        with suppress(OSError):  # whatever happened to the folder, the answer goes out
-            self._socket_path.unlink(missing_ok=True)
-            self._socket_path.parent.rmdir()
+def serve(listener: socket.socket, toolbox: Toolbox) -> None:
+    """Answer whoever connects, in threads of its own, until the listener is shut down."""
+    threading.Thread(target=_welcome, args=[listener, toolbox], name="tools", daemon=True).start()
 
 
 def answer(toolbox: Toolbox, line: bytes) -> dict[str, Any] | None:
@@ -89,29 +58,23 @@ def answer(toolbox: Toolbox, line: bytes) -> dict[str, Any] | None:
     return {"jsonrpc": "2.0", "id": message["id"], "result": result}
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-    block_on_close = False  # a client that stays connected must not keep the turn from ending
-
-    def __init__(self, path: str, toolbox: Toolbox) -> None:
-        self.toolbox = toolbox
-        super().__init__(path, _Conversation)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        log.exception("tool server lost a client")
+def _welcome(listener: socket.socket, toolbox: Toolbox) -> None:
+    with suppress(OSError):  # the turn is over
+        while True:
+            threading.Thread(target=_converse, args=[listener.accept()[0], toolbox], name="tools", daemon=True).start()
 
 
-class _Conversation(socketserver.StreamRequestHandler):
-    server: _Server
-
-    def handle(self) -> None:
-        try:
-            while (line := self.rfile.readline(MAX_REQUEST_BYTES)).endswith(b"\n"):
-                response = answer(self.server.toolbox, line)
+def _converse(connection: socket.socket, toolbox: Toolbox) -> None:
+    try:
+        with connection, connection.makefile("rb") as lines:
+            while (line := lines.readline(MAX_REQUEST_BYTES)).endswith(b"\n"):
+                response = answer(toolbox, line)
                 if response is not None:
-                    self.wfile.write(json.dumps(response).encode() + b"\n")
-        except (ConnectionError, ValueError):  # it hung up; or the turn did
-            pass
+                    connection.sendall(json.dumps(response).encode() + b"\n")
+    except (ConnectionError, ValueError):  # it hung up; or the turn did
+        pass
+    except Exception:
+        log.exception("tool server lost a client")
 
 
 def _hello(params: dict[str, Any]) -> dict[str, Any]:

@@ -40,18 +40,17 @@ def run(command: Command, stdin: bytes, on_line: Callable[[bytes], None], timeou
 
     Raises `RunnerFailed`: TIMED_OUT, STOPPED once `stop` is set, CRASHED when it can't start or floods its output.
     """
-    with _started(command) as (process, exited):
-        pipes = _Pipes(process, stdin, on_line)
-        pipes.serve(exited, timeout_seconds, stop)
-    ended = Exit(process.returncode, pipes.stderr.decode(errors="replace"))
-    if ended.returncode and (reason := command.explain(ended.stderr)):
-        raise RunnerFailed(CRASHED, reason)
-    return ended
+    with started(command) as process:
+        process.serve(stdin, on_line, timeout_seconds, stop)
+    return process.ended()
 
 
 @contextmanager
-def _started(command: Command) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The process, and a descriptor that turns readable when it exits. Nothing of it lives on after the block."""
+def started(command: Command) -> Iterator[Process]:
+    """The process, which already runs: for who has to get its input ready meanwhile. Nothing of it lives on after the block.
+
+    Raises `RunnerFailed` when it can't start.
+    """
     try:
         process = subprocess.Popen(
             command.argv,
@@ -73,9 +72,30 @@ def _started(command: Command) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     with process, tree.watched(process.pid) as exited, tree.watched(namespace_pid) as emptied:
         assert exited is not None
         try:
-            yield process, exited
+            yield Process(command, process, exited)
         finally:
             tree.end(process.pid, exited, emptied)
+
+
+@dataclass
+class Process:
+    """A running command."""
+
+    _command: Command
+    _process: subprocess.Popen[bytes]
+    _exited: int  # turns readable when it exits
+    _stderr: bytearray = field(default_factory=bytearray)
+
+    def serve(self, stdin: bytes, on_line: Callable[[bytes], None], timeout_seconds: float, stop: threading.Event) -> None:
+        """Feed and listen until it exits, as `run` does."""
+        _Pipes(self._process, stdin, on_line, self._stderr).serve(self._exited, timeout_seconds, stop)
+
+    def ended(self) -> Exit:
+        """How it ended; after the block. Raises `RunnerFailed` when it was the sandbox that failed."""
+        ended = Exit(self._process.returncode, self._stderr.decode(errors="replace"))
+        if ended.returncode and (reason := self._command.explain(ended.stderr)):
+            raise RunnerFailed(CRASHED, reason)
+        return ended
 
 
 @dataclass
@@ -83,7 +103,7 @@ class _Pipes:
     process: subprocess.Popen[bytes]
     stdin: bytes
     on_line: Callable[[bytes], None]
-    stderr: bytearray = field(default_factory=bytearray)
+    stderr: bytearray
     _line: bytearray = field(default_factory=bytearray)
     _heard_bytes: int = 0
 

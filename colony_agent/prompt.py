@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from colony import schema
+if TYPE_CHECKING:
+    from colony import schema
 
 MAX_QUOTED_CHARACTERS = 16_000  # of one message that is to be answered
 MAX_CONTEXT_CHARACTERS = 2_000  # of one that was said before

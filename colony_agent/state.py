@@ -6,10 +6,13 @@ import json
 import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from colony import files, schema
+from colony import files
 from colony_agent.runner import Session
+
+if TYPE_CHECKING:
+    from colony import schema
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,8 @@ class Finished:
 
     @property
     def request(self) -> schema.FinishTurn:
+        from colony import schema
+
         usage = schema.Usage(tokens_in=self.tokens_in, tokens_out=self.tokens_out, cost_usd=self.cost_usd)
         return schema.FinishTurn(id=self.turn_id, reply=self.reply, usage=usage, session_id=self.session_id)
 

@@ -1,4 +1,9 @@
-"""One turn: claim → prompt → runner in the sandbox → finish, or fail. A short-lived process that the worker starts."""
+"""One turn: claim → prompt → runner in the sandbox → finish, or fail. A short-lived process that the worker starts.
+
+The colony's client and schema take a quarter of a second to import, about as long as Claude Code takes to start. So that both happen at
+once, this module and what it imports do without them, and functions that need them import them: they run once the program has been
+started, or when all is over.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +16,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import cache
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
 
-from colony import errors, failures, files, operations, schema
-from colony.client import Client
-from colony.patience import repeated
-from colony_agent import dream, prompt, sandbox, state
-from colony_agent.mcp_server import ToolServer
-from colony_agent.runner import Answer, Runner, RunnerFailed, Task
+from colony import errors, failures, files
+from colony_agent import prompt, sandbox, state
+from colony_agent.claim import Claimed, claim
+from colony_agent.runner import Answer, Brief, Runner, RunnerFailed, Task
 from colony_agent.runner.claude import ClaudeRunner
-from colony_agent.runner.command import CommandRunner
-from colony_agent.runner.reply import storable
 from colony_agent.settings import STATE_FILE, Home
 from colony_agent.state import Finished
-from colony_agent.tools import Toolbox
+from colony_agent.tool_socket import ToolSocket
+
+if TYPE_CHECKING:
+    from colony import schema
+    from colony.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -47,41 +54,42 @@ def run(home: Home, kind: schema.TurnKind = "answer") -> Exit:
             log.info("another process of this agent is at work")
             return Exit.NOTHING
         memory = state.load(home.path, STATE_FILE)
-        with Client(home.colony.url, home.colony.token) as client:
-            if memory.finished:
-                _deliver(home, memory)
-            stop = _StopSignals()
-            # Alone in this home: whatever the server still calls running is gone.
-            claim = client.call(operations.CLAIM, schema.ClaimTurn(lease_seconds=home.agent.lease_seconds, kind=kind, take_over=True))
-        if claim.turn is None:
-            log.info("no turn: %s", claim.reason)
+        if memory.finished:
+            _deliver(home, memory)
+        stop = _StopSignals()
+        claimed = claim(home, kind)  # alone in this home: whatever the server still calls running is gone
+        if isinstance(claimed, str):
+            log.info("no turn: %s", claimed)
             return Exit.NOTHING
-        return _Turn(home, memory, claim.turn, stop).run()
+        return _Turn(home, memory, claimed, stop).run()
 
 
 @dataclass
 class _Turn:
     home: Home
     memory: state.State
-    turn: schema.Turn
+    claimed: Claimed
     stop: _StopSignals
 
     def run(self) -> Exit:
-        log.info("turn begins turn=%s kind=%s channel=%s items=%d", self.reference, self.turn.kind, self.turn.channel, len(self.turn.items))
+        log.info("turn begins turn=%s kind=%s channel=%s", self.reference, self.claimed.kind, self.claimed.channel)
         with ExitStack() as stack:
-            client = stack.enter_context(Client(self.home.colony.url, self.home.colony.token, turn=self.reference))
             try:
-                runner = self._runner(client, stack)
-                stack.enter_context(_Lease(self.home, self.turn, runner))
+                tools = stack.enter_context(ToolSocket(self.home.path)) if self.has_tools else None
+                runner = self._runner(tools)
+                stack.enter_context(_Lease(self.home, self.claimed, runner))
                 self.stop.reach(runner)
-                answer = self._think(runner)
+                answer = self._think(runner, tools, stack)
             except RunnerFailed as failed:
-                return self._hand_back(client, failed)
+                return self._hand_back(failed)
             except Exception as error:  # whatever it was, the turn is handed back and not just lost
+                from colony import schema
+
                 log.exception("turn broke turn=%s", self.reference)
-                return self._hand_back(client, RunnerFailed(failures.CRASHED, f"{type(error).__name__}: {error}"))
+                unknown = schema.Usage(cost_usd=None)
+                return self._hand_back(RunnerFailed(failures.CRASHED, f"{type(error).__name__}: {error}", usage=unknown))
         # The sandbox is gone: only now the state may be replaced.
-        if self.turn.kind != "dream":
+        if self.claimed.kind != "dream":
             self.memory.remember(self.session_key, answer.session, max((item.message.seq for item in self.turn.items), default=0))
         self.memory.finished = _finished(self.turn, answer)
         _save(self.home, self.memory)
@@ -90,51 +98,80 @@ class _Turn:
         return Exit.DONE
 
     @property
+    def turn(self) -> schema.Turn:
+        return self.claimed.turn
+
+    @property
     def reference(self) -> str:
-        return f"{self.turn.id}.{self.turn.attempt}"
+        return self.claimed.reference
 
     @property
     def session_key(self) -> str:
-        return self.turn.channel or PULSE_SESSION
+        return self.claimed.channel or PULSE_SESSION
 
-    def _runner(self, client: Client, stack: ExitStack) -> Runner:
+    @property
+    def has_tools(self) -> bool:
+        return self.home.agent.runner == "claude" and self.claimed.kind != "dream"  # where nobody is spoken to
+
+    def _runner(self, tools: ToolSocket | None) -> Runner:
         if self.home.agent.runner == "command":
-            return CommandRunner(self.home, sandbox.for_home(self.home))
-        if self.turn.kind == "dream":  # nobody is spoken to
-            return ClaudeRunner(self.home, sandbox.for_home(self.home))
-        tools = stack.enter_context(ToolServer(self.home.path, Toolbox(client, self.turn)))
-        return ClaudeRunner(self.home, sandbox.for_home(self.home, tools.binds), tools.argv)
+            from colony_agent.runner.command import CommandRunner
 
-    def _think(self, runner: Runner) -> Answer:
-        if self.turn.kind == "dream":
+            return CommandRunner(self.home, sandbox.for_home(self.home))
+        return ClaudeRunner(self.home, sandbox.for_home(self.home, tools.binds if tools else ()), tools.argv if tools else None)
+
+    def _think(self, runner: Runner, tools: ToolSocket | None, stack: ExitStack) -> Answer:
+        if self.claimed.kind == "dream":
+            from colony_agent import dream
+
             return dream.dream(self.home, self.turn, runner)
-        heartbeat = files.read(self.home.path, "heartbeat.md", HEARTBEAT_MAX_BYTES) if self.turn.kind == "pulse" else ""
+
+        @cache
+        def brief() -> Brief:
+            if tools:
+                self._serve(tools, stack)
+            return self._brief()
+
         session = self.memory.sessions.get(self.session_key)
-        seen = self.memory.seen.get(self.session_key, 0) if session else 0
-        now = datetime.now(UTC)
-        task = Task(
-            prompt.render(self.turn, heartbeat, now, seen),
-            self.turn,
-            session,
-            self.home.agent.turn_timeout_seconds,
-            afresh=prompt.render(self.turn, heartbeat, now),
-        )
+        task = Task(brief, session, self.home.agent.turn_timeout_seconds, self.claimed.budget_usd)
         return runner.run(task, lambda text: log.info("progress turn=%s %s", self.reference, text))
 
-    def _hand_back(self, client: Client, failed: RunnerFailed) -> Exit:
+    def _serve(self, tools: ToolSocket, stack: ExitStack) -> None:
+        from colony_agent import mcp_server
+        from colony_agent.tools import Toolbox
+
+        mcp_server.serve(tools.listener, Toolbox(stack.enter_context(self._client()), self.turn))
+
+    def _brief(self) -> Brief:
+        heartbeat = files.read(self.home.path, "heartbeat.md", HEARTBEAT_MAX_BYTES) if self.turn.kind == "pulse" else ""
+        now = datetime.now(UTC)
+        seen = self.memory.seen.get(self.session_key, 0)
+        return Brief(prompt.render(self.turn, heartbeat, now, seen), self.turn, afresh=prompt.render(self.turn, heartbeat, now))
+
+    def _client(self) -> Client:
+        from colony.client import Client
+
+        return Client(self.home.colony.url, self.home.colony.token, turn=self.reference)
+
+    def _hand_back(self, failed: RunnerFailed) -> Exit:
+        from colony import operations, schema
+        from colony.patience import repeated
+        from colony_agent.runner.reply import storable
+
         log.warning("turn failed turn=%s code=%s detail=%s", self.reference, failed.failure.code, failed.detail)
         request = schema.FailTurn(
-            id=self.turn.id,
+            id=self.claimed.id,
             code=failed.failure.code,
             detail=storable(failed.detail)[:500],
-            usage=failed.usage,
+            usage=failed.usage or schema.Usage(),
             retry_in_seconds=None if failed.retry_in_seconds is None else min(failed.retry_in_seconds, MAX_PAUSE_SECONDS),
         )
-        if self.turn.kind != "dream":
+        if self.claimed.kind != "dream":
             self.memory.remember(self.session_key, failed.session, self.memory.seen.get(self.session_key, 0))
             _save(self.home, self.memory)
         try:
-            repeated(lambda: client.call(operations.FAIL, request), DELIVERY_SECONDS)
+            with self._client() as client:
+                repeated(lambda: client.call(operations.FAIL, request), DELIVERY_SECONDS)
         except errors.StaleTurn:
             log.warning("turn had been taken away turn=%s", self.reference)
         return Exit.FAILED
@@ -143,7 +180,7 @@ class _Turn:
 class _Lease:
     """Renews a turn's lease until the block ends; stops the runner when the turn is taken away or the agent shall not work."""
 
-    def __init__(self, home: Home, turn: schema.Turn, runner: Runner) -> None:
+    def __init__(self, home: Home, turn: Claimed, runner: Runner) -> None:
         self._home, self._turn, self._runner = home, turn, runner
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -156,23 +193,28 @@ class _Lease:
         self._over.set()
 
     def _renew(self) -> None:
-        seconds = self._home.agent.lease_seconds
-        request = schema.RenewTurn(id=self._turn.id, lease_seconds=seconds)
-        with Client(self._home.colony.url, self._home.colony.token, turn=f"{self._turn.id}.{self._turn.attempt}") as client:
-            while not self._over.wait(seconds / 3):
-                try:
-                    status = client.call(operations.RENEW, request).status
-                except (errors.StaleTurn, errors.Unauthenticated, errors.Forbidden) as error:
-                    log.warning("lease lost turn=%d error=%s", self._turn.id, error.detail)
-                    break
-                except errors.ColonyError as error:
-                    log.warning("lease not renewed turn=%d error=%s", self._turn.id, error.detail)
-                    continue  # the server restarts, or its disk is full; the lease may outlive that
-                if status != "healthy":
-                    break
-            else:
-                return
+        while not self._over.wait(self._home.agent.lease_seconds / 3):
+            try:
+                status = self._renewed().status
+            except (errors.StaleTurn, errors.Unauthenticated, errors.Forbidden) as error:
+                log.warning("lease lost turn=%d error=%s", self._turn.id, error.detail)
+                break
+            except errors.ColonyError as error:
+                log.warning("lease not renewed turn=%d error=%s", self._turn.id, error.detail)
+                continue  # the server restarts, or its disk is full; the lease may outlive that
+            if status != "healthy":
+                break
+        else:
+            return
         self._runner.stop()
+
+    def _renewed(self) -> schema.Lease:
+        from colony import operations, schema
+        from colony.client import Client
+
+        request = schema.RenewTurn(id=self._turn.id, lease_seconds=self._home.agent.lease_seconds)
+        with Client(self._home.colony.url, self._home.colony.token, turn=self._turn.reference) as client:
+            return client.call(operations.RENEW, request)
 
 
 @contextmanager
@@ -212,6 +254,10 @@ class _StopSignals:
 
 def _deliver(home: Home, memory: state.State) -> None:
     """Tell the server what the journal holds, and close the journal. Raises what isn't the answer's fault; the journal then stays."""
+    from colony import operations, schema
+    from colony.client import Client
+    from colony.patience import repeated
+
     finished = memory.finished
     assert finished
     with Client(home.colony.url, home.colony.token, turn=finished.reference) as client:
@@ -239,4 +285,3 @@ def _finished(turn: schema.Turn, answer: Answer) -> Finished:
     usage = answer.usage
     session_id = answer.session.id if answer.session else None
     return Finished(turn.id, turn.attempt, answer.reply, usage.tokens_in, usage.tokens_out, usage.cost_usd, session_id)
-

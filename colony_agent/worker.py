@@ -50,17 +50,8 @@ class Poll:
         self.busy = busy
         self.deadline = time.monotonic() + HEARTBEAT_SECONDS + PATIENCE_SECONDS
         self._received = b""
-        self._socket = _connect(orders.url)
-        body = json.dumps({"wait": HEARTBEAT_SECONDS, "status": status, "busy": busy}) if status else json.dumps({"busy": busy})
-        head = [
-            f"POST {_path(orders.url)}/api/agents/{orders.agent}/heartbeat HTTP/1.0",
-            f"Host: {_host(orders.url)}",
-            "Content-Type: application/json",
-            f"Content-Length: {len(body)}",
-        ]
-        if orders.token:
-            head.append(f"Authorization: Bearer {orders.token}")
-        self._socket.sendall("\r\n".join([*head, "", body]).encode())
+        fields = {"wait": HEARTBEAT_SECONDS, "status": status, "busy": busy} if status else {"busy": busy}
+        self._socket = ask(orders.url, orders.token, f"/api/agents/{orders.agent}/heartbeat", fields)
         self._socket.setblocking(False)
 
     def fileno(self) -> int:
@@ -82,17 +73,9 @@ class Poll:
             if error.errno in (None, 2) and "did not complete" in str(error):  # TLS: nothing to read yet
                 return None
             raise
-        head, _, body = self._received.partition(b"\r\n\r\n")
-        words = head.split(b" ", 2)
-        if len(words) < 3 or not words[0].startswith(b"HTTP/"):
-            raise OSError(errno.EPROTO, "the server hung up")
-        try:
-            document = dict(json.loads(body))
-        except (ValueError, TypeError):  # a proxy's page, or a part of an answer
-            document = {}
-        if words[1] != b"200" or not document.keys() >= {"status", "due"}:
-            detail = document.get("detail", "no words of a colony")
-            raise OSError(errno.EPROTO, f"the server answered {words[1].decode(errors='replace')}: {detail}")
+        code, document = understood(self._received)
+        if code != "200" or not document.keys() >= {"status", "due"}:
+            raise OSError(errno.EPROTO, f"the server answered {code}: {document.get('detail', 'no words of a colony')}")
         return document
 
 
@@ -298,6 +281,35 @@ class Worker:
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True  # the byte on the wake-up pipe ends the wait
+
+
+def ask(url: str, token: str | None, path: str, fields: dict[str, Any]) -> socket.socket:
+    """POST the fields to the colony; on the connection comes one answer, as far as its end. Raises OSError."""
+    body = json.dumps(fields)
+    head = [
+        f"POST {_path(url)}{path} HTTP/1.0",
+        f"Host: {_host(url)}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    if token:
+        head.append(f"Authorization: Bearer {token}")
+    connection = _connect(url)
+    connection.sendall("\r\n".join([*head, "", body]).encode())
+    return connection
+
+
+def understood(received: bytes) -> tuple[str, dict[str, Any]]:
+    """The HTTP status of an answer and its JSON; that is empty where it is none of a colony's. Raises OSError if nothing came."""
+    head, _, body = received.partition(b"\r\n\r\n")
+    words = head.split(b" ", 2)
+    if len(words) < 3 or not words[0].startswith(b"HTTP/"):
+        raise OSError(errno.EPROTO, "the server hung up")
+    try:
+        document = dict(json.loads(body))
+    except (ValueError, TypeError):  # a proxy's page, or a part of an answer
+        document = {}
+    return words[1].decode(errors="replace"), document
 
 
 def _end_orphans() -> None:

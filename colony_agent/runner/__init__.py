@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from colony import schema
 from colony.failures import Failure
+
+if TYPE_CHECKING:
+    from colony import schema
+
+TOOL_SERVER = "colony"  # what a runner calls the colony's tools
 
 
 @dataclass(frozen=True)
@@ -19,14 +23,25 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Task:
-    """One turn's work for a runner."""
+class Brief:
+    """What a runner's program is told."""
 
     prompt: str
     turn: schema.Turn
+    afresh: str = ""  # the prompt for a session that knows nothing yet, where that differs
+
+    def to(self, session: Session | None) -> str:
+        return self.prompt if session else self.afresh or self.prompt
+
+
+@dataclass(frozen=True)
+class Task:
+    """One turn's work for a runner. It takes longer to write the brief than to start the program: so that comes first."""
+
+    brief: Callable[[], Brief]
     session: Session | None = None  # absent: start a fresh one
     timeout_seconds: float = 600.0
-    afresh: str = ""  # the prompt for a session that knows nothing yet, where that differs
+    budget_usd: float = 0.0  # the most it may cost; 0: no limit
 
 
 @dataclass(frozen=True)
@@ -51,8 +66,16 @@ class RunnerFailed(Exception):
         self.failure = failure
         self.detail = detail or failure.says
         self.retry_in_seconds = retry_in_seconds
-        self.usage = usage or schema.Usage()
+        self.usage = usage  # None: nothing
         self.session = session
+
+    def within(self, session: Session | None) -> RunnerFailed:
+        """The same failure of a conversation that didn't go on."""
+        return RunnerFailed(self.failure, self.detail, self.retry_in_seconds, self.usage, session)
+
+
+class SessionUnusable(Exception):
+    """The conversation can't be resumed, and nothing has been done yet."""
 
 
 class Runner(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import sys
@@ -14,18 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from colony.failures import CRASHED, PROMPT_TOO_LONG, RATE_LIMITED, TOOLS_FAILED, UNREACHABLE
+from colony.failures import CRASHED
 from colony_agent import process
-from colony_agent.runner import Answer, RunnerFailed, Session, Task, claude_stream
-from colony_agent.runner.claude_stream import BY_STATUS, Event, Stream
-from colony_agent.runner.reply import storable
-from colony_agent.sandbox import Sandbox
+from colony_agent.runner import TOOL_SERVER, Answer, RunnerFailed, Session, SessionUnusable, Task
+from colony_agent.sandbox import Command, Sandbox
 from colony_agent.settings import Home
 
-TOOL_SERVER = "colony"
 TOOLS = "Bash,Edit,Read,Task,WebFetch,Write"  # each costs tokens in every request
 PASSED_ON = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_OAUTH_TOKEN")
-MAX_PAUSE_SECONDS = 10  # a longer one is spent outside of the turn, where it holds nothing
 BOUNDS = {
     "CLAUDE_CODE_MAX_RETRIES": "2",  # bridges a hiccup in about 2 s; by default it is 3 minutes
     "API_TIMEOUT_MS": "90000",  # until the headers
@@ -60,63 +55,45 @@ class ClaudeRunner:
         deadline = time.monotonic() + task.timeout_seconds
         if task.session:
             try:
-                return self._attempt(task.prompt, task.session, task.turn.reserved_usd, deadline, progress)
-            except _SessionUnusable as unusable:
+                return self._attempt(task, task.session, deadline, progress)
+            except SessionUnusable as unusable:
                 progress(f"starts afresh: {unusable}")
-        return self._attempt(task.afresh or task.prompt, None, task.turn.reserved_usd, deadline, progress)
+        return self._attempt(task, None, deadline, progress)
 
     def stop(self) -> None:
         self._stop.set()
 
-    def _attempt(
-        self, prompt: str, session: Session | None, budget_usd: float, deadline: float, tell: Callable[[str], None]
-    ) -> Answer:
+    def _attempt(self, task: Task, session: Session | None, deadline: float, tell: Callable[[str], None]) -> Answer:
         id = session.id if session else str(uuid.uuid4())
-        before_usd = session.total_cost_usd if session else 0.0
-        stream = Stream()
-
-        def hear(line: bytes) -> None:
-            if event := claude_stream.parse(line):
-                stream.add(event)
-                self._check(event, stream)
-                for news in claude_stream.progress(event):
-                    tell(news)
-
+        conversation = None
         try:
-            budget = ["--max-budget-usd", f"{budget_usd:.6f}"] if budget_usd else []
-            ended = self._start(["--resume" if session else "--session-id", id, *budget], prompt, hear, deadline)
-            result = _result(stream, ended, is_resumed=session is not None)
-        except RunnerFailed as failed:
-            total_usd = stream.result.total_cost_usd if stream.result else before_usd
-            kept = Session(id, total_usd) if stream.init else session
-            if failed.failure is PROMPT_TOO_LONG:
-                kept = None
-            raise RunnerFailed(failed.failure, failed.detail, failed.retry_in_seconds, stream.usage(before_usd), kept) from failed
-        return Answer(storable(result.result), stream.usage(before_usd), Session(id, result.total_cost_usd))
+            budget = ["--max-budget-usd", f"{task.budget_usd:.6f}"] if task.budget_usd else []
+            with process.started(self._command(["--resume" if session else "--session-id", id, *budget])) as claude:
+                # Imported only now: it takes as long as Claude Code to start, so both do it at once.
+                from colony_agent.runner.conversation import Conversation
 
-    def _start(self, session: list[str], prompt: str, hear: Callable[[bytes], None], deadline: float) -> process.Exit:
+                conversation = Conversation(id, session, has_tools=self.tool_server is not None, tell=tell)
+                claude.serve(_as_message(task.brief().to(session)), conversation.hear, deadline - time.monotonic(), self._stop)
+            return conversation.answer(claude.ended())
+        except RunnerFailed as failed:
+            raise (conversation.failed(failed) if conversation else failed.within(session)) from failed
+
+    def _command(self, own: list[str]) -> Command:
         claude = self._binary()
         env = {**self.bounds, **{name: self.environ[name] for name in PASSED_ON if self.environ.get(name)}}
-        command = self.sandbox.confine([str(claude), *self._options(), *session], env, [claude])
-        return process.run(command, prompt.encode("utf-8", "replace"), hear, deadline - time.monotonic(), self._stop)
+        return self.sandbox.confine([str(claude), *self._options(), *own], env, [claude])
 
     def _options(self) -> list[str]:
         server = {"type": "stdio", "command": self.tool_server[0], "args": list(self.tool_server[1:])} if self.tool_server else None
         servers = {TOOL_SERVER: {**server, "alwaysLoad": True}} if server else {}
         return [
-            *("-p", "--output-format", "stream-json", "--verbose"),
+            # As a stream, too, because plain text is waited for before the rest of the start, and for 3 s only.
+            *("-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"),
             *("--strict-mcp-config", "--mcp-config", json.dumps({"mcpServers": servers})),
             *("--tools", TOOLS, "--allowedTools", f"{TOOLS},mcp__{TOOL_SERVER}", "--disable-slash-commands"),
             "--dangerously-skip-permissions",  # the sandbox is the boundary
             *(("--model", self.home.agent.model) if self.home.agent.model else ()),
         ]
-
-    def _check(self, event: Event, stream: Stream) -> None:
-        if event is stream.init and self.tool_server and (status := stream.status_of(TOOL_SERVER)) != "connected":
-            raise RunnerFailed(TOOLS_FAILED, f"its colony tools did not start: {status}")
-        if event.retry_delay_ms > MAX_PAUSE_SECONDS * 1000:
-            failure = BY_STATUS.get(event.error_status or 0, UNREACHABLE)
-            raise RunnerFailed(failure, retry_in_seconds=math.ceil(event.retry_delay_ms / 1000))
 
     def _binary(self) -> Path:
         """The real file: a link to it would lead nowhere in the sandbox."""
@@ -127,21 +104,5 @@ class ClaudeRunner:
         return Path(found).resolve()
 
 
-class _SessionUnusable(Exception):
-    """The conversation can't be resumed, and nothing has been done yet."""
-
-
-def _result(stream: Stream, ended: process.Exit, is_resumed: bool) -> Event:
-    """The CLI's good end. Raises `RunnerFailed` for any other, `_SessionUnusable` where a fresh session may do better."""
-    result = stream.result
-    if is_resumed and not stream.init and ended.returncode == 1:
-        raise _SessionUnusable(ended.last_words)
-    if result is None:
-        raise RunnerFailed(CRASHED, ended.last_words)
-    if result.is_error:
-        failure = stream.failure()
-        detail = result.result or "; ".join(result.errors) or ended.last_words
-        if is_resumed and failure is PROMPT_TOO_LONG and not stream.has_acted:
-            raise _SessionUnusable(detail)
-        raise RunnerFailed(failure, detail, stream.resets_in_seconds(time.time()) if failure is RATE_LIMITED else None)
-    return result
+def _as_message(prompt: str) -> bytes:
+    return json.dumps({"type": "user", "message": {"role": "user", "content": prompt}}).encode() + b"\n"

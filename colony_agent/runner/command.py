@@ -12,7 +12,7 @@ from pathlib import Path
 from colony import schema
 from colony.failures import CRASHED
 from colony_agent import process
-from colony_agent.runner import Answer, RunnerFailed, Task
+from colony_agent.runner import Answer, Brief, RunnerFailed, Task
 from colony_agent.runner.reply import storable
 from colony_agent.sandbox import Sandbox
 from colony_agent.settings import Home
@@ -36,7 +36,8 @@ class CommandRunner:
 
         progress(f"runs {Path(argv[0]).name}")
         command = self.sandbox.confine(argv, {}, [Path(word) for word in argv if word.startswith("/") and Path(word).is_file()])
-        ended = process.run(command, document(task, self.home.agent.repo), hear, task.timeout_seconds, self._stop)
+        stdin = document(task.brief(), self.home.agent.repo, task.timeout_seconds)
+        ended = process.run(command, stdin, hear, task.timeout_seconds, self._stop)
         if ended.returncode:
             raise RunnerFailed(CRASHED, ended.last_words)
         return Answer(storable(output.decode(errors="replace")), schema.Usage())
@@ -51,7 +52,7 @@ class CommandRunner:
         return [shutil.which(program) or program, *arguments]
 
 
-def document(task: Task, repo: str) -> bytes:
+def document(brief: Brief, repo: str, timeout_seconds: float) -> bytes:
     """What the program reads: the prompt, the turn as the server gave it, the clone it works on, and its time."""
-    turn = task.turn.model_dump(mode="json")
-    return json.dumps({"prompt": task.prompt, "turn": turn, "repo": repo, "timeout_seconds": task.timeout_seconds}).encode()
+    turn = brief.turn.model_dump(mode="json")
+    return json.dumps({"prompt": brief.prompt, "turn": turn, "repo": repo, "timeout_seconds": timeout_seconds}).encode()

@@ -19,7 +19,7 @@ import psutil
 
 from colony import operations, schema
 from colony.client import Client
-from colony_agent import state
+from colony_agent import entry, state
 from colony_agent.settings import STATE_FILE
 from colony_agent.tools import Toolbox
 from provisioning import home as homes
@@ -122,7 +122,7 @@ class Agent:
             "agent": self.name,
             "url": self.house.server.url,
             "token": self.token,
-            "turn_argv": self.argv("turn"),
+            "turn_argv": entry.turn_argv(self.home),
             "turn_deadline_seconds": 60,
             "pulse_seconds": 0,
             "heartbeat_file": str(self.home / "heartbeat.md"),

@@ -12,7 +12,7 @@ from uuid import uuid4
 import psutil
 
 from colony import config, schema
-from colony_agent.runner import Session, Task
+from colony_agent.runner import Brief, Session, Task
 from colony_agent.settings import AgentSettings, Home
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -27,7 +27,8 @@ def scout_at(path: Path, **settings: Any) -> Home:
 
 
 def task(prompt: str = "hello", *bodies: str, session: Session | None = None, timeout_seconds: float = 20, **turn: Any) -> Task:
-    return Task(prompt, turn_of(*bodies, **turn), session, timeout_seconds)
+    brief = Brief(prompt, turn_of(*bodies, **turn))
+    return Task(lambda: brief, session, timeout_seconds, brief.turn.reserved_usd)
 
 
 def turn_of(*bodies: str, **more: Any) -> schema.Turn:

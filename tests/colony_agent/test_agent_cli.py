@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from colony_agent import entry
 from tests.colony_agent.agents import BIN, Agent, House, housed, wait_for
 
 COMMANDS = ("worker", "turn", "dream")
@@ -37,7 +38,6 @@ def test_help_names_the_commands() -> None:
     told = run("--help").stdout
     for command in COMMANDS:
         assert f"  {command} " in told
-    assert "--parent" not in run("turn", "--help").stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -71,8 +71,23 @@ def test_home_may_be_relative(scout: Agent) -> None:
 
 def test_a_turn_whose_worker_is_gone_does_not_begin(scout: Agent) -> None:
     scout.ask()
-    assert run("turn", "--home", str(scout.home), "--parent", "1").returncode == 75
+    assert subprocess.run([*entry.turn_argv(scout.home), "--parent", "1"], timeout=60).returncode == 75
     assert scout.turns() == []
+
+
+def test_a_workers_turn_ends_with_one_clear_line_where_no_agent_lives(tmp_path: Path) -> None:
+    argv = [*entry.turn_argv(tmp_path), "--parent", str(os.getpid())]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, f"colony-agent: no agent lives in {tmp_path}: it has no .colony.toml\n")
+
+
+def test_a_workers_turn_imports_nothing_from_the_folder_it_runs_in(scout: Agent) -> None:
+    (scout.home / "colony_agent").mkdir()
+    (scout.home / "colony_agent" / "__init__.py").write_text("raise SystemExit('not this one')")
+    scout.ask()
+    argv = [*entry.turn_argv(scout.home), "--parent", str(os.getpid())]
+    assert subprocess.run(argv, cwd=scout.home, env={**os.environ, "PYTHONPATH": str(scout.home)}, timeout=60).returncode == 0
+    assert scout.said() == ["answered"]
 
 
 def test_a_turn_ends_with_its_worker(scout: Agent) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from colony_agent.mcp_server import BRIDGE
+from colony_agent.tool_socket import BRIDGE
 
 COMMAND = [sys.executable, "-I", "-S", str(BRIDGE)]
 

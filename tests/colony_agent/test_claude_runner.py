@@ -16,6 +16,7 @@ import pytest
 from colony.failures import (
     CRASHED,
     CREDENTIALS_REJECTED,
+    OVER_BUDGET,
     OVERLOADED,
     PROMPT_TOO_LONG,
     RATE_LIMITED,
@@ -249,7 +250,7 @@ def test_a_port_that_nobody_listens_on_is_unreachable(scout: Scout) -> None:
 @pytest.mark.parametrize("reply", [hang(), hang(after="half")], ids=["before the headers", "in the stream"])
 def test_an_api_that_hangs_ends_with_the_time_of_the_turn(scout: Scout, api: Standin, reply: Reply) -> None:
     api.script(reply)
-    assert scout.fails(timeout_seconds=2.5).failure is TIMED_OUT
+    assert scout.fails(timeout_seconds=8).failure is TIMED_OUT
     assert len(api.requests) == 1
 
 
@@ -323,6 +324,31 @@ def test_it_can_be_stopped_in_the_middle_and_leaves_nothing(scout: Scout, api: S
     assert failed.value.failure is STOPPED
     assert time.monotonic() - stopped_at[0] < 10
     assert running(mark) == []
+
+
+def test_a_turn_that_has_cost_what_it_may_is_ended_and_says_what_it_cost(scout: Scout, api: Standin) -> None:
+    dear = tool("Bash", {"command": "true"}, usage=Usage(100_000, 1000))
+    api.script([dear, text("done")])
+    with pytest.raises(RunnerFailed) as failed:
+        scout.runner().run(task(reserved_usd=0.01), scout.told.append)
+    assert (failed.value.failure, len(api.requests)) == (OVER_BUDGET, 1)
+    assert failed.value.usage
+    assert (failed.value.usage.cost_usd or 0) > 0.01
+    api.script([dear, text("done")])
+    assert scout.runner().run(task(session=failed.value.session, reserved_usd=100.0), scout.told.append).reply == "done"
+
+
+def test_what_a_turn_cost_that_was_ended_in_the_middle_is_not_known(scout: Scout, api: Standin) -> None:
+    api.script([tool("Bash", {"command": "true"}), hang()])
+    failed = scout.fails(timeout_seconds=4)
+    assert (failed.failure, failed.usage and failed.usage.cost_usd) == (TIMED_OUT, None)
+
+
+def test_a_turn_that_the_api_refused_from_the_start_cost_nothing(scout: Scout, api: Standin) -> None:
+    api.script(error(429, retry_after_seconds=30))
+    failed = scout.fails(CLAUDE_CODE_MAX_RETRIES="2")
+    assert failed.usage
+    assert failed.usage.cost_usd == 0
 
 
 def test_a_session_is_kept_through_a_failure_to_start(scout: Scout) -> None:

@@ -19,9 +19,10 @@ from mcp import ClientSession, StdioServerParameters, stdio_client
 
 from colony import operations, schema
 from colony.client import Client
-from colony_agent.mcp_server import PROTOCOLS, ToolServer
+from colony_agent.mcp_server import PROTOCOLS, serve
 from colony_agent.sandbox import for_home
 from colony_agent.settings import load
+from colony_agent.tool_socket import ToolSocket
 from colony_agent.tools import TOOLS, described
 from tests.colony_agent.agents import LONG, Agent, House, housed, toolbox
 
@@ -48,12 +49,14 @@ def turn(scout: Agent) -> schema.Turn:
     return turn
 
 
-def serving(scout: Agent, turn: schema.Turn) -> ToolServer:
-    return ToolServer(scout.home, toolbox(scout, turn))
+def serving(scout: Agent, turn: schema.Turn) -> ToolSocket:
+    tools = ToolSocket(scout.home)
+    serve(tools.listener, toolbox(scout, turn))
+    return tools
 
 
 @pytest.fixture
-def opened(scout: Agent, turn: schema.Turn) -> Iterator[ToolServer]:
+def opened(scout: Agent, turn: schema.Turn) -> Iterator[ToolSocket]:
     with serving(scout, turn) as server:
         yield server
 
@@ -102,7 +105,7 @@ class Model:
 
 
 @contextmanager
-def model(server: ToolServer, argv: tuple[str, ...] = (), **options: Any) -> Iterator[Model]:
+def model(server: ToolSocket, argv: tuple[str, ...] = (), **options: Any) -> Iterator[Model]:
     with subprocess.Popen([*argv, *server.argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options) as process:
         try:
             yield Model(process)
@@ -110,7 +113,7 @@ def model(server: ToolServer, argv: tuple[str, ...] = (), **options: Any) -> Ite
             process.kill()
 
 
-def test_every_tool_is_described_by_mcp(opened: ToolServer) -> None:
+def test_every_tool_is_described_by_mcp(opened: ToolSocket) -> None:
     with model(opened) as claude:
         hello = claude.shake_hands()
         assert hello["serverInfo"]["name"] == "colony"
@@ -122,7 +125,7 @@ def test_every_tool_is_described_by_mcp(opened: ToolServer) -> None:
         assert all(tool["description"] for tool in listed)
 
 
-def test_a_call_is_made_with_the_turns_identity(opened: ToolServer, scout: Agent, turn: schema.Turn) -> None:
+def test_a_call_is_made_with_the_turns_identity(opened: ToolSocket, scout: Agent, turn: schema.Turn) -> None:
     with model(opened) as claude:
         claude.shake_hands()
         result = claude.call("post", channel="#general", body="from the tools")
@@ -131,7 +134,7 @@ def test_a_call_is_made_with_the_turns_identity(opened: ToolServer, scout: Agent
         assert (posted.author, posted.turn_id) == (scout.name, turn.id)
 
 
-def test_an_error_is_the_tools_and_not_the_protocols(opened: ToolServer) -> None:
+def test_an_error_is_the_tools_and_not_the_protocols(opened: ToolSocket) -> None:
     with model(opened) as claude:
         claude.shake_hands()
         for name, arguments in (("read", {"channel": "nowhere"}), ("claim", {}), ("read", {})):
@@ -141,7 +144,7 @@ def test_an_error_is_the_tools_and_not_the_protocols(opened: ToolServer) -> None
         assert not claude.call("whoami").get("isError")
 
 
-def test_a_request_too_long_ends_this_connection_and_no_other(opened: ToolServer) -> None:
+def test_a_request_too_long_ends_this_connection_and_no_other(opened: ToolSocket) -> None:
     with model(opened) as claude, model(opened) as other:
         claude.shake_hands()
         other.shake_hands()
@@ -150,14 +153,14 @@ def test_a_request_too_long_ends_this_connection_and_no_other(opened: ToolServer
         assert not other.call("whoami").get("isError")
 
 
-def test_a_body_too_long_is_a_tool_error(opened: ToolServer) -> None:
+def test_a_body_too_long_is_a_tool_error(opened: ToolSocket) -> None:
     with model(opened) as claude:
         claude.shake_hands()
         assert claude.call("post", channel="general", body="x" * 1_100_000)["isError"]
         assert not claude.call("whoami").get("isError")
 
 
-def test_several_calls_at_once_are_all_answered(opened: ToolServer, scout: Agent) -> None:
+def test_several_calls_at_once_are_all_answered(opened: ToolSocket, scout: Agent) -> None:
     with model(opened) as claude:
         claude.shake_hands()
         for number in range(20):
@@ -168,7 +171,7 @@ def test_several_calls_at_once_are_all_answered(opened: ToolServer, scout: Agent
     assert sorted(scout.said()) == sorted(f"number {number}" for number in range(20))
 
 
-def test_the_tools_work_from_within_the_sandbox(opened: ToolServer, scout: Agent) -> None:
+def test_the_tools_work_from_within_the_sandbox(opened: ToolSocket, scout: Agent) -> None:
     command = for_home(load(scout.home), opened.binds).confine(opened.argv, {})
     with subprocess.Popen(
         command.argv, env=command.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=command.descriptors
@@ -240,7 +243,7 @@ NO_CALLS = [
 
 
 @pytest.mark.parametrize(("line", "code"), NO_CALLS, ids=range(len(NO_CALLS)))
-def test_what_is_no_call_is_refused_and_it_goes_on(opened: ToolServer, line: bytes, code: int) -> None:
+def test_what_is_no_call_is_refused_and_it_goes_on(opened: ToolSocket, line: bytes, code: int) -> None:
     with model(opened) as claude:
         claude.write(line + b"\n")
         assert claude.hear()["error"]["code"] == code
@@ -249,19 +252,19 @@ def test_what_is_no_call_is_refused_and_it_goes_on(opened: ToolServer, line: byt
 
 
 @pytest.mark.parametrize("line", [b'{"jsonrpc": "2.0", "method": "notifications/cancelled"}', b'{"jsonrpc": "2.0", "id": 5, "result": {}}'])
-def test_what_wants_no_answer_gets_none(opened: ToolServer, line: bytes) -> None:
+def test_what_wants_no_answer_gets_none(opened: ToolSocket, line: bytes) -> None:
     with model(opened) as claude:
         claude.write(line + b"\n")
         assert claude.ask("ping")["result"] == {}
 
 
 @pytest.mark.parametrize(("asked", "spoken"), [("2024-11-05", "2024-11-05"), ("2025-06-18", "2025-06-18"), ("1999-01-01", PROTOCOLS[0])])
-def test_it_speaks_the_clients_protocol_or_its_newest(opened: ToolServer, asked: str, spoken: str) -> None:
+def test_it_speaks_the_clients_protocol_or_its_newest(opened: ToolSocket, asked: str, spoken: str) -> None:
     with model(opened) as claude:
         assert claude.ask("initialize", **INITIALIZE | {"protocolVersion": asked})["result"]["protocolVersion"] == spoken
 
 
-def test_half_of_a_pair_of_surrogates_is_a_tool_error(opened: ToolServer) -> None:
+def test_half_of_a_pair_of_surrogates_is_a_tool_error(opened: ToolSocket) -> None:
     with model(opened) as claude:
         claude.shake_hands()
         assert claude.call("post", channel="general", body="\ud800")["isError"]
@@ -269,7 +272,7 @@ def test_half_of_a_pair_of_surrogates_is_a_tool_error(opened: ToolServer) -> Non
         assert not claude.call("whoami")["isError"]
 
 
-def test_the_official_client_talks_with_it(opened: ToolServer, scout: Agent) -> None:
+def test_the_official_client_talks_with_it(opened: ToolSocket, scout: Agent) -> None:
     async def talk() -> tuple[list[str], str]:
         command = StdioServerParameters(command=opened.argv[0], args=opened.argv[1:])
         async with stdio_client(command) as streams, ClientSession(*streams) as session:

@@ -1,0 +1,44 @@
+"""The way into an agent's processes: what all of them share, and the short way that a worker takes into a turn."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from colony import errors, lifeline
+from colony_agent import settings
+
+NOTHING = 75
+
+
+def turn_argv(home: Path) -> list[str]:
+    """What a worker starts: `colony-agent turn` without click. Isolated (-I): nothing from the folder it runs in is imported."""
+    return [sys.executable, "-I", "-c", "from colony_agent.entry import turn; turn()", "turn", str(home)]
+
+
+def turn() -> NoReturn:
+    """`turn HOME --parent PID [--pulse]`: the agent's next turn, for as long as the parent lives."""
+    home, _, parent, *options = sys.argv[2:]
+    if not lifeline.die_with_parent(int(parent)):  # a turn that nobody watches must not go on
+        sys.exit(NOTHING)
+
+    def run() -> int:
+        from colony_agent import turn
+
+        return turn.run(settings.load(Path(home)), "pulse" if "--pulse" in options else "answer")
+
+    ended(run)
+
+
+def ended(run: Callable[[], int]) -> NoReturn:
+    """Run, and exit with what it returns; a `ColonyError` becomes one line on stderr and its exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        sys.exit(run())
+    except errors.ColonyError as error:
+        print(f"colony-agent: {error.detail}", file=sys.stderr)
+        sys.exit(error.exit_code)
