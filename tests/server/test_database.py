@@ -22,7 +22,7 @@ from tests.server.support import Clock, Colony, Postgres, Server, as_root, probl
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[SQLite]:
-    database = SQLite(sqlite_url(tmp_path / "numbers.db"))
+    database = SQLite(tmp_path / "numbers.db")
     database.write(lambda connection: connection.execute(text("CREATE TABLE numbers (n INTEGER PRIMARY KEY)")))
     yield database
     database.close()
