@@ -111,6 +111,8 @@ class _Turn:
         heartbeat = files.read(self.home.path, "heartbeat.md", HEARTBEAT_MAX_BYTES) if self.turn.kind == "pulse" else ""
         session = self.memory.sessions.get(self.session_key)
         seen = self.memory.seen.get(self.session_key, 0) if session else 0
+        if any(item.message.seq <= seen for item in self.turn.items):
+            seen = 0  # the numbers may have begun again, from a backup: better told twice than not at all
         now = datetime.now(UTC)
         task = Task(
             prompt.render(self.turn, heartbeat, now, seen),

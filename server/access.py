@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -20,13 +21,8 @@ T = TypeVar("T")
 
 def write(url: str, work: Callable[[Connection], T]) -> T:
     """Do one thing in a database that has this code's schema; a server may run beside it. Raises `ColonyError`."""
-
-    def checked(connection: Connection) -> T:
-        migrations.require_head(connection)
-        return work(connection)
-
-    with opened(url) as database:
-        return database.write(checked)
+    with ready(url) as database:
+        return database.write(work)
 
 
 def upgrade(url: str) -> str | None:
@@ -55,12 +51,21 @@ def set_up(url: str) -> None:
 
 
 @contextmanager
+def ready(url: str) -> Iterator[Database]:
+    """The database for a while. Raises `Invalid` when its schema is not this code's."""
+    with opened(url) as database:
+        with database.read() as connection:
+            migrations.require_head(connection)
+        yield database
+
+
+@contextmanager
 def opened(url: str, *, is_new: bool = False) -> Iterator[Database]:
     """The database for a while. Raises `NotFound` where there is none, unless it may be new, and `Unavailable` with what is wrong."""
     try:
         if path := sqlite_path(url):
-            if not (is_new or path.exists()):
-                raise errors.NotFound(f"there is no {path}; name the colony's data folder with --home")
+            if not is_new:
+                require_there(path)
             sqlite_file.require_usable(path)
         database = open_database(url)
         try:
@@ -71,6 +76,20 @@ def opened(url: str, *, is_new: bool = False) -> Iterator[Database]:
         raise errors.Unavailable(f"this database needs a driver: pip install 'colony[postgres]' ({error})") from error
     except SQLAlchemyError as error:
         raise errors.Unavailable(f"can't use {shown(url)}: {getattr(error, 'orig', None) or error}") from error
+
+
+def require_there(path: Path) -> None:
+    """Raises `NotFound`."""
+    if not path.exists():
+        raise errors.NotFound(f"there is no {path}; name the colony's data folder with --home")
+
+
+def file(url: str, otherwise: str) -> Path:
+    """The file of an SQLite database. Raises `Invalid` for another: `otherwise` is what to do there, with its `{url}`."""
+    if path := sqlite_path(url):
+        return path
+    plain = make_url(url)._replace(drivername="postgresql", password=None).render_as_string()
+    raise errors.Invalid(otherwise.format(url=plain))
 
 
 def make_folder(url: str) -> None:

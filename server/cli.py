@@ -10,6 +10,7 @@ from typing import get_args
 import click
 
 from colony import config, errors, schema
+from server.storage_commands import COMMANDS
 
 TURN_USD_HELP = "The most that one turn may cost, where the agent or the colony has a budget."
 
@@ -111,6 +112,10 @@ def add(database: str, name: str, kind: schema.Kind, linux_user: str | None) -> 
         raise errors.Invalid(f"{first['loc'][0]}: {first['msg']}") from None
     created = access.write(database, lambda connection: users.create(connection, request, None, base.now()))
     click.echo(f"{created.username} ({created.kind}) added")
+
+
+for command in COMMANDS:
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -50,18 +50,10 @@ def require_usable(path: Path) -> None:
     unwritable = next((each for each in (path, path.parent) if each.exists() and not os.access(each, os.W_OK)), None)
     if unwritable:
         raise errors.Unavailable(f"can't write {unwritable}: it must be writable for the server's user, on a disk that is not read-only")
-    with opened(path) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-        deadline = monotonic() + LOOK_SECONDS
-        connection.set_progress_handler(lambda: monotonic() > deadline, 1000)
-        try:
-            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        except driver.OperationalError as error:
-            if not _is(error, "SQLITE_INTERRUPT"):
-                raise
-            return
-    if found != "ok":
-        raise errors.StorageDamaged(_damaged(path, " ".join(found.split())))
+    try:
+        _look(path)
+    except errors.StorageDamaged as error:
+        raise errors.StorageDamaged(f"{error.detail}; `colony-server restore FILE --force` puts a backup in its place") from error
 
 
 def damage(path: Path) -> list[str]:
@@ -85,7 +77,7 @@ def opened(path: Path) -> Iterator[Any]:
     except driver.Error as error:
         kind = kind_of(error, path)
         if kind is errors.StorageDamaged:
-            raise kind(_damaged(path, str(error))) from error
+            raise kind(f"{path} is damaged or no database ({error})") from error
         if kind is errors.StorageFull:
             raise kind(f"the disk that holds {path} is full; free some space") from error
         raise kind(f"can't use {path}: {error}") from error
@@ -105,6 +97,21 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _look(path: Path) -> None:
+    with opened(path) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        deadline = monotonic() + LOOK_SECONDS
+        connection.set_progress_handler(lambda: monotonic() > deadline, 1000)
+        try:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except driver.OperationalError as error:
+            if not _is(error, "SQLITE_INTERRUPT"):
+                raise
+            return
+    if found != "ok":
+        raise errors.StorageDamaged(f"{path} is damaged ({' '.join(found.split())})")
 
 
 def _open(path: Path) -> int:
@@ -134,7 +141,3 @@ def _free_bytes(path: Path) -> int:
         return shutil.disk_usage(path.parent).free
     except OSError:
         return LITTLE_BYTES
-
-
-def _damaged(path: Path, how: str) -> str:
-    return f"{path} is damaged or no database ({how}); put a backup in its place with `colony-server restore FILE --force`"
