@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from server.database import Database
 from server.models import audit, inbox
 
-BATCH = 500  # items per transaction: a few milliseconds for which the server's own writes wait
+BATCH = 250  # items per transaction: a few milliseconds for which the server's own writes wait
 
 
 def prune(database: Database, before: datetime, now: datetime) -> int:

@@ -21,6 +21,7 @@ LOOK_SECONDS = 0.5  # for a look at the file before it is used: some hundred meg
 LITTLE_BYTES = 256 * 1024  # with less, SQLite can't even make the file that its connections share
 BUSY_SECONDS = 5.0
 MAX_FINDINGS = 100
+_PERHAPS_FULL, _DAMAGED = ("SQLITE_IOERR", "SQLITE_CANTOPEN"), ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
 def hold(path: Path) -> int:
@@ -85,9 +86,10 @@ def opened(path: Path) -> Iterator[Any]:
 
 def kind_of(error: BaseException | None, path: Path) -> type[errors.Unavailable]:
     """Which of the colony's errors an error of SQLite's is."""
-    if _is(error, "SQLITE_FULL") or (_is(error, "SQLITE_IOERR", "SQLITE_CANTOPEN") and _free_bytes(path) < LITTLE_BYTES):
+    name = getattr(error, "sqlite_errorname", "")  # a backup's errors have none
+    if name.startswith("SQLITE_FULL") or (name.startswith(_PERHAPS_FULL) or not name) and _free_bytes(path) < LITTLE_BYTES:
         return errors.StorageFull
-    return errors.StorageDamaged if _is(error, "SQLITE_CORRUPT", "SQLITE_NOTADB") else errors.Unavailable
+    return errors.StorageDamaged if name.startswith(_DAMAGED) else errors.Unavailable
 
 
 def sync_folder(folder: Path) -> None:
@@ -103,11 +105,11 @@ def _look(path: Path) -> None:
     with opened(path) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         deadline = monotonic() + LOOK_SECONDS
-        connection.set_progress_handler(lambda: monotonic() > deadline, 1000)
+        connection.set_progress_handler(lambda: monotonic() > deadline, 100)
         try:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         except driver.OperationalError as error:
-            if not _is(error, "SQLITE_INTERRUPT"):
+            if error.sqlite_errorname != "SQLITE_INTERRUPT":
                 raise
             return
     if found != "ok":
@@ -130,10 +132,6 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
-
-
-def _is(error: BaseException | None, *names: str) -> bool:
-    return getattr(error, "sqlite_errorname", "").startswith(names)
 
 
 def _free_bytes(path: Path) -> int:

@@ -32,7 +32,9 @@ def backup(database: str, folder: Path, keep: int | None) -> None:
     """Copy the database into DIR and check the copy. The server goes on meanwhile."""
     from server import access, backup
 
-    made = backup.make(access.file(database, _DUMP.format(folder=folder)), folder, keep, datetime.now(UTC))
+    source = access.file(database, _DUMP.format(folder=folder))
+    access.require_there(source)
+    made = backup.make(source, folder, keep, datetime.now(UTC))
     speed = made.bytes / 1e6 / max(made.seconds, 1e-6)
     deleted = f"; {made.deleted} older deleted" if made.deleted else ""
     click.echo(f"{made.path}: {made.rows} rows, {made.bytes / 1e6:.1f} MB in {made.seconds:.2f} s ({speed:.0f} MB/s), checked{deleted}")

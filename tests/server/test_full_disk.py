@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from colony import errors, operations, schema
@@ -16,7 +17,7 @@ from server import soundness
 from server.database import sqlite_url
 from tests.colony_agent.agents import House, wait_for
 from tests.server.disks import CrampedServer, refused
-from tests.server.support import token_of
+from tests.server.support import problem, token_of
 
 POSTERS = 6
 REFUSALS = 10  # that each of them sees before it believes it
@@ -74,8 +75,7 @@ def is_refused(call: Callable[[], Any]) -> bool:
     """Whether there was no room for it; nothing else may be the matter."""
     try:
         call()
-    except errors.StorageFull as full:
-        assert full.status == 507
+    except errors.StorageFull:
         return True
     return False
 
@@ -98,6 +98,10 @@ def test_what_was_acknowledged_is_there_and_the_server_goes_on_once_there_is_roo
             }
             for name, write in writes.items():  # the small ones may find room in the log a few times more
                 wait_for(lambda write=write: is_refused(write), f"refusal of {name}")
+            said = {"Authorization": f"Bearer {token_of('ann')}"}
+            url = f"{server.http_url}/api/channels/general/messages"
+            answer = httpx.post(url, headers=said, json={"body": "x" * 60_000}, trust_env=False)
+            assert (answer.status_code, problem(answer)["code"]) == (507, "storage_full")
             # Reading goes on.
             assert [each.seq for each in history(house)] == list(range(1, len(acknowledged) + 2))
             assert scout.call(operations.TURN, schema.GetTurn(id=turn.id)).state == "running"
@@ -120,7 +124,8 @@ def test_what_was_acknowledged_is_there_and_the_server_goes_on_once_there_is_roo
 def test_an_answer_that_finds_no_room_is_delivered_later_without_being_thought_again(
     house: House, server: CrampedServer, tmp_path: Path
 ) -> None:
-    agent = house.agent(tmp_path, "echo run >> runs; until [ -e go ]; do sleep 0.05; done; head -c 60000 /dev/zero | tr '\\0' y", sandbox="none")
+    thinks = "echo run >> runs; until [ -e go ]; do sleep 0.05; done; head -c 60000 /dev/zero | tr '\\0' y"
+    agent = house.agent(tmp_path, thinks, sandbox="none")
     agent.ask()
     with agent.begin("turn") as turn:
         wait_for(lambda: agent.runs() == 1, "run")
@@ -144,7 +149,8 @@ def test_a_worker_outlives_a_full_disk(house: House, server: CrampedServer, tmp_
         agent.ask()
         agent.await_said(1)
         server.disk.fill()
-        wait_for(lambda: is_refused(lambda: house.ann.call(operations.POST, schema.PostMessage(channel="general", body="x" * 60_000))), "full")
+        large = schema.PostMessage(channel="general", body="x" * 60_000)
+        wait_for(lambda: is_refused(lambda: house.ann.call(operations.POST, large)), "refusal")
         server.disk.free()
         wait_for(lambda: not is_refused(agent.ask), "room")
         agent.await_said(2, 60)
