@@ -87,7 +87,7 @@ def opened(path: Path) -> Iterator[Any]:
 def kind_of(error: BaseException | None, path: Path) -> type[errors.Unavailable]:
     """Which of the colony's errors an error of SQLite's is."""
     name = getattr(error, "sqlite_errorname", "")  # a backup's errors have none
-    if name.startswith("SQLITE_FULL") or (name.startswith(_PERHAPS_FULL) or not name) and _free_bytes(path) < LITTLE_BYTES:
+    if name.startswith("SQLITE_FULL") or ((name.startswith(_PERHAPS_FULL) or not name) and _free_bytes(path) < LITTLE_BYTES):
         return errors.StorageFull
     return errors.StorageDamaged if name.startswith(_DAMAGED) else errors.Unavailable
 
