@@ -34,13 +34,14 @@ class Backup:
 
 
 def make(source: Path, folder: Path, keep: int | None, now: datetime) -> Backup:
-    """Copy the database, whether a server runs or not, and check the copy before it gets its name; of older ones `keep` are left in all.
+    """Copy the database, whether a server runs or not, and check the copy before it gets its name.
 
-    The copy is of one moment and holds whatever was acknowledged before it. Names sort by time. Raises `Unavailable` and its kinds.
+    The copy is of one moment and holds whatever was acknowledged before it. Names sort by time; `keep` is how many of them are left
+    in the folder. Raises `Unavailable` and its kinds.
     """
     began = monotonic()
     target = folder / f"colony-{now:%Y%m%dT%H%M%S.%f}Z.db"
-    with _alone_in(folder):
+    with _alone_in(folder), _told(folder):
         rows = _checked_copy(source, partial := folder / ".colony.partial")
         os.rename(partial, target)
         sqlite_file.sync_folder(folder)
@@ -54,24 +55,25 @@ def restore(source: Path, target: Path, now: datetime) -> Path | None:
     The copy is checked, brought to this code's schema and told what has happened before the target is touched; then it takes its
     place at once. Raises `Invalid` for what this code can't use, `Unavailable` and its kinds for a damaged backup or a target in use.
     """
+    target = target.resolve()  # a link to it stays one
     partial = target.with_name(f"{target.name}.restoring")
-    try:
-        _checked_copy(source, partial)
-        with access.opened(sqlite_url(partial)) as database:
-            database.write(lambda connection: _arrive(connection, source, now))
-        aside = _put_aside(target, now) if target.stat().st_size else None
-        os.replace(partial, target)
-        sqlite_file.sync_folder(target.parent)
-    finally:
-        _remove(partial)
+    with _told(target):
+        try:
+            _checked_copy(source, partial)
+            with access.opened(sqlite_url(partial)) as database:
+                database.write(lambda connection: _arrive(connection, source, now))
+            aside = _put_aside(target, now) if target.stat().st_size else None
+            os.replace(partial, target)
+            sqlite_file.sync_folder(target.parent)
+        finally:
+            _remove(partial)
     return aside
 
 
 def _checked_copy(source: Path, target: Path) -> int:
     """The same in a new file, alone and durable; gives how many rows it holds. What was left of an earlier try is replaced."""
     _remove(target)
-    with _told(target):
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
         with sqlite_file.opened(source) as original:
             original.execute("PRAGMA query_only=ON")
@@ -114,11 +116,10 @@ def _put_aside(target: Path, now: datetime) -> Path:
     with suppress(errors.StorageDamaged), sqlite_file.opened(target) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")  # takes in the log, for which it must be alone
     aside = target.with_name(f"{target.name}.until-{now:%Y%m%dT%H%M%S.%f}Z")
-    with _told(aside):
-        os.link(target, aside)
-        for suffix in _BESIDE[1:]:  # of a damaged file: they must not be taken for the new one's
-            with suppress(FileNotFoundError):
-                os.rename(f"{target}{suffix}", f"{aside}{suffix}")
+    os.link(target, aside)
+    for suffix in _BESIDE[1:]:  # of a damaged file: they must not be taken for the new one's
+        with suppress(FileNotFoundError):
+            os.rename(f"{target}{suffix}", f"{aside}{suffix}")
     return aside
 
 
@@ -146,6 +147,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
+    """What the file system refuses, in one line."""
     try:
         yield
     except OSError as error:

@@ -176,6 +176,16 @@ def test_a_restore_never_overwrites_unasked_nor_under_a_server(server: Server, t
     server.start()
 
 
+def test_a_restore_leaves_a_link_to_the_database_a_link(file: Path, tmp_path: Path) -> None:
+    made = backup.make(file, tmp_path / "backups", None, now()).path
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "colony.db").symlink_to(file)
+    before = file.stat().st_ino
+    done("--home", tmp_path / "linked", "restore", made, "--force")
+    assert (tmp_path / "linked" / "colony.db").is_symlink()
+    assert file.stat().st_ino != before
+
+
 def test_a_backup_of_an_older_colony_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrations, "HEAD", "0001")
     old = open_database(sqlite_url(tmp_path / "old.db"))
