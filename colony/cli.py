@@ -185,6 +185,8 @@ def _follow(caller: Caller, answer: schema.Messages, fields: dict[str, Any]) -> 
     while True:
         if answer.messages:
             since = answer.messages[-1].seq
+        elif answer.last_seq < since:  # the colony was restored from a backup: its last message says so
+            since = max(0, answer.last_seq - 1)
         answer = until_answered(ask)
         if answer.messages:
             yield answer

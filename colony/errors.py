@@ -75,16 +75,22 @@ class LimitReached(ColonyError):
     code, status, exit_code = "limit_reached", 429, 9
 
 
-class StorageFull(ColonyError):
+class Unavailable(ColonyError):
+    """The colony did not answer as a colony does; it is worth another try."""
+
+    code, status, exit_code = "unavailable", 503, 8
+
+
+class StorageFull(Unavailable):
     """The colony's disk is full; nothing of this request was kept. Free some space and repeat it."""
 
     code, status, exit_code = "storage_full", 507, 7
 
 
-class Unavailable(ColonyError):
-    """The colony did not answer as a colony does; it is worth another try."""
+class StorageDamaged(Unavailable):
+    """The colony's database is damaged; its operator must stop the server, run `colony-server check` and restore a backup."""
 
-    code, status, exit_code = "unavailable", 503, 8
+    code, exit_code = "storage_damaged", 11
 
 
 def _tree(root: type[ColonyError]) -> Iterator[type[ColonyError]]:

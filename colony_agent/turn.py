@@ -146,6 +146,8 @@ class _Turn:
         heartbeat = files.read(self.home.path, "heartbeat.md", HEARTBEAT_MAX_BYTES) if self.turn.kind == "pulse" else ""
         now = datetime.now(UTC)
         seen = self.memory.seen.get(self.session_key, 0)
+        if any(item.message.seq <= seen for item in self.turn.items):
+            seen = 0  # the numbers may have begun again, from a backup: better told twice than not at all
         return Brief(prompt.render(self.turn, heartbeat, now, seen), self.turn, afresh=prompt.render(self.turn, heartbeat, now))
 
     def _client(self) -> Client:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import get_args
 
 import click
-from sqlalchemy import Connection
 
 from colony import config, errors, schema
+from server.storage_commands import COMMANDS
 
-T = TypeVar("T")
 TURN_USD_HELP = "The most that one turn may cost, where the agent or the colony has a budget."
 
 
@@ -56,12 +54,14 @@ def run(
     turn_usd: float,
 ) -> None:
     """Serve until SIGTERM. A new database is set up first."""
-    from server import process
+    from server import access, process
     from server.config import ServerConfig
     from server.models.claim import Terms
     from server.models.limits import Limits
 
-    _prepare(database)
+    access.make_folder(database)
+    access.hold(database)  # for as long as this process lives
+    access.set_up(database)
     terms = Terms(max_running_turns, Limits(budget_usd_per_day, turns_per_hour), turn_usd)
     process.serve(ServerConfig(database, terms), process.Listen(socket.absolute(), port, threads))
 
@@ -69,12 +69,11 @@ def run(
 @cli.command()
 @click.pass_obj
 def migrate(database: str) -> None:
-    """Bring the database's schema up to date. Harmless to repeat; stop the server first."""
-    from server import migrations
+    """Bring the database's schema up to date. Harmless to repeat; the server must be stopped when there is something to do."""
+    from server import access, migrations
 
-    _create_folder(database)
-    found = _write(database, migrations.upgrade)
-    click.echo(f"{_shown(database)}: " + ("up to date" if found == migrations.HEAD else f"{found or 'new'} → {migrations.HEAD}"))
+    found = access.upgrade(database)
+    click.echo(f"{access.shown(database)}: " + ("up to date" if found == migrations.HEAD else f"{found or 'new'} → {migrations.HEAD}"))
 
 
 @cli.command()
@@ -82,9 +81,10 @@ def migrate(database: str) -> None:
 @click.pass_obj
 def token(database: str, name: str) -> None:
     """Make a new token for a user and print it, once; the one before stops working."""
+    from server import access
     from server.models import user
 
-    click.echo(_write(database, lambda connection: user.issue_token(connection, name)))
+    click.echo(access.write(database, lambda connection: user.issue_token(connection, name)))
 
 
 @cli.group()
@@ -101,6 +101,7 @@ def add(database: str, name: str, kind: schema.Kind, linux_user: str | None) -> 
     """Add a person, an agent or a service."""
     from pydantic import ValidationError
 
+    from server import access
     from server.models import base
     from server.models import user as users
 
@@ -109,8 +110,12 @@ def add(database: str, name: str, kind: schema.Kind, linux_user: str | None) -> 
     except ValidationError as error:
         first = error.errors()[0]
         raise errors.Invalid(f"{first['loc'][0]}: {first['msg']}") from None
-    created = _write(database, lambda connection: users.create(connection, request, None, base.now()))
+    created = access.write(database, lambda connection: users.create(connection, request, None, base.now()))
     click.echo(f"{created.username} ({created.kind}) added")
+
+
+for command in COMMANDS:
+    cli.add_command(command)
 
 
 def main() -> None:
@@ -121,53 +126,3 @@ def main() -> None:
     except errors.ColonyError as error:
         click.echo(f"colony-server: {error.detail}", err=True)
         sys.exit(error.exit_code)
-
-
-def _prepare(url: str) -> None:
-    """A new database gets its schema; an old one must have it."""
-    from server import migrations
-
-    _create_folder(url)
-
-    def work(connection: Connection) -> None:
-        if migrations.current(connection) is None:
-            migrations.upgrade(connection)
-        migrations.require_head(connection)
-
-    _write(url, work)
-
-
-def _write(url: str, work: Callable[..., T]) -> T:
-    """Do one thing in the database. Raises `Unavailable` with the database's own words when it can't be opened."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from server.database import open_database
-
-    try:
-        database = open_database(url)
-        try:
-            return database.write(work)
-        finally:
-            database.close()
-    except ModuleNotFoundError as error:
-        raise errors.Unavailable(f"this database needs a driver: pip install 'colony[postgres]' ({error})") from error
-    except SQLAlchemyError as error:
-        hint = "; name its data folder with --home" if url.startswith("sqlite") else ""
-        raise errors.Unavailable(f"can't use {_shown(url)}: {getattr(error, 'orig', None) or error}{hint}") from error
-
-
-def _shown(url: str) -> str:
-    from sqlalchemy.engine import make_url
-
-    return make_url(url).render_as_string(hide_password=True)
-
-
-def _create_folder(url: str) -> None:
-    """The folder of a file database, readable by nobody else. Raises `Unavailable`."""
-    if not url.startswith("sqlite:///"):
-        return
-    folder = Path(url.removeprefix("sqlite:///")).parent
-    try:
-        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    except OSError as error:
-        raise errors.Unavailable(f"can't create {folder}: {error.strerror}") from error

@@ -8,12 +8,14 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from pysqlite3 import dbapi2 as driver
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from colony import errors
+from server import sqlite_file
 from server.writer import Writer
 
 T = TypeVar("T")
@@ -21,6 +23,16 @@ log = logging.getLogger(__name__)
 
 TRIES = 5  # for a unit of work on PostgreSQL that collides with another
 COLLISIONS = {"23505", "40001", "40P01"}  # unique violation, serialization failure, deadlock
+DISK_FULL = "53100"
+AWAY = "the colony's database does not answer"
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "busy_timeout=5000",
+    "cache_size=-8000",
+    "journal_size_limit=67108864",  # what a backup makes the log grow beyond is given back
+)
 READERS = 8  # connections; requests that wait hold none
 FIXED_SQLITE = (3, 51, 3)  # older ones can lose a committed write when two connections checkpoint at once
 
@@ -37,40 +49,60 @@ class Database(Protocol):
 
 def open_database(url: str) -> Database:
     """The database at an SQLAlchemy URL. Raises `Invalid` for a kind that a colony can't live on."""
-    backend = make_url(url).get_backend_name()
-    if backend == "sqlite":
-        return SQLite(url)
-    if backend == "postgresql":
-        return PostgreSQL(url)
-    raise errors.Invalid(f"a colony lives on sqlite or postgresql, not on {backend}")
+    path = sqlite_path(url)
+    return SQLite(path) if path else PostgreSQL(url)
 
 
 def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+def sqlite_path(url: str) -> Path | None:
+    """The file behind the URL; None for PostgreSQL, which has none. Raises `Invalid` for anything a colony can't live on."""
+    try:
+        found = make_url(url)
+    except ArgumentError as error:
+        raise errors.Invalid(f"{url!r} is no database's URL; give sqlite:////path/to/colony.db or postgresql://…") from error
+    backend = found.get_backend_name()
+    if backend == "postgresql":
+        return None
+    if backend != "sqlite":
+        raise errors.Invalid(f"a colony lives on sqlite or postgresql, not on {backend}")
+    if found.database in (None, "", ":memory:"):
+        raise errors.Invalid("a colony needs a file to live in: give sqlite:////path/to/colony.db")
+    return Path(str(found.database)).absolute()
+
+
 class SQLite:
     """One file, one writing connection, a few reading ones."""
 
-    def __init__(self, url: str) -> None:
-        self._readers = _sqlite_engine(url, "DEFERRED", read_only=True, pool_size=READERS)
-        self._writers = _sqlite_engine(url, "IMMEDIATE", read_only=False, pool_size=1)
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._readers = _sqlite_engine(path, "DEFERRED", read_only=True, pool_size=READERS)
+        self._writers = _sqlite_engine(path, "IMMEDIATE", read_only=False, pool_size=1)
         self._writing = self._writers.connect()
         self._writer = Writer(self._writing)
 
     def read(self) -> AbstractContextManager[Connection]:
-        return _reading(self._readers)
+        return _reading(self._readers, self._translated)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         try:
             return self._writer.run(work)
         except DatabaseError as error:
-            raise _translated(error) from error
+            raise self._translated(error) from error
 
     def close(self) -> None:
         self._readers.dispose()
         self._writing.close()  # a pool does not close what is still checked out
         self._writers.dispose()
+
+    def _translated(self, error: DatabaseError) -> Exception:
+        kind = sqlite_file.kind_of(error.orig, self._path)
+        if kind is errors.Unavailable:
+            return errors.Unavailable(AWAY) if isinstance(error, OperationalError) else error
+        log.error("%s file=%s error=%s", kind.code, self._path, error.orig)
+        return kind()
 
 
 class PostgreSQL:
@@ -80,7 +112,7 @@ class PostgreSQL:
         self._engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), pool_size=READERS, max_overflow=READERS)
 
     def read(self) -> AbstractContextManager[Connection]:
-        return _reading(self._engine)
+        return _reading(self._engine, _translated)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         for tries_left in reversed(range(TRIES)):
@@ -98,27 +130,30 @@ class PostgreSQL:
 
 
 @contextmanager
-def _reading(engine: Engine) -> Iterator[Connection]:
+def _reading(engine: Engine, translated: Callable[[DatabaseError], Exception]) -> Iterator[Connection]:
     try:
         with engine.connect() as connection:
             yield connection
     except DatabaseError as error:
-        raise _translated(error) from error
+        raise translated(error) from error
 
 
-def _sqlite_engine(url: str, begin: str, *, read_only: bool, pool_size: int) -> Engine:
-    from pysqlite3 import dbapi2 as driver
-
+def _sqlite_engine(path: Path, begin: str, *, read_only: bool, pool_size: int) -> Engine:
     if driver.sqlite_version_info < FIXED_SQLITE:
         log.warning("sqlite %s can lose committed writes; install pysqlite3 with sqlite 3.51.3 or newer", driver.sqlite_version)
     engine = create_engine(
-        url, module=driver, poolclass=QueuePool, pool_size=pool_size, max_overflow=0, connect_args={"check_same_thread": False}
+        URL.create("sqlite", database=str(path)),
+        module=driver,
+        poolclass=QueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        connect_args={"check_same_thread": False},
     )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves: the driver's own way breaks savepoints
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000", "cache_size=-8000"):
+        for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         if read_only:
             connection.execute("PRAGMA query_only=ON")
@@ -131,8 +166,7 @@ def _sqlite_engine(url: str, begin: str, *, read_only: bool, pool_size: int) -> 
 
 
 def _translated(error: DatabaseError) -> Exception:
-    """What went wrong with the disk, in the colony's words."""
-    name = getattr(error.orig, "sqlite_errorname", "")
-    if name.startswith("SQLITE_FULL") or getattr(error.orig, "sqlstate", None) == "53100":
+    """What went wrong with PostgreSQL, in the colony's words."""
+    if getattr(error.orig, "sqlstate", None) == DISK_FULL:
         return errors.StorageFull()
-    return errors.Unavailable("the colony's database does not answer") if isinstance(error, OperationalError) else error
+    return errors.Unavailable(AWAY) if isinstance(error, OperationalError) else error

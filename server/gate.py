@@ -114,7 +114,8 @@ class Gate:
                 result = self._read(caller, reference, lambda call: HANDLERS[operation.name](call, request))
             return self._settled(result, caller, reference, moment)
         except Exception as error:
-            if operation.mutates and operation.is_audited:
+            # For want of space nothing is written down: what little is left is for leases and answers.
+            if operation.mutates and operation.is_audited and not isinstance(error, errors.StorageFull):
                 self._audit_refusal(operation, caller, path, surface, error)
             raise
 
@@ -181,6 +182,8 @@ class Gate:
 
         try:
             self.database.write(work)
+        except errors.Unavailable as unavailable:
+            log.warning("no audit row for a refusal operation=%s error=%s", operation.name, unavailable.code)
         except Exception:  # the refusal itself must still reach the caller
             log.exception("no audit row for a refusal operation=%s", operation.name)
 

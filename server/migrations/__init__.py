@@ -12,11 +12,12 @@ HEAD = "0002"  # the revision that this code works with
 
 
 def upgrade(connection: Connection) -> str | None:
-    """Bring the schema to HEAD within the connection's transaction; gives the revision it was at before."""
+    """Bring the schema to HEAD within the connection's transaction; gives the revision it was at before. Raises `Invalid` for a newer."""
     from alembic import command
     from alembic.config import Config
 
     before = current(connection)
+    _require_not_newer(before)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
@@ -38,5 +39,9 @@ def require_head(connection: Connection) -> None:
         raise errors.Invalid("the database is empty; run colony-server migrate")
     if found < HEAD:
         raise errors.Invalid(f"the database is at revision {found}, this code needs {HEAD}; stop the server and run colony-server migrate")
-    if found > HEAD:
+    _require_not_newer(found)
+
+
+def _require_not_newer(found: str | None) -> None:
+    if found is not None and found > HEAD:
         raise errors.Invalid(f"the database is at revision {found}, newer than this code ({HEAD}); upgrade the code")

@@ -77,6 +77,12 @@ def listed(connection: Connection, user_id: int) -> list[schema.Channel]:
     return [_to_schema(row) for row in connection.execute(_seen_by(user_id).order_by(channels.c.name))]
 
 
+def spoken_in(connection: Connection) -> list[tuple[str, int]]:
+    """The channels that hold messages, each with the number of its last."""
+    query = select(channels.c.name, channels.c.last_seq).where(channels.c.last_seq > 0).order_by(channels.c.name)
+    return [(row.name, row.last_seq) for row in connection.execute(query)]
+
+
 def create(connection: Connection, name: str, topic: str, now: datetime) -> schema.Channel:
     """Raises `Conflict` when the name is taken."""
     try:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    delete,
     func,
     insert,
     literal,
@@ -132,6 +133,18 @@ def close_all(connection: Connection, user_id: int, outcome: schema.Outcome, now
     """End all that a user has not processed."""
     still_open = and_(inbox.c.agent_id == user_id, inbox.c.acked_at.is_(None))
     connection.execute(update(inbox).where(still_open).values(acked_at=now, outcome=outcome))
+
+
+def handled(connection: Connection, before: datetime, after_id: int, limit: int) -> list[int]:
+    """The next items closed before that time, by id; never the newest item of all: SQLite would give its id to another."""
+    newest = select(func.max(inbox.c.id)).scalar_subquery()
+    query = select(inbox.c.id).where(inbox.c.id > after_id, inbox.c.acked_at < before, inbox.c.id < newest)
+    return list(connection.execute(query.order_by(inbox.c.id).limit(limit)).scalars())
+
+
+def forget(connection: Connection, ids: list[int], before: datetime) -> int:
+    """Delete those of the items that were closed before that time; gives their number."""
+    return connection.execute(delete(inbox).where(inbox.c.id.in_(ids), inbox.c.acked_at < before)).rowcount
 
 
 def rest(connection: Connection, turn_id: int, until: datetime) -> None:

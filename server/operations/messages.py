@@ -21,6 +21,7 @@ def post(call: Call, request: schema.PostMessage) -> schema.Message:
 @handles(operations.READ)
 def read(call: Call, request: schema.ReadMessages) -> schema.Messages | Wait:
     channel_id, found = message.read(call.connection, request.channel, request.since, request.limit)
-    if found.messages or not request.wait:
+    is_behind = found.last_seq < (request.since or 0)  # of what the caller has read: a backup was restored, which is news
+    if found.messages or is_behind or not request.wait:
         return found
     return Wait(("channel", channel_id), request.wait, found, lambda later: read(later, request))

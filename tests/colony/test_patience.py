@@ -7,10 +7,13 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from colony import cli, client, errors, operations, patience, schema
+from server import backup
+from server.models.base import now
 from tests.colony.cast import PATIENCE_SECONDS, House, LosesAnswers, Said, Shell, bodies, wait_for_call, wait_until
 from tests.server.support import token_of
 
@@ -82,6 +85,30 @@ def test_following_loses_and_doubles_nothing_while_the_server_restarts(own_house
         reader.join(PATIENCE_SECONDS)
         process.communicate()
     assert seen == list(range(1, 11))
+
+
+def test_following_goes_on_through_a_restore_whose_numbers_begin_again(own_house: House, run: Shell, tmp_path: Path) -> None:
+    own_house.call(operations.POST, channel="general", body="kept")
+    made = backup.make(own_house.database, tmp_path, None, now()).path
+    for number in range(10):
+        own_house.call(operations.POST, channel="general", body=f"gone {number}")
+    process = run.spawn("--url", own_house.url, "read", "general", "--since", "0", "--follow", "--json")
+    seen: list[int] = []
+    reader = threading.Thread(target=_collect, args=(process, seen))
+    reader.start()
+    try:
+        wait_until(lambda: 11 in seen)
+        own_house.stop()
+        backup.restore(made, own_house.database, now())
+        own_house.start()
+        wait_until(lambda: seen[-1] == 2)  # the notice of the restore
+        own_house.call(operations.POST, channel="general", body="new")
+        wait_until(lambda: seen[-1] == 3)
+    finally:
+        process.kill()
+        reader.join(PATIENCE_SECONDS)
+        process.communicate()
+    assert seen == [*range(1, 12), 2, 3]
 
 
 def _collect(process: subprocess.Popen[str], seen: list[int]) -> None:

@@ -528,6 +528,21 @@ def test_claude_remembers_the_channel_and_only_this_one(thinker: Thinker, api: S
     assert thinker.agent.said() == ["noted", "noted"]
 
 
+def test_after_a_restore_a_session_that_has_seen_higher_numbers_is_told_what_was_said(thinker: Thinker, api: Standin) -> None:
+    api.script(text("noted"))
+    agent = thinker.agent
+    agent.ask("hello")
+    assert thinker.turn() == DONE
+    memory = agent.state
+    memory.seen[agent.name] = 1000  # as if the colony had gone back to a backup since
+    state.save(agent.home, STATE_FILE, memory)
+    agent.house.ann.call(operations.POST, schema.PostMessage(channel=agent.name, body="the code word is willow"))
+    agent.ask("and now?")
+    assert thinker.turn() == DONE
+    assert "willow" in prompt_text(api.requests[-1])
+    assert agent.state.seen[agent.name] < 1000
+
+
 def test_a_lost_session_is_left_for_a_fresh_one_that_is_told_more(thinker: Thinker, api: Standin) -> None:
     api.script(text("noted"))
     thinker.agent.ask("the code word is juniper")

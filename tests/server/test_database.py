@@ -16,13 +16,14 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from colony import errors, operations, schema
-from server.database import TRIES, PostgreSQL, SQLite, open_database, sqlite_url
+from server import database as database_module
+from server.database import FIXED_SQLITE, TRIES, PostgreSQL, SQLite, open_database, sqlite_url
 from tests.server.support import Clock, Colony, Postgres, Server, as_root, problem, settle_cast, token_of
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[SQLite]:
-    database = SQLite(sqlite_url(tmp_path / "numbers.db"))
+    database = SQLite(tmp_path / "numbers.db")
     database.write(lambda connection: connection.execute(text("CREATE TABLE numbers (n INTEGER PRIMARY KEY)")))
     yield database
     database.close()
@@ -125,10 +126,25 @@ def test_readers_cannot_write_and_see_one_moment(database: SQLite) -> None:
 
 
 def test_the_file_is_as_durable_as_it_must_be(database: SQLite) -> None:
+    durable = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000, "journal_size_limit": 64 * 2**20}
+
+    def settings(connection: Connection) -> dict[str, object]:
+        return {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in (*durable, "query_only")}
+
     with database.read() as connection:
-        pragma = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys")}
-        assert pragma == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
-        assert tuple(map(int, connection.exec_driver_sql("SELECT sqlite_version()").scalar().split("."))) >= (3, 51, 3)
+        assert settings(connection) == durable | {"query_only": 1}
+        assert tuple(map(int, connection.exec_driver_sql("SELECT sqlite_version()").scalar().split("."))) >= FIXED_SQLITE
+    assert database.write(settings) == durable | {"query_only": 0}
+
+
+def test_an_sqlite_that_can_lose_writes_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    SQLite(tmp_path / "a.db").close()
+    assert caplog.text == ""
+    monkeypatch.setattr(database_module, "FIXED_SQLITE", (9, 9, 9))
+    SQLite(tmp_path / "b.db").close()
+    assert "can lose committed writes" in caplog.text
 
 
 def test_a_colony_lives_on_no_other_database() -> None:
@@ -275,6 +291,7 @@ def test_on_a_full_disk_a_post_is_refused_as_such_and_nothing_of_it_is_kept(cram
             except errors.StorageFull:
                 refused += 1
     assert refused
+    assert cramped.audit()[-1] == ("post", "ann", "done", None)  # what little room is left is not for refusals
     assert [message.seq for message in cramped.read()] == sorted(kept) == list(range(1, len(kept) + 1))
     assert len(cramped.inbox(cramped.scout)) == len(kept)
     as_root("mount", "-o", "remount,size=20m", small_disk)

@@ -104,9 +104,10 @@ def test_migrating_beside_a_running_server_harms_nobody(server: Server) -> None:
 def test_a_database_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "colony.db").write_text("this is a letter, not a database. " * 100)
     ran = colony_server("--home", str(tmp_path), "run", "--port", "0", "--socket", str(tmp_path / "s"))
-    assert ran.returncode == errors.Unavailable.exit_code
+    assert ran.returncode == errors.StorageDamaged.exit_code
     assert ran.stderr.count("\n") == 1
     assert "not a database" in ran.stderr
+    assert "colony-server restore" in ran.stderr
 
 
 def test_a_second_server_on_the_same_addresses_is_refused_in_one_line(server: Server) -> None:

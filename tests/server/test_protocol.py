@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import select
 
 from colony import errors, failures, operations, schema
+from server import invariants
 from server.config import ServerConfig
 from server.database import sqlite_url
 from server.models.claim import Terms
@@ -48,7 +49,10 @@ class House(RuleBasedStateMachine):
         self.limited = {"scout": False, "rook": False}
 
     def teardown(self) -> None:
+        with self.colony.gate.database.read() as connection:
+            findings = list(invariants.findings(connection))
         self.colony.close()
+        assert findings == []  # `colony-server check` agrees
 
     # --- what people do
 
