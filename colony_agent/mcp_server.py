@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import socketserver
 import sys
 import threading
@@ -32,31 +33,32 @@ class ToolServer:
     """Answers on its socket, in threads of its own, while the `with` block lasts. One for each home at a time."""
 
     def __init__(self, home: Path, toolbox: Toolbox) -> None:
-        self._socket_path = files.private_folder(f"turn {home}") / "tools.sock"
-        self._socket_path.unlink(missing_ok=True)  # from a turn that was killed
-        self._server = _Server(str(self._socket_path), toolbox)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05], name="tools", daemon=True)
+        self.socket = files.private_folder(f"turn {home}") / "tools.sock"
+        self.socket.unlink(missing_ok=True)  # from a turn that was killed
+        self._server = _Server(str(self.socket), toolbox)
+        self._thread = threading.Thread(target=self._server.serve, name="tools", daemon=True)
 
     @property
     def argv(self) -> list[str]:
         """What connects a program inside the sandbox with these tools over its standard streams."""
-        return [os.path.realpath(sys.executable), "-I", "-S", str(BRIDGE), str(self._socket_path)]
+        return [os.path.realpath(sys.executable), "-I", "-S", str(BRIDGE), str(self.socket)]
 
     @property
     def binds(self) -> tuple[Path, ...]:
         """What the sandbox must show for `argv` to work."""
-        return BRIDGE, self._socket_path.parent
+        return BRIDGE, self.socket.parent
 
     def __enter__(self) -> ToolServer:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._server.shutdown()
+        self._server.end()
+        self._thread.join()
         self._server.server_close()
         with suppress(OSError):  # whatever happened to the folder, the answer goes out
-            self._socket_path.unlink(missing_ok=True)
-            self._socket_path.parent.rmdir()
+            self.socket.unlink(missing_ok=True)
+            self.socket.parent.rmdir()
 
 
 def answer(toolbox: Toolbox, line: bytes) -> dict[str, Any] | None:
@@ -95,7 +97,17 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     def __init__(self, path: str, toolbox: Toolbox) -> None:
         self.toolbox = toolbox
+        self._ends = False
         super().__init__(path, _Conversation)
+
+    def serve(self) -> None:
+        """Until `end`. Not `serve_forever`, which looks whether it shall end only now and then: a turn would wait for that."""
+        while not self._ends:
+            self.handle_request()
+
+    def end(self) -> None:
+        self._ends = True
+        self.socket.shutdown(socket.SHUT_RDWR)  # wakes it
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.exception("tool server lost a client")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from colony.failpoints import reach
 from colony.failures import CRASHED, STOPPED, TIMED_OUT
 from colony_agent import tree
 from colony_agent.runner import RunnerFailed
@@ -52,6 +53,7 @@ def run(command: Command, stdin: bytes, on_line: Callable[[bytes], None], timeou
 @contextmanager
 def _started(command: Command) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The process, and a descriptor that turns readable when it exits. Nothing of it lives on after the block."""
+    reach("turn.before_spawn")
     try:
         process = subprocess.Popen(
             command.argv,
@@ -72,6 +74,7 @@ def _started(command: Command) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
         namespace_pid = command.namespace_pid()
     with process, tree.watched(process.pid) as exited, tree.watched(namespace_pid) as emptied:
         assert exited is not None
+        reach("turn.spawned")
         try:
             yield process, exited
         finally:
@@ -137,6 +140,8 @@ class _Pipes:
 
     def _hear(self, pipe: int) -> bool:
         chunk = os.read(pipe, CHUNK_BYTES)
+        if chunk and not self._heard_bytes:
+            reach("turn.first_output")
         self._heard_bytes += len(chunk)
         *lines, rest = chunk.split(b"\n")
         for line in lines:

@@ -15,6 +15,7 @@ from types import FrameType, TracebackType
 
 from colony import errors, failures, files, operations, schema
 from colony.client import Client
+from colony.failpoints import reach
 from colony.patience import repeated
 from colony_agent import dream, prompt, sandbox, state
 from colony_agent.mcp_server import ToolServer
@@ -51,8 +52,10 @@ def run(home: Home, kind: schema.TurnKind = "answer") -> Exit:
             if memory.finished:
                 _deliver(home, memory)
             stop = _StopSignals()
+            reach("turn.before_claim")
             # Alone in this home: whatever the server still calls running is gone.
             claim = client.call(operations.CLAIM, schema.ClaimTurn(lease_seconds=home.agent.lease_seconds, kind=kind, take_over=True))
+            reach("turn.claimed")
         if claim.turn is None:
             log.info("no turn: %s", claim.reason)
             return Exit.NOTHING
@@ -75,6 +78,7 @@ class _Turn:
                 stack.enter_context(_Lease(self.home, self.turn, runner))
                 self.stop.reach(runner)
                 answer = self._think(runner)
+                reach("turn.runner_ended")
             except RunnerFailed as failed:
                 return self._hand_back(client, failed)
             except Exception as error:  # whatever it was, the turn is handed back and not just lost
@@ -84,9 +88,12 @@ class _Turn:
         if self.turn.kind != "dream":
             self.memory.remember(self.session_key, answer.session, max((item.message.seq for item in self.turn.items), default=0))
         self.memory.finished = _finished(self.turn, answer)
+        reach("turn.before_journal")
         _save(self.home, self.memory)
+        reach("turn.journaled")
         _deliver(self.home, self.memory)
         log.info("turn done turn=%s cost_usd=%s", self.reference, answer.usage.cost_usd)
+        reach("turn.before_exit")
         return Exit.DONE
 
     @property
@@ -98,12 +105,13 @@ class _Turn:
         return self.turn.channel or PULSE_SESSION
 
     def _runner(self, client: Client, stack: ExitStack) -> Runner:
-        if self.home.agent.runner == "command":
-            return CommandRunner(self.home, sandbox.for_home(self.home))
+        is_command = self.home.agent.runner == "command"
         if self.turn.kind == "dream":  # nobody is spoken to
-            return ClaudeRunner(self.home, sandbox.for_home(self.home))
+            alone = sandbox.for_home(self.home)
+            return CommandRunner(self.home, alone) if is_command else ClaudeRunner(self.home, alone)
         tools = stack.enter_context(ToolServer(self.home.path, Toolbox(client, self.turn)))
-        return ClaudeRunner(self.home, sandbox.for_home(self.home, tools.binds), tools.argv)
+        confined = sandbox.for_home(self.home, tools.binds)
+        return CommandRunner(self.home, confined, tools.socket) if is_command else ClaudeRunner(self.home, confined, tools.argv)
 
     def _think(self, runner: Runner) -> Answer:
         if self.turn.kind == "dream":
@@ -119,6 +127,7 @@ class _Turn:
             self.home.agent.turn_timeout_seconds,
             afresh=prompt.render(self.turn, heartbeat, now),
         )
+        reach("turn.prompted")
         return runner.run(task, lambda text: log.info("progress turn=%s %s", self.reference, text))
 
     def _hand_back(self, client: Client, failed: RunnerFailed) -> Exit:
@@ -133,10 +142,12 @@ class _Turn:
         if self.turn.kind != "dream":
             self.memory.remember(self.session_key, failed.session, self.memory.seen.get(self.session_key, 0))
             _save(self.home, self.memory)
+        reach("turn.before_fail")
         try:
             repeated(lambda: client.call(operations.FAIL, request), DELIVERY_SECONDS)
         except errors.StaleTurn:
             log.warning("turn had been taken away turn=%s", self.reference)
+        reach("turn.fail_answered")
         return Exit.FAILED
 
 
@@ -160,6 +171,7 @@ class _Lease:
         request = schema.RenewTurn(id=self._turn.id, lease_seconds=seconds)
         with Client(self._home.colony.url, self._home.colony.token, turn=f"{self._turn.id}.{self._turn.attempt}") as client:
             while not self._over.wait(seconds / 3):
+                reach("turn.before_renew")
                 try:
                     status = client.call(operations.RENEW, request).status
                 except (errors.StaleTurn, errors.Unauthenticated, errors.Forbidden) as error:
@@ -168,6 +180,7 @@ class _Lease:
                 except errors.ColonyError as error:
                     log.warning("lease not renewed turn=%d error=%s", self._turn.id, error.detail)
                     continue  # the server restarts, or its disk is full; the lease may outlive that
+                reach("turn.renewed")
                 if status != "healthy":
                     break
             else:
@@ -214,6 +227,7 @@ def _deliver(home: Home, memory: state.State) -> None:
     """Tell the server what the journal holds, and close the journal. Raises what isn't the answer's fault; the journal then stays."""
     finished = memory.finished
     assert finished
+    reach("turn.before_finish")
     with Client(home.colony.url, home.colony.token, turn=finished.reference) as client:
         try:
             repeated(lambda: client.call(operations.FINISH, finished.request), DELIVERY_SECONDS)
@@ -223,6 +237,7 @@ def _deliver(home: Home, memory: state.State) -> None:
             log.error("answer refused turn=%s error=%s", finished.reference, error.detail)
             failure = schema.FailTurn(id=finished.turn_id, code=failures.CRASHED.code, detail=error.detail[:500])
             client.call(operations.FAIL, failure)
+    reach("turn.finish_answered")
     memory.finished = None
     _save(home, memory)
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from colony import errors
+from colony.failpoints import reach
 from server.writer import Writer
 
 T = TypeVar("T")
@@ -86,7 +87,10 @@ class PostgreSQL:
         for tries_left in reversed(range(TRIES)):
             try:
                 with self._engine.begin() as connection:
-                    return work(connection)
+                    result = work(connection)
+                    reach("database.before_commit")
+                reach("database.committed")
+                return result
             except DatabaseError as error:
                 # After a collision another try sees what the other did. After anything else this one may have been committed.
                 if not tries_left or getattr(error.orig, "sqlstate", None) not in COLLISIONS:

@@ -24,6 +24,7 @@ class CommandRunner:
 
     home: Home
     sandbox: Sandbox
+    tools: Path | None = None
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
 
     def run(self, task: Task, progress: Callable[[str], None]) -> Answer:
@@ -36,7 +37,7 @@ class CommandRunner:
 
         progress(f"runs {Path(argv[0]).name}")
         command = self.sandbox.confine(argv, {}, [Path(word) for word in argv if word.startswith("/") and Path(word).is_file()])
-        ended = process.run(command, document(task, self.home.agent.repo), hear, task.timeout_seconds, self._stop)
+        ended = process.run(command, document(task, self.home.agent.repo, self.tools), hear, task.timeout_seconds, self._stop)
         if ended.returncode:
             raise RunnerFailed(CRASHED, ended.last_words)
         return Answer(storable(output.decode(errors="replace")), schema.Usage())
@@ -51,7 +52,11 @@ class CommandRunner:
         return [shutil.which(program) or program, *arguments]
 
 
-def document(task: Task, repo: str) -> bytes:
-    """What the program reads: the prompt, the turn as the server gave it, the clone it works on, and its time."""
+def document(task: Task, repo: str, tools: Path | None = None) -> bytes:
+    """What the program reads: the prompt, the turn as the server gave it, the clone it works on, its time and its tools.
+
+    `tools` is a unix socket that speaks MCP, one JSON document a line; a call needs no greeting.
+    """
     turn = task.turn.model_dump(mode="json")
-    return json.dumps({"prompt": task.prompt, "turn": turn, "repo": repo, "timeout_seconds": task.timeout_seconds}).encode()
+    said = {"prompt": task.prompt, "turn": turn, "repo": repo, "timeout_seconds": task.timeout_seconds}
+    return json.dumps({**said, "tools": str(tools) if tools else None}).encode()
