@@ -7,11 +7,10 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from colony import failpoints
-from colony.failpoints import POINTS
 from prove import processes
 from prove.house import LEASE_SECONDS, STOP_SECONDS, Agent, House
 from prove.plan import Blow, Crash, Kill, Stop, Target
@@ -49,11 +48,11 @@ class Chaos:
             case Stop(point):
                 self._stop(point)
 
-    def finish(self) -> None:
+    def finish(self, points: Sequence[str]) -> None:
         """See everybody back, and try once more what was not hit: it may need more patience."""
         if self._absence:
             self._absence.join()
-        for point in sorted({*POINTS} - self.hit):
+        for point in sorted({*points} - self.hit):
             self._crash(point, LAST_HIT_SECONDS)
 
     def _crash(self, point: str, within_seconds: float) -> None:

@@ -16,7 +16,7 @@ BROKEN = 10  # the exit code when the promise was not kept
 @click.command()
 @click.option("--kills", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Each failpoint is hit in any case.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Decides who is killed, where, and what is said; not the clock.")
-@click.option("--agents", type=click.IntRange(1, 50), default=4, show_default=True)
+@click.option("--agents", type=click.IntRange(1, 50), default=6, show_default=True)
 @click.option("--apes", type=click.IntRange(1, 50), default=3, show_default=True, help="How many people ask.")
 @click.option("--messages", type=click.IntRange(0), default=50, show_default=True, help="At least so many; they ask until the last kill.")
 @click.option("--database", metavar="URL", help="An empty PostgreSQL database, whose tables stay; default: SQLite in the run's folder.")

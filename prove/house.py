@@ -104,6 +104,10 @@ class House:
                 return False
             return True
 
+    def last_words(self, name: str) -> str:
+        """The last line that a process of this name has written."""
+        return next(reversed((self.folder / f"{name}.log").read_text(errors="replace").strip().splitlines()), "")
+
     def _server_argv(self) -> list[str]:
         program = self._options.server_argv or (sys.executable, "-P", "-m", "server")
         database = ["--database", self._options.database_url] if self._options.database_url else []
@@ -124,10 +128,9 @@ class House:
                 admin.call(operations.WHOAMI, schema.Whoami())
                 return
             except errors.Unavailable as error:
-                said = (self.folder / "server.log").read_text(errors="replace").strip()
-                if said or time.monotonic() > deadline:
-                    last = said.splitlines()[-1].removeprefix("colony-server: ") if said else error.detail
-                    raise errors.Unavailable(f"the server does not start: {last}") from error
+                if self.server.ends or time.monotonic() > deadline:
+                    last = self.last_words("server").removeprefix("colony-server: ")
+                    raise errors.Unavailable(f"the server does not start: {last or error.detail}") from error
                 time.sleep(0.05)
 
     def _furnish(self, admin: Client) -> None:

@@ -11,7 +11,7 @@ from colony import errors, operations, schema
 from colony.client import Client
 from prove.house import CHANNELS, House
 
-PAUSE_SECONDS = (0.1, 0.7)  # between an ape's messages
+PAUSE_SECONDS = (0.2, 1.2)  # between an ape's messages
 OUTAGE_SECONDS = 120.0  # after which an ape gives up
 TRY_AGAIN_SECONDS = 0.1
 

@@ -21,10 +21,13 @@ KILLS_PER_STOP = 25
 class Options:
     kills: int = 100
     seed: int = 1
-    agents: int = 4
+    agents: int = 6
     apes: int = 3
     messages: int = 50  # at least; the load goes on for as long as there is something to kill
     database_url: str | None = None  # absent: SQLite in the run's own folder
+    points: tuple[str, ...] = POINTS  # the failpoints that must be hit
+    stops: tuple[str, ...] = STOPS
+    patience_seconds: float = 90.0  # without any progress after the last blow: then what is open counts as unknown
     server_argv: tuple[str, ...] | None = None  # what to start instead of colony-server; only tests have another one
     folder: Path | None = None  # where everything is kept; absent: a new one in /tmp
 
@@ -57,13 +60,13 @@ Blow = Crash | Kill | Stop
 def blows(options: Options) -> list[Blow]:
     """So many crashes and kills, of which each failpoint gets at least one where the number allows it; and some stops between them."""
     chance = random.Random(options.seed)
-    points = list(POINTS)
+    points = list(options.points)
     chance.shuffle(points)
     crashes: list[Blow] = [Crash(point) for point in points[: options.kills]]
     for _ in range(options.kills - len(crashes)):
-        crashes.append(Crash(chance.choice(POINTS)) if chance.random() < 0.5 else _kill(chance))
+        crashes.append(Crash(chance.choice(options.points)) if chance.random() < 0.5 else _kill(chance))
     chance.shuffle(crashes)
-    stops = [Stop(chance.choice(STOPS)) for _ in range(max(1, options.kills // KILLS_PER_STOP))]
+    stops = [Stop(chance.choice(options.stops)) for _ in range(max(1, options.kills // KILLS_PER_STOP) if options.stops else 0)]
     return list(_spread(crashes, stops))
 
 

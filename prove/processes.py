@@ -20,6 +20,7 @@ class Kept:
 
     def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
         self._argv, self._log, self._env = argv, log, env
+        self.ends = 0  # how often it has ended
         self._over = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         # The kernel ends a child when the thread that started it ends: this one lives as long.
@@ -63,6 +64,7 @@ class Kept:
             if self._over.is_set():  # it was let go while it was being started
                 self._process.kill()
             self._process.wait()
+            self.ends += 1
             self._over.wait(RESTART_SECONDS)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from colony import show
-from colony.failpoints import POINTS
 from prove.run import Proof
 
 EVIDENCE_SHOWN = 20  # of each kind
@@ -34,7 +33,7 @@ def document(proof: Proof) -> None:
 
 
 def _figures(proof: Proof) -> dict[str, show.Cell]:
-    verdict = proof.verdict
+    verdict, points = proof.verdict, proof.options.points
     return {
         "seed": proof.options.seed,
         "database": "PostgreSQL" if proof.options.database_url else "SQLite",
@@ -42,7 +41,7 @@ def _figures(proof: Proof) -> dict[str, show.Cell]:
         "kills": sum(proof.kills.values()),
         **{f"  at a {kind}" if kind == "failpoint" else f"  of a {kind}": count for kind, count in sorted(proof.kills.items())},
         "stops past the lease": proof.stops,
-        "failpoints hit": f"{len(POINTS) - len(proof.missed)} of {len(POINTS)}",
+        "failpoints hit": f"{len(points) - len(proof.missed)} of {len(points)}",
         "messages": proof.messages,
         "turns": proof.turns,
         "mentions answered": verdict.answered,

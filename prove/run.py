@@ -10,7 +10,6 @@ from pathlib import Path
 
 from colony import errors, lifeline, operations, schema
 from colony.client import Client
-from colony.failpoints import POINTS
 from prove import history, plan
 from prove.chaos import Chaos
 from prove.history import Verdict
@@ -18,7 +17,6 @@ from prove.house import House
 from prove.load import Load
 from prove.plan import Options
 
-PATIENCE_SECONDS = 90.0  # without any progress, after the last blow: then what is open counts as unknown
 GLANCE_SECONDS = 0.25
 REPORT_SECONDS = 10.0
 
@@ -54,11 +52,11 @@ def run(options: Options, say: Callable[[str], None]) -> Proof:
         _strike_all(chaos, load, options, say)
         load.stop()
         say("everybody is back; waiting for the last answers")
-        _settle(house)
+        _settle(house, options.patience_seconds)
         with Client(house.url) as client:
             found = history.collect(client, [agent.name for agent in house.agents], load.asked)
     verdict = history.check(found)
-    missed = sorted({*POINTS} - chaos.hit)
+    missed = sorted({*options.points} - chaos.hit)
     turns = len({message.turn_id for message in found.messages if message.turn_id})
     seconds = time.monotonic() - began
     proof = Proof(options, folder, house.sandbox, dict(chaos.kills), chaos.stops, missed, len(found.messages), turns, verdict, seconds)
@@ -76,14 +74,14 @@ def _strike_all(chaos: Chaos, load: Load, options: Options, say: Callable[[str],
         if time.monotonic() > told + REPORT_SECONDS:
             told = time.monotonic()
             say(f"{chaos.kills.total()} of {options.kills} kills, {len(load.asked)} messages asked")
-    chaos.finish()
+    chaos.finish(options.points)
 
 
-def _settle(house: House) -> None:
+def _settle(house: House, patience_seconds: float) -> None:
     """Until every agent has nothing left to do, or nothing has moved for long."""
     last, moved = (0, 0), time.monotonic()
     with Client(house.url) as client:
-        while time.monotonic() < moved + PATIENCE_SECONDS:
+        while time.monotonic() < moved + patience_seconds:
             time.sleep(GLANCE_SECONDS)
             try:
                 agents = client.call(operations.AGENTS, schema.ListAgents()).agents
