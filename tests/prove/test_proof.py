@@ -55,9 +55,10 @@ def test_nothing_is_lost_or_said_twice_on_postgresql(empty_postgres: str) -> Non
 def broken(tmp_path: Path, flaw: str, *points: str, stops: tuple[str, ...] = ()) -> Proof:
     """What a proof finds when the server has this flaw and goes down at these points."""
     server = (sys.executable, "-m", "tests.prove.broken_server", flaw)
-    options = Options(kills=3 * len(points), points=points, stops=stops, messages=20, patience_seconds=20, server_argv=server, folder=tmp_path / "run")
-    (tmp_path / "run").mkdir()
-    return proof_of(options)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    struck = Options(kills=3 * len(points), points=points, stops=stops, messages=20)
+    return proof_of(replace(struck, patience_seconds=20, server_argv=server, folder=folder))
 
 
 def test_a_server_that_acknowledges_before_it_commits_is_caught(tmp_path: Path) -> None:
