@@ -72,6 +72,7 @@ class House:
                 self._furnish(admin)
         except BaseException:
             self.server.let_go(STOP_SECONDS)
+            self.remove()  # nothing has happened in it yet
             raise
         for agent in self.agents:
             agent.worker = self._worker(agent.name, agent.home)
