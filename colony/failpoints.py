@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import suppress
 from typing import Literal, NamedTuple
 
@@ -37,6 +38,7 @@ class Hit(NamedTuple):
 
     point: str
     pid: int
+    at: int  # by the monotonic clock, in nanoseconds: a pid comes back
 
 
 def reach(point: str, operation: str = "") -> None:
@@ -66,7 +68,7 @@ def disarm(folder: str | os.PathLike[str], point: str) -> None:
 def hits(folder: str | os.PathLike[str]) -> set[Hit]:
     """Every point that was hit so far."""
     found = (name.partition(_HIT) for name in os.listdir(folder))
-    return {Hit(point, int(pid)) for point, hit, pid in found if hit}
+    return {Hit(point, *map(int, who.split("."))) for point, hit, who in found if hit}
 
 
 def _fire(folder: str, point: str) -> None:
@@ -74,7 +76,7 @@ def _fire(folder: str, point: str) -> None:
     try:
         with open(armed) as file:
             action = file.read()
-        os.rename(armed, f"{armed}{_HIT}{os.getpid()}")
+        os.rename(armed, f"{armed}{_HIT}{os.getpid()}.{time.monotonic_ns()}")
     except FileNotFoundError:
         return
     if action == "stop":

@@ -17,6 +17,7 @@ from prove.plan import Blow, Crash, Kill, Stop, Target
 
 HIT_SECONDS = 20.0  # how long a failpoint is waited for, before something else is tried
 LAST_HIT_SECONDS = 60.0  # for those that were never hit
+STOP_TRIES = 3
 VICTIM_SECONDS = 10.0  # how long there may be nobody to kill
 GLANCE_SECONDS = 0.01
 PROVOKED_EVERY_SECONDS = 1.0
@@ -46,7 +47,7 @@ class Chaos:
                 time.sleep(after_seconds)
                 self._kill(target)
             case Stop(point):
-                self._stop(point)
+                any(self._stop(point) for _ in range(STOP_TRIES))
 
     def finish(self, points: Sequence[str]) -> None:
         """See everybody back, and try once more what was not hit: it may need more patience."""
@@ -114,7 +115,8 @@ class Chaos:
         present = [agent for agent in self._house.agents if not agent.is_away and has(agent)]
         return self._chance.choice(present) if present else None
 
-    def _stop(self, point: str) -> None:
+    def _stop(self, point: str) -> bool:
+        """Whether a turn came by and stopped there."""
         if self._absence:
             self._absence.join()
         for pid in self._reached(point, "stop", HIT_SECONDS):
@@ -124,6 +126,9 @@ class Chaos:
                 agent.is_away = True
                 self._absence = threading.Thread(target=self._be_away, args=[agent, pid], daemon=True)
                 self._absence.start()
+                return True
+            processes.send(pid, signal.SIGCONT)  # its worker has just been killed
+        return False
 
     def _be_away(self, agent: Agent, turn: int) -> None:
         """The agent's host hangs; another one takes over and ends; then the first goes on as if nothing had been."""

@@ -64,7 +64,8 @@ class House:
         self.ape_tokens: list[str] = []
 
     def __enter__(self) -> House:
-        self.points.mkdir(mode=0o700)
+        for folder in (self.points, self.folder / "tmp"):
+            folder.mkdir(mode=0o700)
         self.server = self._kept("server", *self._server_argv())
         try:
             with Client(self.url) as admin:
@@ -120,7 +121,8 @@ class House:
 
     def _kept(self, name: str, *argv: str) -> Kept:
         known = {key: value for key, value in os.environ.items() if not key.startswith("COLONY_")}
-        return Kept(argv, self.folder / f"{name}.log", {**known, failpoints.VARIABLE: str(self.points)})
+        own = {failpoints.VARIABLE: str(self.points), "TMPDIR": str(self.folder / "tmp")}  # a killed turn leaves its socket there
+        return Kept(argv, self.folder / f"{name}.log", {**known, **own})
 
     def _await_server(self, admin: Client) -> None:
         deadline = time.monotonic() + START_SECONDS
