@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from colony import failpoints
+from colony import errors, failpoints, operations, schema
+from colony.client import Client
 from prove import processes
 from prove.house import LEASE_SECONDS, STOP_SECONDS, Agent, House
 from prove.plan import Blow, Crash, Kill, Stop, Target
@@ -20,7 +21,8 @@ LAST_HIT_SECONDS = 60.0  # for those that were never hit
 STOP_TRIES = 3
 VICTIM_SECONDS = 10.0  # how long there may be nobody to kill
 GLANCE_SECONDS = 0.01
-PROVOKED_EVERY_SECONDS = 1.0
+PROVOKED_EVERY_SECONDS = 2.0
+HURT_TWICE = 2  # failures; the fifth would end the turn with a notice instead of an answer
 RENEWED_WITHIN_SECONDS = LEASE_SECONDS / 3 + 0.5
 
 
@@ -113,7 +115,15 @@ class Chaos:
 
     def _someone(self, has: Callable[[Agent], int | None]) -> Agent | None:
         present = [agent for agent in self._house.agents if not agent.is_away and has(agent)]
-        return self._chance.choice(present) if present else None
+        fit = [agent for agent in present if not self._is_hurt(agent)]
+        return self._chance.choice(fit or present) if present else None
+
+    def _is_hurt(self, agent: Agent) -> bool:
+        """Whether it works on something that has failed more than once: others are killed first."""
+        with Client(self._house.url) as client, suppress(errors.Unavailable):
+            turns = client.call(operations.TURNS, schema.ListTurns(agent=agent.name, limit=10)).turns
+            return any(turn.state in ("running", "resting") and turn.failures >= HURT_TWICE for turn in turns)
+        return False
 
     def _stop(self, point: str) -> bool:
         """Whether a turn came by and stopped there."""
