@@ -432,7 +432,7 @@ def test_counted_failures_rest_longer_each_time_and_the_fifth_is_final(colony: C
 
 
 def test_the_first_backoff_can_be_chosen(database_url: str, clock: Clock) -> None:
-    colony = Colony(database_url, clock, ServerConfig(database_url, first_backoff_seconds=0.5))
+    colony = Colony(database_url, clock, ServerConfig(database_url, Terms(first_backoff_seconds=0.5)))
     try:
         colony.post(colony.ann, "@scout")
         turn = colony.turn(colony.scout)
