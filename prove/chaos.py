@@ -64,30 +64,24 @@ class Chaos:
 
     def _reached(self, point: str, action: failpoints.Action, within_seconds: float) -> set[int]:
         """The pid of the process that went down there; empty if none came by."""
-        before = failpoints.hits(self._house.points)
+        before, deadline = failpoints.hits(self._house.points), time.monotonic() + within_seconds
         failpoints.arm(self._house.points, point, action)
-        provoked = 0.0
-
-        def is_hit() -> bool:
-            nonlocal provoked
-            if (self._house.points / point).exists():
-                if time.monotonic() > provoked + PROVOKED_EVERY_SECONDS:
-                    provoked = time.monotonic()
-                    self._provoke(point)
-                return False
-            return True
-
-        if not _comes_true(is_hit, within_seconds):
-            failpoints.disarm(self._house.points, point)
+        while self._is_armed(point) and time.monotonic() < deadline:
+            self._provoke(point)
+            _comes_true(lambda: not self._is_armed(point), PROVOKED_EVERY_SECONDS)
+        failpoints.disarm(self._house.points, point)
         return {hit.pid for hit in failpoints.hits(self._house.points) - before}
+
+    def _is_armed(self, point: str) -> bool:
+        return (self._house.points / point).exists()
 
     def _provoke(self, point: str) -> None:
         """Let happen what leads there, where nothing else does: a turn fails when its runner dies, and renews when it thinks for long."""
         if "fail" in point:
             self._kill("runner")
-        elif "renew" in point and (agent := self._someone(lambda agent: agent.runner)) and (runner := agent.runner):
+        elif "renew" in point and (runner := self._victim("runner")):
             processes.send(runner, signal.SIGSTOP)
-            _comes_true(lambda: not (self._house.points / point).exists(), RENEWED_WITHIN_SECONDS)
+            _comes_true(lambda: not self._is_armed(point), RENEWED_WITHIN_SECONDS)
             processes.send(runner, signal.SIGCONT)
 
     def _kill(self, target: Target) -> None:
@@ -101,22 +95,23 @@ class Chaos:
             self.kills[target] += 1
 
     def _victim(self, target: Target) -> int | None:
-        find: dict[Target, Callable[[Agent], int | None]] = {
-            "worker": lambda agent: agent.worker.pid,
-            "turn": lambda agent: agent.turn,
-            "runner": lambda agent: agent.runner,
-        }
-        if target == "server":
-            return self._house.server.pid
-        if target == "server worker":
-            return self._house.server_worker
-        agent = self._someone(find[target])
-        return find[target](agent) if agent else None
+        """The pid of one of them, if there is any."""
+        match target:
+            case "server":
+                return self._house.server.pid
+            case "server worker":
+                return self._house.server_worker
+            case "worker":
+                return self._one(lambda agent: agent.worker.pid)
+            case "turn":
+                return self._one(lambda agent: agent.turn)
+            case "runner":
+                return self._one(lambda agent: agent.runner)
 
-    def _someone(self, has: Callable[[Agent], int | None]) -> Agent | None:
-        present = [agent for agent in self._house.agents if not agent.is_away and has(agent)]
-        fit = [agent for agent in present if not self._is_hurt(agent)]
-        return self._chance.choice(fit or present) if present else None
+    def _one(self, of: Callable[[Agent], int | None]) -> int | None:
+        found = [(agent, pid) for agent in self._house.agents if not agent.is_away and (pid := of(agent))]
+        fit = [pid for agent, pid in found if not self._is_hurt(agent)]
+        return self._chance.choice(fit or [pid for _, pid in found]) if found else None
 
     def _is_hurt(self, agent: Agent) -> bool:
         """Whether it works on something that has failed more than once: others are killed first."""

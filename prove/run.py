@@ -12,7 +12,7 @@ from colony import errors, lifeline, operations, schema
 from colony.client import Client
 from prove import history, plan
 from prove.chaos import Chaos
-from prove.history import Verdict
+from prove.history import History, Verdict
 from prove.house import House
 from prove.load import Load
 from prove.plan import Options
@@ -40,21 +40,18 @@ class Proof:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Proof:
-    """Kill as told and judge what is left. The folder stays only when the promise was broken. Raises `ColonyError`."""
+    """Kill as told and judge what is left. The folder stays unless the promise was kept or nobody waits for it. Raises `ColonyError`."""
     began = time.monotonic()
     lifeline.adopt_orphans()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="colony-prove-"))
     house = House(folder, options)
     say(f"a private colony in {folder}; sandbox {house.sandbox}; seed {options.seed}")
-    with house:
-        load, chaos = Load(house, options.seed, options.messages), Chaos(house, options.seed)
-        load.start()
-        _strike_all(chaos, load, options, say)
-        load.stop()
-        say("everybody is back; waiting for the last answers")
-        _settle(house, options.patience_seconds)
-        with Client(house.url) as client:
-            found = history.collect(client, [agent.name for agent in house.agents], load.asked)
+    try:
+        with house:
+            chaos, found = _happens(house, options, say)
+    except KeyboardInterrupt:
+        house.remove()
+        raise
     verdict = history.check(found)
     missed = sorted({*options.points} - chaos.hit)
     turns = len({message.turn_id for message in found.messages if message.turn_id})
@@ -63,6 +60,18 @@ def run(options: Options, say: Callable[[str], None]) -> Proof:
     if proof.holds:
         house.remove()
     return proof
+
+
+def _happens(house: House, options: Options, say: Callable[[str], None]) -> tuple[Chaos, History]:
+    """All that was planned, and then what is left."""
+    load, chaos = Load(house, options.seed, options.messages), Chaos(house, options.seed)
+    load.start()
+    _strike_all(chaos, load, options, say)
+    load.stop()
+    say("everybody is back; waiting for the last answers")
+    _settle(house, options.patience_seconds)
+    with Client(house.url) as client:
+        return chaos, history.collect(client, [agent.name for agent in house.agents], load.asked)
 
 
 def _strike_all(chaos: Chaos, load: Load, options: Options, say: Callable[[str], None]) -> None:
