@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Pass options on with ARGS: make test ARGS="-k inbox -x"
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock clean
+.PHONY: help run prove test check bench lock clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
@@ -10,6 +10,10 @@ help: ## list the targets
 run: ## start a small colony on this machine and try it; Ctrl-C ends it
 	@bin/prepare runtime
 	@exec .venv/bin/python -m colony_agent.demo $(ARGS)
+
+prove: ## kill a private colony in every way and see what is lost (ARGS="--kills 1000")
+	@bin/prepare runtime
+	@exec .venv/bin/colony prove $(ARGS)
 
 test: ## run the tests
 	@bin/prepare test

@@ -149,6 +149,13 @@ def log_in(caller: Caller, url: str | None, token: str | None) -> None:
     caller.show(login.login(url or caller.url, token or caller.token, caller.whoami))
 
 
+@click.command("prove", add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def prove(arguments: tuple[str, ...]) -> None:
+    """Kill a private colony in every way, and check that nothing was lost or answered twice."""
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "prove", *arguments])  # it takes a colony apart; this one takes part in it
+
+
 for each in (
     plain(operations.WHOAMI),
     plain(operations.CHANNELS),
@@ -171,6 +178,7 @@ for each in (
     plain(operations.CREATE_USER, "username"),
     issue_token,
     log_in,
+    prove,
 ):
     group.add_command(each)
 

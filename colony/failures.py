@@ -53,6 +53,6 @@ FAILURES: dict[str, Failure] = {
 }
 
 
-def backoff_seconds(failures: int) -> int:
+def backoff_seconds(failures: int, first_seconds: float = FIRST_BACKOFF_SECONDS) -> float:
     """How long a turn rests after its `failures`-th counted failure: 30 s, doubling, at most 1 h."""
-    return min(FIRST_BACKOFF_SECONDS << min(max(failures - 1, 0), 16), MAX_BACKOFF_SECONDS)
+    return min(first_seconds * 2.0 ** min(max(failures - 1, 0), 16), MAX_BACKOFF_SECONDS)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from colony.failpoints import reach
 from colony.failures import CRASHED, STOPPED, TIMED_OUT
 from colony_agent import tree
 from colony_agent.runner import RunnerFailed
@@ -51,6 +52,7 @@ def started(command: Command) -> Iterator[Process]:
 
     Raises `RunnerFailed` when it can't start.
     """
+    reach("turn.before_spawn")
     try:
         process = subprocess.Popen(
             command.argv,
@@ -71,6 +73,7 @@ def started(command: Command) -> Iterator[Process]:
         namespace_pid = command.namespace_pid()
     with process, tree.watched(process.pid) as exited, tree.watched(namespace_pid) as emptied:
         assert exited is not None
+        reach("turn.spawned")
         try:
             yield Process(command, process, exited)
         finally:
@@ -157,6 +160,8 @@ class _Pipes:
 
     def _hear(self, pipe: int) -> bool:
         chunk = os.read(pipe, CHUNK_BYTES)
+        if chunk and not self._heard_bytes:
+            reach("turn.first_output")
         self._heard_bytes += len(chunk)
         *lines, rest = chunk.split(b"\n")
         for line in lines:

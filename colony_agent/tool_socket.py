@@ -18,21 +18,21 @@ class ToolSocket:
     """Listens from the start, so that who connects early is answered later. One for each home at a time."""
 
     def __init__(self, home: Path) -> None:
-        self._path = files.private_folder(f"turn {home}") / "tools.sock"
-        self._path.unlink(missing_ok=True)  # from a turn that was killed
+        self.path = files.private_folder(f"turn {home}") / "tools.sock"
+        self.path.unlink(missing_ok=True)  # from a turn that was killed
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.listener.bind(str(self._path))
+        self.listener.bind(str(self.path))
         self.listener.listen()
 
     @property
     def argv(self) -> list[str]:
         """What connects a program inside the sandbox with these tools over its standard streams."""
-        return [os.path.realpath(sys.executable), "-I", "-S", str(BRIDGE), str(self._path)]
+        return [os.path.realpath(sys.executable), "-I", "-S", str(BRIDGE), str(self.path)]
 
     @property
     def binds(self) -> tuple[Path, ...]:
         """What the sandbox must show for `argv` to work."""
-        return BRIDGE, self._path.parent
+        return BRIDGE, self.path.parent
 
     def __enter__(self) -> ToolSocket:
         return self
@@ -41,5 +41,5 @@ class ToolSocket:
         with suppress(OSError):  # whatever happened to the folder, the answer goes out
             self.listener.shutdown(socket.SHUT_RDWR)  # a close alone would leave a thread in its accept
             self.listener.close()
-            self._path.unlink(missing_ok=True)
-            self._path.parent.rmdir()
+            self.path.unlink(missing_ok=True)
+            self.path.parent.rmdir()

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from colony import errors, operations, schema
 from colony.client import Client
+from colony.failpoints import reach
 from colony.operations import OPERATIONS, Operation
 from colony.patience import repeated
 
@@ -62,7 +63,9 @@ class Toolbox:
                 return Result(f"This was posted before the turn was interrupted: {message.model_dump_json()}")
         # A post that is tried again after its answer was lost, here or by the model, must not appear twice.
         key = self._unsure.setdefault(said, f"{self._reference}.{next(self._numbers)}")
+        reach("turn.before_post")
         posted = repeated(lambda: self._client.call(operations.POST, request.model_copy(update={"client_id": key})), POST_SECONDS)
+        reach("turn.posted")
         self._unsure.pop(said, None)
         return Result(posted.model_dump_json())
 

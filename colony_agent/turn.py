@@ -21,6 +21,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from colony import errors, failures, files
+from colony.failpoints import reach
 from colony_agent import prompt, sandbox, state
 from colony_agent.claim import Claimed, claim
 from colony_agent.runner import Answer, Brief, Runner, RunnerFailed, Task
@@ -57,7 +58,9 @@ def run(home: Home, kind: schema.TurnKind = "answer") -> Exit:
         if memory.finished:
             _deliver(home, memory)
         stop = _StopSignals()
+        reach("turn.before_claim")
         claimed = claim(home, kind)  # alone in this home: whatever the server still calls running is gone
+        reach("turn.claimed")
         if isinstance(claimed, str):
             log.info("no turn: %s", claimed)
             return Exit.NOTHING
@@ -80,6 +83,7 @@ class _Turn:
                 stack.enter_context(_Lease(self.home, self.claimed, runner))
                 self.stop.reach(runner)
                 answer = self._think(runner, tools, stack)
+                reach("turn.runner_ended")
             except RunnerFailed as failed:
                 return self._hand_back(failed)
             except Exception as error:  # whatever it was, the turn is handed back and not just lost
@@ -92,9 +96,12 @@ class _Turn:
         if self.claimed.kind != "dream":
             self.memory.remember(self.session_key, answer.session, max((item.message.seq for item in self.turn.items), default=0))
         self.memory.finished = _finished(self.turn, answer)
+        reach("turn.before_journal")
         _save(self.home, self.memory)
+        reach("turn.journaled")
         _deliver(self.home, self.memory)
         log.info("turn done turn=%s cost_usd=%s", self.reference, answer.usage.cost_usd)
+        reach("turn.before_exit")
         return Exit.DONE
 
     @property
@@ -111,14 +118,15 @@ class _Turn:
 
     @property
     def has_tools(self) -> bool:
-        return self.home.agent.runner == "claude" and self.claimed.kind != "dream"  # where nobody is spoken to
+        return self.claimed.kind != "dream"  # where nobody is spoken to
 
     def _runner(self, tools: ToolSocket | None) -> Runner:
+        confined = sandbox.for_home(self.home, tools.binds if tools else ())
         if self.home.agent.runner == "command":
             from colony_agent.runner.command import CommandRunner
 
-            return CommandRunner(self.home, sandbox.for_home(self.home))
-        return ClaudeRunner(self.home, sandbox.for_home(self.home, tools.binds if tools else ()), tools.argv if tools else None)
+            return CommandRunner(self.home, confined, tools.path if tools else None)
+        return ClaudeRunner(self.home, confined, tools.argv if tools else None)
 
     def _think(self, runner: Runner, tools: ToolSocket | None, stack: ExitStack) -> Answer:
         if self.claimed.kind == "dream":
@@ -130,7 +138,9 @@ class _Turn:
         def brief() -> Brief:
             if tools:
                 self._serve(tools, stack)
-            return self._brief()
+            written = self._brief()
+            reach("turn.prompted")
+            return written
 
         session = self.memory.sessions.get(self.session_key)
         task = Task(brief, session, self.home.agent.turn_timeout_seconds, self.claimed.budget_usd)
@@ -171,11 +181,13 @@ class _Turn:
         if self.claimed.kind != "dream":
             self.memory.remember(self.session_key, failed.session, self.memory.seen.get(self.session_key, 0))
             _save(self.home, self.memory)
+        reach("turn.before_fail")
         try:
             with self._client() as client:
                 repeated(lambda: client.call(operations.FAIL, request), DELIVERY_SECONDS)
         except errors.StaleTurn:
             log.warning("turn had been taken away turn=%s", self.reference)
+        reach("turn.fail_answered")
         return Exit.FAILED
 
 
@@ -196,6 +208,7 @@ class _Lease:
 
     def _renew(self) -> None:
         while not self._over.wait(self._home.agent.lease_seconds / 3):
+            reach("turn.before_renew")
             try:
                 status = self._renewed().status
             except (errors.StaleTurn, errors.Unauthenticated, errors.Forbidden) as error:
@@ -204,6 +217,7 @@ class _Lease:
             except errors.ColonyError as error:
                 log.warning("lease not renewed turn=%d error=%s", self._turn.id, error.detail)
                 continue  # the server restarts, or its disk is full; the lease may outlive that
+            reach("turn.renewed")
             if status != "healthy":
                 break
         else:
@@ -262,6 +276,7 @@ def _deliver(home: Home, memory: state.State) -> None:
 
     finished = memory.finished
     assert finished
+    reach("turn.before_finish")
     with Client(home.colony.url, home.colony.token, turn=finished.reference) as client:
         try:
             repeated(lambda: client.call(operations.FINISH, finished.request), DELIVERY_SECONDS)
@@ -271,6 +286,7 @@ def _deliver(home: Home, memory: state.State) -> None:
             log.error("answer refused turn=%s error=%s", finished.reference, error.detail)
             failure = schema.FailTurn(id=finished.turn_id, code=failures.CRASHED.code, detail=error.detail[:500])
             client.call(operations.FAIL, failure)
+    reach("turn.finish_answered")
     memory.finished = None
     _save(home, memory)
 

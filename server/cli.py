@@ -9,7 +9,7 @@ from typing import get_args
 
 import click
 
-from colony import config, errors, schema
+from colony import config, errors, failures, schema
 from server.storage_commands import COMMANDS
 
 TURN_USD_HELP = "The most that one turn may cost, where the agent or the colony has a budget."
@@ -42,6 +42,14 @@ def cli(context: click.Context, home: Path, database: str | None) -> None:
 @click.option("--budget-usd-per-day", type=click.FloatRange(0), help="What all agents together may spend in a day of UTC.")
 @click.option("--turns-per-hour", type=click.IntRange(0), help="How many turns all agents together may begin in an hour.")
 @click.option("--turn-usd", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help=TURN_USD_HELP)
+@click.option(
+    "--first-backoff",
+    metavar="SECONDS",
+    type=click.FloatRange(0.1, failures.MAX_BACKOFF_SECONDS),
+    default=failures.FIRST_BACKOFF_SECONDS,
+    show_default=True,
+    help="How long a turn rests after its first failure; twice as long after each further one, at most 1 h.",
+)
 @click.pass_obj
 def run(
     database: str,
@@ -52,6 +60,7 @@ def run(
     budget_usd_per_day: float | None,
     turns_per_hour: int | None,
     turn_usd: float,
+    first_backoff: float,
 ) -> None:
     """Serve until SIGTERM. A new database is set up first."""
     from server import access, process
@@ -62,7 +71,7 @@ def run(
     access.make_folder(database)
     access.hold(database)  # for as long as this process lives
     access.set_up(database)
-    terms = Terms(max_running_turns, Limits(budget_usd_per_day, turns_per_hour), turn_usd)
+    terms = Terms(max_running_turns, Limits(budget_usd_per_day, turns_per_hour), turn_usd, first_backoff)
     process.serve(ServerConfig(database, terms), process.Listen(socket.absolute(), port, threads))
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from colony import errors
+from colony.failpoints import reach
 from server import sqlite_file
 from server.writer import Writer
 
@@ -118,7 +119,10 @@ class PostgreSQL:
         for tries_left in reversed(range(TRIES)):
             try:
                 with self._engine.begin() as connection:
-                    return work(connection)
+                    result = work(connection)
+                    reach("database.before_commit")
+                reach("database.committed")
+                return result
             except DatabaseError as error:
                 # After a collision another try sees what the other did. After anything else this one may have been committed.
                 if not tries_left or getattr(error.orig, "sqlstate", None) not in COLLISIONS:

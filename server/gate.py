@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Row
 
 from colony import errors, schema
+from colony.failpoints import reach
 from colony.operations import OPERATIONS, Operation, Q, R
 from server.config import ServerConfig
 from server.database import Database
@@ -134,12 +135,15 @@ class Gate:
                 audit.record(
                     connection, call.now, operation.name, surface, actor_id=caller.id, target=target, turn_id=turn_id, params=params
                 )
+            reach("server.before_commit", operation.name)
             return result, call.wakes
 
         result, wakes = self.database.write(work)
+        reach("server.before_wake", operation.name)
         if "identities" in wakes:
             self._identities.forget()
         self.waiters.wake(*wakes)
+        reach("server.before_answer", operation.name)
         return result
 
     def _read(

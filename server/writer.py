@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
+from colony.failpoints import reach
+
 T = TypeVar("T")
 
 
@@ -45,6 +47,7 @@ class Writer:
             batch, self._queue = self._queue, []
         try:
             self._commit(batch)
+            reach("database.committed")
         except Exception as error:
             # SQLAlchemy takes a COMMIT that failed for the end of the transaction; SQLite leaves it open.
             self._connection.connection.rollback()
@@ -63,6 +66,7 @@ class Writer:
         """All units in one transaction; only when one fails, once more with a savepoint around each."""
         with self._connection.begin() as transaction:
             if all(unit.attempt(self._connection) for unit in batch):
+                reach("database.before_commit")
                 return
             transaction.rollback()
         if len(batch) == 1:

@@ -24,6 +24,7 @@ class CommandRunner:
 
     home: Home
     sandbox: Sandbox
+    tools: Path | None = None
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
 
     def run(self, task: Task, progress: Callable[[str], None]) -> Answer:
@@ -36,7 +37,7 @@ class CommandRunner:
 
         progress(f"runs {Path(argv[0]).name}")
         command = self.sandbox.confine(argv, {}, [Path(word) for word in argv if word.startswith("/") and Path(word).is_file()])
-        stdin = document(task.brief(), self.home.agent.repo, task.timeout_seconds)
+        stdin = document(task.brief(), self.home.agent.repo, task.timeout_seconds, self.tools)
         ended = process.run(command, stdin, hear, task.timeout_seconds, self._stop)
         if ended.returncode:
             raise RunnerFailed(CRASHED, ended.last_words)
@@ -52,7 +53,10 @@ class CommandRunner:
         return [shutil.which(program) or program, *arguments]
 
 
-def document(brief: Brief, repo: str, timeout_seconds: float) -> bytes:
-    """What the program reads: the prompt, the turn as the server gave it, the clone it works on, and its time."""
-    turn = brief.turn.model_dump(mode="json")
-    return json.dumps({"prompt": brief.prompt, "turn": turn, "repo": repo, "timeout_seconds": timeout_seconds}).encode()
+def document(brief: Brief, repo: str, timeout_seconds: float, tools: Path | None = None) -> bytes:
+    """What the program reads: the prompt, the turn as the server gave it, the clone it works on, its time and its tools.
+
+    `tools` is a unix socket that speaks MCP, one JSON document a line; a call needs no greeting.
+    """
+    said = {"prompt": brief.prompt, "turn": brief.turn.model_dump(mode="json"), "repo": repo, "timeout_seconds": timeout_seconds}
+    return json.dumps({**said, "tools": str(tools) if tools else None}).encode()

@@ -28,6 +28,7 @@ class Terms:
     slots: int = 32  # turns that may run at once
     limits: Limits = field(default_factory=Limits)  # of all agents together
     turn_usd: float = 1.0  # the most that one turn may cost, where a budget is set
+    first_backoff_seconds: float = failures.FIRST_BACKOFF_SECONDS  # of a turn that failed; it doubles with each failure
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,10 @@ def claim(
         if (live.lease_until > now and not request.take_over) or (live.kind == "answer" and request.kind != "answer"):
             return _later(f"turn {live.id} is running", live.lease_until, now), []
         rest_seconds = 0 if live.failures == 0 else None  # the first time it is tried again at once
-        notices = settle.fail(connection, live, failures.LOST, "", None, now, rest_seconds=rest_seconds)
+        backoff = terms.first_backoff_seconds
+        notices = settle.fail(
+            connection, live, failures.LOST, "", None, now, rest_seconds=rest_seconds, first_backoff_seconds=backoff
+        )
     oldest = inbox.next_due(connection, agent.id, now)
     if request.kind == "answer" and oldest is None:
         next_at = inbox.next_time(connection, agent.id)

@@ -45,6 +45,7 @@ def fail(
     *,
     rest_seconds: int | None = None,
     permanent: bool = False,
+    first_backoff_seconds: float = failures.FIRST_BACKOFF_SECONDS,
 ) -> list[Posted]:
     """Let the turn rest and be tried again, or give it up and tell the channel. A failure that doesn't count lets the whole agent wait.
 
@@ -58,7 +59,7 @@ def fail(
     changes = {"failures": count, "error_code": failure.code, "error": detail[:500]}
     gives_up = permanent or failure.permanent or count >= failures.MAX_FAILURES or not inbox.of_turn(connection, turn.id, only_open=True)
     _spend(connection, turn, usage or schema.Usage(cost_usd=None), now, changes | _ended(gives_up, now))
-    seconds = _rest_seconds(failure, count) if rest_seconds is None else rest_seconds
+    seconds = _rest_seconds(failure, count, first_backoff_seconds) if rest_seconds is None else rest_seconds
     if not failure.counted and seconds:
         note = f"{_reason(failure, detail[:NOTED_CHARACTERS])}. What helps: {failure.remedy}"
         user.hold(connection, turn.agent_id, now + timedelta(seconds=seconds), note, now)
@@ -133,8 +134,8 @@ def _regret(agent: str, items: list[schema.InboxItem], failure: Failure, detail:
     return f"{askers} {agent} could not answer {numbers}{more}: {_reason(failure, detail)}. What helps: {failure.remedy}.".strip()
 
 
-def _rest_seconds(failure: Failure, failed: int) -> int:
-    return failures.backoff_seconds(failed) if failure.counted else failure.hold_seconds
+def _rest_seconds(failure: Failure, failed: int, first_backoff_seconds: float) -> float:
+    return failures.backoff_seconds(failed, first_backoff_seconds) if failure.counted else failure.hold_seconds
 
 
 def _ended(is_final: bool, now: datetime) -> dict[str, object]:

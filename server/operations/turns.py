@@ -41,6 +41,7 @@ def fail(call: Call, request: schema.FailTurn) -> schema.Turn:
         call.now,
         rest_seconds=request.retry_in_seconds,
         permanent=request.permanent,
+        first_backoff_seconds=call.config.terms.first_backoff_seconds,
     )
     call.announce(notices)
     _wake_next(call)

@@ -36,7 +36,7 @@ def test_it_reads_the_prompt_and_the_turn(tmp_path: Path) -> None:
     document = json.loads(shell(tmp_path, "cat").run(task("Prömpt", "where is it?"), print).reply)
     assert document["prompt"] == "Prömpt"
     assert schema.Turn.model_validate(document["turn"]).items[0].message.body == "where is it?"
-    assert document["timeout_seconds"] == 20
+    assert (document["timeout_seconds"], document["tools"]) == (20, None)
 
 
 def test_it_runs_in_the_home_and_nowhere_else(tmp_path: Path) -> None:

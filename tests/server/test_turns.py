@@ -267,6 +267,27 @@ def test_a_finished_turn_accepts_nothing_more(colony: Colony) -> None:
     assert outcomes(colony) == ["answered"]
 
 
+@pytest.mark.parametrize("operation", ["post", "ack", "renew", "finish", "fail", "read"])
+def test_an_attempt_that_was_taken_over_is_refused_whatever_it_asks(colony: Colony, operation: str) -> None:
+    asked = colony.post(colony.ann, "@scout")
+    turn = colony.turn(colony.scout)
+    again = colony.turn(colony.scout, take_over=True)
+    requests: dict[str, schema.Request] = {
+        "post": schema.PostMessage(channel="general", body="stale"),
+        "ack": schema.AckInbox(ids=[turn.items[0].id]),
+        "renew": schema.RenewTurn(id=turn.id),
+        "finish": schema.FinishTurn(id=turn.id, reply="stale"),
+        "fail": schema.FailTurn(id=turn.id, code="crashed", permanent=True),
+        "read": schema.ReadMessages(channel="general"),
+    }
+    with pytest.raises(errors.StaleTurn):
+        colony.in_turn(turn).call(operations.OPERATIONS[operation], requests[operation])
+    assert [message.id for message in colony.read()] == [asked.id]
+    assert outcomes(colony) == [None]
+    colony.finish(again, "in time")
+    assert outcomes(colony) == ["answered"]
+
+
 def test_a_turn_is_ended_only_with_its_own_attempt(colony: Colony) -> None:
     colony.post(colony.ann, "@scout @rook")
     mine, other = colony.turn(colony.scout), colony.turn(colony.rook)
@@ -408,6 +429,22 @@ def test_counted_failures_rest_longer_each_time_and_the_fifth_is_final(colony: C
     assert failures.TIMED_OUT.remedy in notice.body
     assert "600 s" in notice.body
     assert colony.claim(colony.scout).turn is None
+
+
+def test_the_first_backoff_can_be_chosen(database_url: str, clock: Clock) -> None:
+    colony = Colony(database_url, clock, ServerConfig(database_url, Terms(first_backoff_seconds=0.5)))
+    try:
+        colony.post(colony.ann, "@scout")
+        turn = colony.turn(colony.scout)
+        for seconds in (0.5, 1, 2, 4):
+            colony.fail(turn)
+            assert colony.claim(colony.scout).retry_in_seconds == seconds
+            clock.advance(seconds)
+            turn = colony.turn(colony.scout)
+        assert colony.claim(colony.scout, take_over=True).turn is None
+        assert outcomes(colony) == ["dead"]
+    finally:
+        colony.close()
 
 
 def test_backoff_grows_from_thirty_seconds_to_an_hour() -> None:

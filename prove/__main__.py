@@ -1,0 +1,5 @@
+"""`python -m prove` is `colony prove`."""
+
+from prove.cli import main
+
+main()
