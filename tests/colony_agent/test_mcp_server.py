@@ -161,6 +161,7 @@ def test_a_body_too_long_is_a_tool_error(opened: ToolSocket) -> None:
 
 
 def test_several_calls_at_once_are_all_answered(opened: ToolSocket, scout: Agent) -> None:
+    scout.house.admin.call(operations.SET_LIMITS, schema.SetLimits(agent=scout.name, posts_per_turn=20))
     with model(opened) as claude:
         claude.shake_hands()
         for number in range(20):
@@ -169,6 +170,16 @@ def test_several_calls_at_once_are_all_answered(opened: ToolSocket, scout: Agent
         answers = {claude.hear()["id"] for _ in range(20)}
     assert answers == set(range(1000, 1020))
     assert sorted(scout.said()) == sorted(f"number {number}" for number in range(20))
+
+
+def test_the_model_is_told_that_it_may_post_no_more(opened: ToolSocket, scout: Agent) -> None:
+    scout.house.admin.call(operations.SET_LIMITS, schema.SetLimits(agent=scout.name, posts_per_turn=1))
+    with model(opened) as claude:
+        claude.shake_hands()
+        assert not claude.call("post", channel=scout.name, body="one").get("isError")
+        refused = claude.call("post", channel=scout.name, body="two")
+    assert refused["isError"]
+    assert "say the rest in your reply" in str(refused)
 
 
 def test_the_tools_work_from_within_the_sandbox(opened: ToolSocket, scout: Agent) -> None:
