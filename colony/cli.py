@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import os
 import sys
@@ -126,6 +127,18 @@ def poll(caller: Caller, **fields: Any) -> None:
         repeated(lambda: caller.call(operations.ACK, ids=[item.id for item in found.items]))
 
 
+@command(operations.EVENTS, without=("wait",))
+@click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C; with --json one event per line.")
+def events(caller: Caller, follow: bool, **fields: Any) -> None:
+    answer = caller.call(operations.EVENTS, **fields)
+    if not follow:
+        caller.show(answer)
+        return
+    for event in itertools.chain(answer.events, caller.events(answer.position)):
+        caller.show(event)
+        show.flush()
+
+
 @command(operations.ISSUE_TOKEN, name="token")
 def issue_token(caller: Caller, **fields: Any) -> None:
     caller.show(caller.call(operations.ISSUE_TOKEN, **fields))
@@ -169,6 +182,7 @@ for each in (
     plain(operations.UNWATCH),
     plain(operations.USERS),
     plain(operations.AGENTS),
+    events,
     plain(operations.TURNS, "agent"),
     plain(operations.TURN),
     _moves("pause", "paused"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from urllib.parse import quote
 
@@ -13,11 +15,13 @@ sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 import httpx  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 
-from colony import errors, schema  # noqa: E402
+from colony import errors, operations, schema  # noqa: E402
 from colony.operations import Operation, Q, R  # noqa: E402
 
 CONNECT_TIMEOUT_SECONDS = 5.0
-ANSWER_TIMEOUT_SECONDS = 30.0  # on top of what the server was asked to wait
+ANSWER_TIMEOUT_SECONDS = 30.0  # on top of what the server was asked to wait; twice the silence of a stream
+FIRST_PAUSE_SECONDS = 0.25  # before a stream that was lost is opened again; doubled up to the longest
+LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Client:
@@ -30,7 +34,7 @@ class Client:
 
     def __init__(self, url: str, token: str | None = None, turn: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
         self._url = url
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         if turn:
             headers["Colony-Turn"] = turn
         socket_path = url.removeprefix("unix:") if url.startswith("unix:") else None
@@ -67,6 +71,44 @@ class Client:
         except ValidationError as error:
             raise errors.Unavailable(f"{self._url} answered {operation.name} with something that is not a colony's answer") from error
 
+    def events(
+        self, since: str | None = None, tell: Callable[[errors.Unavailable | None], None] = lambda error: None
+    ) -> Iterator[schema.Event]:
+        """All that happens after the position `since`, or from now on, without end: nothing is left out and nothing comes twice.
+
+        A stream that was lost is opened again where it ended, for as long as it takes: `tell` hears why it is away, and None whenever
+        it is there. Other errors are raised.
+        """
+        position, pause = since, FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                for found, event in self._stream(position):
+                    position, pause = found, FIRST_PAUSE_SECONDS
+                    tell(None)
+                    if event:
+                        yield event
+            except errors.Unavailable as error:
+                tell(error)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _stream(self, position: str | None) -> Iterator[tuple[str, schema.Event | None]]:
+        """One connection's events, each with the position after it; None where nothing but the position is told."""
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": position} if position else {})
+        try:
+            with self._http.stream("GET", operations.EVENTS.path, headers=headers) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _raised(operations.EVENTS.name, answer)
+                for fields in _blocks(answer.iter_raw()):
+                    if "id" in fields:
+                        event = schema.Event.model_validate_json(fields["data"]) if "data" in fields else None
+                        yield fields["id"], event
+        except httpx.HTTPError as error:
+            raise errors.Unavailable(f"no colony at {self._url} ({error}); is colony-server running?") from error
+        except ValueError as error:  # no UTF-8, or no event
+            raise errors.Unavailable(f"{self._url} sent something that is no colony's event") from error
+
     def close(self) -> None:
         self._http.close()
 
@@ -75,6 +117,16 @@ class Client:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _blocks(pieces: Iterator[bytes]) -> Iterator[dict[str, str]]:
+    """The fields of each complete block of server-sent events. Lines end with a line feed only: a text may hold any other separator."""
+    rest = b""
+    for piece in pieces:
+        *blocks, rest = (rest + piece).split(b"\n\n")
+        for block in blocks:
+            lines = (line.partition(": ") for line in block.decode().split("\n"))
+            yield {name: value for name, _, value in lines if name}
 
 
 def _raised(operation: str, answer: httpx.Response) -> errors.ColonyError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -36,9 +36,21 @@ class Caller:
     def call(self, operation: Operation[Q, R], **fields: object) -> R:
         """The operation's response. Raises `Invalid` for fields that the schema refuses, before anything is sent."""
         request = build(operation.request, fields)
-        if self._client is None:
-            self._client = self.connect(config.load(self.url, self.token))
-        return self._client.call(operation, request)
+        return self._connected().call(operation, request)
+
+    def events(self, since: str) -> Iterator[schema.Event]:
+        """What happens after this position, without end; people are told of an outage once, and of its end."""
+        is_away = False
+
+        def tell(error: errors.Unavailable | None) -> None:
+            nonlocal is_away
+            if error and not is_away:
+                show.note(f"{error}; trying again until it answers")
+            elif is_away and not error:
+                show.note("the colony answers again")
+            is_away = bool(error)
+
+        return self._connected().events(since, tell)
 
     def whoami(self, settings: config.Settings) -> schema.User:
         """Who one is to the colony of these settings, whatever the caller's own are."""
@@ -51,6 +63,11 @@ class Caller:
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            self._client = self.connect(config.load(self.url, self.token))
+        return self._client
 
 
 def command(

@@ -23,6 +23,7 @@ class Operation(Generic[Q, R]):
     who: Who = "user"
     is_tool: bool = False  # offered to agents inside their turns
     is_audited: bool = True  # meaningful only for those that mutate
+    streams: bool = False  # offered as server-sent events, too
     closes_turn: bool = False  # judges the fence itself: repeating it on a closed turn is harmless
 
     @property
@@ -67,5 +68,7 @@ HEARTBEAT = Operation(
 )
 SET_STATUS = Operation("set_status", "POST", "/api/agents/{agent}/status", schema.SetStatus, schema.Agent)
 SET_LIMITS = Operation("set_limits", "PUT", "/api/agents/{agent}/limits", schema.SetLimits, schema.Agent)
+
+EVENTS = Operation("events", "GET", "/api/events", schema.ListEvents, schema.Events, streams=True)
 
 OPERATIONS: dict[str, Operation[Any, Any]] = {row.name: row for row in list(globals().values()) if isinstance(row, Operation)}

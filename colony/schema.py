@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -40,6 +40,7 @@ Seq = Annotated[int, Field(ge=0, le=MAX_ID)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Wait = Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="Seconds to wait for news; 0 answers at once.")]
 Limit = Annotated[int, Field(ge=1, le=500)]
+Position = Annotated[str, Field(pattern=r"^[0-9]{1,18}[.][0-9]{1,18}$", examples=["12.40"])]
 LeaseSeconds = Annotated[int, Field(ge=5, le=3600, description="The turn is handed out again unless it is renewed or ended in time.")]
 
 Kind = Literal["ape", "agent", "gateway", "service"]
@@ -48,6 +49,7 @@ Trigger = Literal["mention", "broadcast", "watch"]
 Outcome = Literal["answered", "ignored", "suppressed", "dead", "by_hand"]
 TurnKind = Literal["answer", "pulse", "dream"]
 TurnState = Literal["running", "resting", "finished", "failed"]
+EventKind = Literal["message", "deed"]
 
 
 class Request(BaseModel):
@@ -55,6 +57,7 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     unaudited: ClassVar[frozenset[str]] = frozenset()  # fields that hold what people wrote, or nothing worth keeping
+    told: ClassVar[frozenset[str]] = frozenset()  # audited fields that everybody may see in the events
 
 
 class Response(BaseModel):
@@ -133,6 +136,7 @@ class Channels(Response):
 class CreateChannel(Request):
     """Open a new channel."""
 
+    told = frozenset({"name"})
     name: ChannelName
     topic: Line = ""
 
@@ -246,6 +250,7 @@ class Usage(Request):
 class ClaimTurn(Request):
     """Take the next thing to do: the channel that waits longest, or a pulse or a dream."""
 
+    told = frozenset({"kind"})
     lease_seconds: LeaseSeconds = 60
     kind: TurnKind = "answer"
     take_over: bool = Field(
@@ -296,6 +301,7 @@ class FailTurn(Request):
     """Hand a turn back: it rests and is tried again, or its items are dead and the channel is told why."""
 
     unaudited = frozenset({"detail"})
+    told = frozenset({"code", "permanent"})
     id: Id
     code: Word
     detail: Line = ""
@@ -381,6 +387,7 @@ class Outlook(Response):
 class SetStatus(Request):
     """Move an agent to another state: provisioning, healthy, paused, draining or dead."""
 
+    told = frozenset({"status"})
     agent: Username
     status: Status
     note: Line = ""
@@ -394,6 +401,40 @@ class SetLimits(Request):
     turns_per_hour: Annotated[int, Field(ge=0, le=10**6)] | None = Field(default=None, description="Each attempt counts.")
     posts_per_turn: Annotated[int, Field(ge=0, le=1000)] | None = Field(default=None, description="Besides the reply.")
     lift: Literal["budget_usd_per_day", "turns_per_hour", "all"] | None = Field(default=None, description="A limit to take away.")
+
+
+# --- events
+
+
+class ListEvents(Request):
+    """Show what happened, oldest first: every message, and what else was done. Over HTTP also as a stream of server-sent events."""
+
+    since: Position | None = Field(default=None, description="Only what came after this position, an event's id; absent: the newest.")
+    limit: Limit = 50
+    wait: Wait = 0
+
+
+class Deed(Response):
+    """An operation that succeeded; of what it was asked only what concerns everybody."""
+
+    operation: str
+    actor: str | None = None
+    target: str = ""
+    turn_id: int | None = None
+    fields: dict[str, Any] = {}
+
+
+class Event(Response):
+    id: str  # the position just after it
+    kind: EventKind
+    at: datetime
+    message: Message | None = None
+    deed: Deed | None = None
+
+
+class Events(Response):
+    position: str  # where to go on
+    events: list[Event]
 
 
 # --- failures

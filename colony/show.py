@@ -186,6 +186,21 @@ def _(answer: schema.Agents) -> Sequence[Part]:
     return _table(answer.agents, *columns, "last_seen_at", "held_until")
 
 
+@parts.register
+def _(answer: schema.Events) -> Sequence[Part]:
+    return [part for event in answer.events for part in parts(event)]
+
+
+@parts.register
+def _(answer: schema.Event) -> Sequence[Part]:
+    if answer.message:
+        return [Entry(answer.message)]
+    deed = answer.deed or schema.Deed(operation="?")
+    said = [deed.actor or "somebody", deed.operation, deed.target, *(f"{name} {value}" for name, value in deed.fields.items())]
+    turn = [f"turn {deed.turn_id}"] if deed.turn_id else []
+    return [Word(" ".join(filter(None, said)) + "".join(f", {each}" for each in (*turn, iso(answer.at), f"event {answer.id}")))]
+
+
 def _stdout() -> TextIO:
     out: TextIO | None = sys.stdout
     if out is None:  # so it is when a process starts with it closed

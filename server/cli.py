@@ -72,7 +72,8 @@ def run(
     access.hold(database)  # for as long as this process lives
     access.set_up(database)
     terms = Terms(max_running_turns, Limits(budget_usd_per_day, turns_per_hour), turn_usd, first_backoff)
-    process.serve(ServerConfig(database, terms), process.Listen(socket.absolute(), port, threads))
+    serving = ServerConfig(database, terms, max_streams=threads // 8)
+    process.serve(serving, process.Listen(socket.absolute(), port, threads))
 
 
 @cli.command()

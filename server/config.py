@@ -12,4 +12,5 @@ from server.models.posting import LoopGuard
 class ServerConfig:
     database_url: str
     terms: Terms = field(default_factory=Terms)
+    max_streams: int = 150  # of events; each holds a thread
     guard: LoopGuard = field(default_factory=LoopGuard)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pysqlite3 import dbapi2 as driver
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
@@ -17,6 +17,8 @@ from sqlalchemy.pool import QueuePool
 from colony import errors
 from colony.failpoints import reach
 from server import sqlite_file
+from server.notify import Hear, Notifications
+from server.waiters import Topic
 from server.writer import Writer
 
 T = TypeVar("T")
@@ -37,13 +39,39 @@ _PRAGMAS = (
 READERS = 8  # connections; requests that wait hold none
 FIXED_SQLITE = (3, 51, 3)  # older ones can lose a committed write when two connections checkpoint at once
 
+# Who inserts holds this lock on the table from before the sequence is asked until after the commit is seen.
+_WRITING = text(
+    "SELECT virtualtransaction FROM pg_locks JOIN pg_class ON pg_class.oid = relation"
+    " WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND relname = ANY(:tables)"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
 
 class Database(Protocol):
+    @property
+    def writer(self) -> Writer | None:
+        """Where one writes for all."""
+
     def read(self) -> AbstractContextManager[Connection]:
         """A context manager: a connection to look things up."""
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run the work in a transaction; what it returns is durable. It may run more than once before it commits."""
+
+    def size(self, connection: Connection) -> int:
+        """Bytes that it takes."""
+
+    def writing(self, connection: Connection, *tables: Table) -> frozenset[str]:
+        """The transactions under way that may have taken ids of these tables for rows that nobody sees yet.
+
+        Once all of them have ended, no row appears any more below an id that was seen before the question.
+        """
+
+    def publish(self, topics: Sequence[Topic]) -> None:
+        """Let the other servers on this database know of these topics, whose news is committed."""
+
+    def subscribe(self, hear: Hear) -> None:
+        """Call `hear` with what other servers publish, until `close`; with None where something may have been missed."""
 
     def close(self) -> None: ...
 
@@ -82,16 +110,30 @@ class SQLite:
         self._readers = _sqlite_engine(path, "DEFERRED", read_only=True, pool_size=READERS)
         self._writers = _sqlite_engine(path, "IMMEDIATE", read_only=False, pool_size=1)
         self._writing = self._writers.connect()
-        self._writer = Writer(self._writing)
+        self.writer = Writer(self._writing)
 
     def read(self) -> AbstractContextManager[Connection]:
         return _reading(self._readers, self._translated)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         try:
-            return self._writer.run(work)
+            return self.writer.run(work)
         except DatabaseError as error:
             raise self._translated(error) from error
+
+    def size(self, connection: Connection) -> int:
+        pages, page = (connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_count", "page_size"))
+        return int(pages * page)
+
+    def writing(self, connection: Connection, *tables: Table) -> frozenset[str]:
+        """None: ids are given in the order of the commits."""
+        return frozenset()
+
+    def publish(self, topics: Sequence[Topic]) -> None:
+        """There is no other server on the file."""
+
+    def subscribe(self, hear: Hear) -> None:
+        """Nothing will ever be heard."""
 
     def close(self) -> None:
         self._readers.dispose()
@@ -107,10 +149,13 @@ class SQLite:
 
 
 class PostgreSQL:
-    """Ordinary transactions with row locks."""
+    """Ordinary transactions with row locks; several servers may share it."""
+
+    writer = None
 
     def __init__(self, url: str) -> None:
         self._engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), pool_size=READERS, max_overflow=READERS)
+        self._notifications = Notifications(self._engine)
 
     def read(self) -> AbstractContextManager[Connection]:
         return _reading(self._engine, _translated)
@@ -129,7 +174,20 @@ class PostgreSQL:
                     raise _translated(error) from error
         raise AssertionError("unreachable")
 
+    def size(self, connection: Connection) -> int:
+        return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
+
+    def writing(self, connection: Connection, *tables: Table) -> frozenset[str]:
+        return frozenset(connection.execute(_WRITING, {"tables": [table.name for table in tables]}).scalars())
+
+    def publish(self, topics: Sequence[Topic]) -> None:
+        self._notifications.publish(topics)
+
+    def subscribe(self, hear: Hear) -> None:
+        self._notifications.subscribe(hear)
+
     def close(self) -> None:
+        self._notifications.close()
         self._engine.dispose()
 
 

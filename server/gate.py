@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,9 +19,12 @@ from colony.operations import OPERATIONS, Operation, Q, R
 from server.config import ServerConfig
 from server.database import Database
 from server.identity import Caller, Credentials, Identities
-from server.models import audit, base, turn
+from server.metrics import Metrics
+from server.models import audit, base, ending, turn
 from server.models.posting import Author, Posted
 from server.waiters import Topic, Waiters
+
+EVENTS = "events"  # the topic of those who want to know of everything
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,9 @@ class Call:
     caller: Caller
     now: datetime
     config: ServerConfig
+    database: Database
     turn: Row[tuple[object, ...]] | None = None  # the turn the caller speaks for, past the fence
+    concerns: int | None = None  # the id of a turn that the audit shall name, beside the one that the caller speaks for
     wakes: list[Topic] = field(default_factory=list)
 
     @property
@@ -84,9 +89,11 @@ class Gate:
         assert not missing, f"no handler for {missing}"
         self.database = database
         self.waiters = Waiters()
-        self._config = config
-        self._clock = clock
+        self.config = config
+        self.clock = clock
+        self.metrics = Metrics()
         self._identities = Identities(database)
+        database.subscribe(self._hear)
 
     def perform(
         self,
@@ -103,6 +110,7 @@ class Gate:
         Raises `ColonyError`.
         """
         caller: Caller | None = None
+        began = perf_counter()
         try:
             caller = self._identities.identify(credentials)
             _authorise(operation, caller)
@@ -113,38 +121,56 @@ class Gate:
                 result = self._write(operation, caller, request, reference, surface)
             else:
                 result = self._read(caller, reference, lambda call: HANDLERS[operation.name](call, request))
-            return self._settled(result, caller, reference, moment)
         except Exception as error:
+            self.metrics.performed(operation.name, _code(error), perf_counter() - began)
             # For want of space nothing is written down: what little is left is for leases and answers.
             if operation.mutates and operation.is_audited and not isinstance(error, errors.StorageFull):
                 self._audit_refusal(operation, caller, path, surface, error)
             raise
+        self.metrics.performed(operation.name, "ok", perf_counter() - began)
+        return self._settled(result, caller, reference, moment)
+
+    def identify(self, credentials: Credentials) -> Caller:
+        """For what is no operation. Raises `Unauthenticated`."""
+        return self._identities.identify(credentials)
 
     def _write(
         self, operation: Operation[Any, Any], caller: Caller, request: schema.Request, reference: turn.Reference | None, surface: str
     ) -> schema.Response | Wait:
         params = _params(operation, request) if operation.is_audited else ""
 
-        def work(connection: Connection) -> tuple[schema.Response | Wait, list[Topic]]:
-            call = self._call(connection, caller)
+        def work(connection: Connection) -> tuple[schema.Response | Wait, list[Topic], ending.Endings]:
+            call, ended = self._call(connection, caller), ending.begin(connection)
             if reference:
                 call.turn = turn.fenced(connection, caller.id, reference, may_be_closed=operation.closes_turn)
             result = HANDLERS[operation.name](call, request)
             if operation.is_audited:
-                target, turn_id = _target(operation, request.__dict__), reference.id if reference else None
+                target, turn_id = _target(operation, request.__dict__), reference.id if reference else call.concerns
                 audit.record(
                     connection, call.now, operation.name, surface, actor_id=caller.id, target=target, turn_id=turn_id, params=params
                 )
+                call.wake(EVENTS)
             reach("server.before_commit", operation.name)
-            return result, call.wakes
+            return result, call.wakes, ended
 
-        result, wakes = self.database.write(work)
+        result, wakes, ended = self.database.write(work)
         reach("server.before_wake", operation.name)
-        if "identities" in wakes:
-            self._identities.forget()
-        self.waiters.wake(*wakes)
+        if ended:
+            self.metrics.ended(ended)
+        if wakes:
+            self._hear(wakes)
+            self.database.publish(wakes)
         reach("server.before_answer", operation.name)
         return result
+
+    def _hear(self, topics: Sequence[Topic] | None) -> None:
+        """These have news, by a commit of this server or of another one; None: perhaps all of them."""
+        if topics is None or "identities" in topics:
+            self._identities.forget()
+        if topics is None:
+            self.waiters.wake_all()
+        else:
+            self.waiters.wake(*topics)
 
     def _read(
         self, caller: Caller, reference: turn.Reference | None, ask: Callable[[Call], schema.Response | Wait]
@@ -162,7 +188,7 @@ class Gate:
             deadline = deadline or monotonic() + result.seconds
             until = deadline
             if result.not_after:
-                until = min(deadline, monotonic() + max(0.0, (result.not_after - self._clock()).total_seconds()))
+                until = min(deadline, monotonic() + max(0.0, (result.not_after - self.clock()).total_seconds()))
             woken = self.waiters.wait(result.topic, moment, until)
             if self.waiters.is_closed:
                 return result.answer
@@ -173,16 +199,16 @@ class Gate:
         return result
 
     def _call(self, connection: Connection, caller: Caller) -> Call:
-        return Call(connection, caller, self._clock(), self._config)
+        return Call(connection, caller, self.clock(), self.config, self.database)
 
     def _audit_refusal(
         self, operation: Operation[Any, Any], caller: Caller | None, path: Mapping[str, Any], surface: str, error: Exception
     ) -> None:
-        code = error.code if isinstance(error, errors.ColonyError) else "crashed"
+        code = _code(error)
         actor_id, target = caller.id if caller else None, _target(operation, path)
 
         def work(connection: Connection) -> None:
-            audit.record(connection, self._clock(), operation.name, surface, actor_id=actor_id, target=target, error_code=code)
+            audit.record(connection, self.clock(), operation.name, surface, actor_id=actor_id, target=target, error_code=code)
 
         try:
             self.database.write(work)
@@ -190,6 +216,10 @@ class Gate:
             log.warning("no audit row for a refusal operation=%s error=%s", operation.name, unavailable.code)
         except Exception:  # the refusal itself must still reach the caller
             log.exception("no audit row for a refusal operation=%s", operation.name)
+
+
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, errors.ColonyError) else "crashed"
 
 
 def _authorise(operation: Operation[Any, Any], caller: Caller) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Flask, Request, Response, request
@@ -13,9 +13,10 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from colony import __version__, errors, schema
 from colony.operations import OPERATIONS, Operation
-from server import openapi
+from server import metrics, openapi, scrape
 from server.gate import Gate
 from server.identity import Credentials, peer_uid
+from server.stream import Streams
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -27,10 +28,13 @@ log = logging.getLogger(__name__)
 def mount(app: Flask, gate: Gate) -> None:
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
     api = Blueprint("api", __name__)
+    streams = Streams(gate.config.max_streams, lambda: gate.waiters.is_closed)
     for operation in OPERATIONS.values():
-        api.add_url_rule(_rule(operation), operation.name, _view(gate, operation), methods=[operation.method])
+        view = _streaming_view(gate, streams, operation) if operation.streams else _view(gate, operation)
+        api.add_url_rule(_rule(operation), operation.name, view, methods=[operation.method])
     app.register_blueprint(api)
     app.add_url_rule("/healthz", "healthz", lambda: _healthz(gate))
+    app.add_url_rule("/metrics", "metrics", lambda: _metrics(gate, streams))
     document = json.dumps(openapi.document())
     app.add_url_rule("/openapi.json", "openapi", lambda: Response(document, mimetype="application/json"))
     app.register_error_handler(Exception, _problem)
@@ -50,6 +54,25 @@ def _view(gate: Gate, operation: Operation[Any, Any]) -> Callable[..., Response]
         credentials, turn_header = _credentials(came.environ), came.environ.get("HTTP_COLONY_TURN")
         result = gate.perform(operation, credentials, path, lambda: _sent(operation, came), turn_header, "http")
         return Response(result.model_dump_json(), mimetype="application/json")
+
+    return view
+
+
+def _streaming_view(gate: Gate, streams: Streams, operation: Operation[Any, Any]) -> Callable[..., Response]:
+    """A stream of server-sent events, or for who asks for JSON an ordinary answer."""
+    page = _view(gate, operation)
+
+    def view(**path: Any) -> Response:
+        came: Request = request._get_current_object()  # type: ignore[attr-defined]
+        if came.accept_mimetypes.best_match(["text/event-stream", "application/json"]) == "application/json":
+            return page(**path)
+        credentials, turn_header = _credentials(came.environ), came.environ.get("HTTP_COLONY_TURN")
+        since = came.headers.get("Last-Event-ID") or came.args.get("since")  # a browser comes back with both
+
+        def ask(sent: Callable[[], Mapping[str, Any]]) -> Any:
+            return gate.perform(operation, credentials, path, sent, turn_header, "http")
+
+        return streams.respond(ask, since, lambda: _sent(operation, came))
 
     return view
 
@@ -93,6 +116,11 @@ def _healthz(gate: Gate) -> Response:
     with gate.database.read() as connection:
         connection.exec_driver_sql("SELECT 1")
     return Response(json.dumps({"status": "ok", "version": __version__}), mimetype="application/json")
+
+
+def _metrics(gate: Gate, streams: Streams) -> Response:
+    gate.identify(_credentials(request.environ))  # it names agents: for everyone who belongs here
+    return Response(scrape.metrics(gate, streams), content_type=metrics.CONTENT_TYPE)
 
 
 def _problem(error: Exception) -> Response:

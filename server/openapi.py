@@ -42,6 +42,9 @@ def _described(operation: Operation[Any, Any], schemas: dict[str, Any]) -> dict[
         "parameters": [_parameter(name, "path", fields) for name in in_path],
         "responses": {"200": _answer(operation.response.__name__, "application/json"), "default": _answer("Problem")},
     }
+    if operation.streams:
+        described["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+        described["parameters"].append(_parameter("since", "header", fields) | {"name": "Last-Event-ID"})
     for status in sorted({kind.status for kind in errors.BY_CODE.values() if 400 <= kind.status < 500}):
         described["responses"][str(status)] = _answer("Problem")
     if operation.method in ("GET", "DELETE"):

@@ -19,6 +19,7 @@ class Waiters:
         self._mutex = threading.Lock()
         self._moment = 0
         self._woken_at: dict[Topic, int] = {}
+        self._all_woken_at = 0
         self._asleep: dict[Topic, list[threading.Lock]] = defaultdict(list)
         self._closed = False
 
@@ -41,12 +42,22 @@ class Waiters:
         for bell in bells:
             bell.release()
 
+    def wake_all(self) -> None:
+        """Wake everyone: nobody knows what has happened."""
+        with self._mutex:
+            self._moment += 1
+            bells = [bell for bells in self._asleep.values() for bell in bells]
+            self._asleep.clear()
+            self._all_woken_at = self._moment
+        for bell in bells:
+            bell.release()
+
     def wait(self, topic: Topic, since: int, deadline: float) -> bool:
         """Sleep until the topic is woken after the moment `since`; False once `time.monotonic()` passes the deadline."""
         bell = threading.Lock()
         bell.acquire()
         with self._mutex:
-            if self._woken_at.get(topic, 0) > since:
+            if max(self._woken_at.get(topic, 0), self._all_woken_at) > since:
                 return True
             if self._closed:
                 return False
@@ -65,11 +76,7 @@ class Waiters:
     def close(self) -> None:
         """Send everyone home: the server stops."""
         self._closed = True  # before the mutex: a signal that comes meanwhile finds the work done
-        with self._mutex:
-            bells = [bell for bells in self._asleep.values() for bell in bells]
-            self._asleep.clear()
-        for bell in bells:
-            bell.release()
+        self.wake_all()
 
     @property
     def is_closed(self) -> bool:

@@ -9,7 +9,9 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection
 
 from colony.failpoints import reach
+from server.metrics import Histogram
 
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 T = TypeVar("T")
 
 
@@ -26,6 +28,12 @@ class Writer:
         self._mutex = threading.Lock()
         self._queue: list[_Unit[Any]] = []
         self._seat_taken = False
+        self.batches = Histogram(BATCHES)
+
+    @property
+    def queued(self) -> int:
+        """How many units wait to be begun."""
+        return len(self._queue)
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, once it is durable. Raises what it or the commit raised; then nothing of it is kept.
@@ -45,6 +53,7 @@ class Writer:
     def _work_for_all(self) -> None:
         with self._mutex:
             batch, self._queue = self._queue, []
+        self.batches.observe(len(batch))
         try:
             self._commit(batch)
             reach("database.committed")

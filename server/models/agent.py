@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, and_, func, select
 
 from colony import schema
 from server.models import spending
+from server.models.base import Timestamp
 from server.models.inbox import inbox
 from server.models.spending import spending as used
 from server.models.turn import turns
 from server.models.user import users
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An agent's open inbox items."""
+
+    agent: str
+    items: int
+    oldest_seconds: float
+
+
+def waiting(connection: Connection, now: datetime) -> list[Waiting]:
+    """The agents for whom something waits, the oldest first; costs as much as there is open."""
+    oldest = func.min(inbox.c.created_at, type_=Timestamp)
+    counted = (
+        select(users.c.username, func.count().label("items"), oldest.label("oldest"))
+        .select_from(users.join(inbox, inbox.c.agent_id == users.c.id))
+        .where(users.c.kind == "agent", inbox.c.acked_at.is_(None))
+        .group_by(users.c.username)
+        .order_by(oldest)
+    )
+    return [Waiting(row.username, row.items, max(0.0, (now - row.oldest).total_seconds())) for row in connection.execute(counted)]
 
 
 def listed(connection: Connection, now: datetime, username: str | None = None) -> list[schema.Agent]:

@@ -35,7 +35,7 @@ from sqlalchemy import (
 )
 
 from colony import schema
-from server.models import message
+from server.models import ending, message
 from server.models.base import Key, Timestamp, metadata
 from server.models.channel import watches
 from server.models.mention import Mentions
@@ -100,6 +100,9 @@ def deliver(connection: Connection, delivery: Delivery, mentions: Mentions) -> D
     values |= {f"mentioned_name_{place}": name for place, name in enumerate(names)}
     values |= {f"mentioned_kind_{place}": kind for place, kind in enumerate(kinds)}
     rows = _delivery(len(names), len(kinds)).rows(connection, values)
+    if delivery.suppress_agents:
+        born_closed = inbox.c.message_id == delivery.message_id, inbox.c.outcome == "suppressed"
+        ending.of_items(connection, "suppressed", connection.execute(select(func.count()).where(*born_closed)).scalar_one())
     named = [row for row in rows if row[1] == "mention"]
     return Delivered([row[0] for row in rows], len(named), [row[0] for row in named if row[2]])
 
@@ -120,19 +123,21 @@ def ack(connection: Connection, user_id: int, ids: list[int], now: datetime) -> 
     """Close the user's own items by hand; gives those that were still open."""
     mine = and_(inbox.c.agent_id == user_id, inbox.c.id.in_(ids), inbox.c.acked_at.is_(None))
     statement = update(inbox).where(mine).values(acked_at=now, outcome="by_hand").returning(inbox.c.id)
-    return sorted(connection.execute(statement).scalars())
+    acked = sorted(connection.execute(statement).scalars())
+    ending.of_items(connection, "by_hand", len(acked))
+    return acked
 
 
 def close(connection: Connection, turn_id: int, outcome: schema.Outcome, now: datetime) -> None:
     """End all items of a turn that are still open."""
     still_open = and_(inbox.c.turn_id == turn_id, inbox.c.acked_at.is_(None))
-    connection.execute(update(inbox).where(still_open).values(acked_at=now, outcome=outcome))
+    _close(connection, still_open, outcome, now)
 
 
 def close_all(connection: Connection, user_id: int, outcome: schema.Outcome, now: datetime) -> None:
     """End all that a user has not processed."""
     still_open = and_(inbox.c.agent_id == user_id, inbox.c.acked_at.is_(None))
-    connection.execute(update(inbox).where(still_open).values(acked_at=now, outcome=outcome))
+    _close(connection, still_open, outcome, now)
 
 
 def handled(connection: Connection, before: datetime, after_id: int, limit: int) -> list[int]:
@@ -174,6 +179,11 @@ def unbound(connection: Connection, agent_id: int, channel_id: int, limit: int) 
     """The channel's open items that no turn has taken yet, oldest first."""
     mine = and_(inbox.c.agent_id == agent_id, inbox.c.acked_at.is_(None), inbox.c.channel_id == channel_id, inbox.c.turn_id.is_(None))
     return [to_schema(row) for row in connection.execute(_items().where(mine).order_by(inbox.c.id).limit(limit))]
+
+
+def _close(connection: Connection, which: ColumnElement[bool], outcome: schema.Outcome, now: datetime) -> None:
+    closed = connection.execute(update(inbox).where(which).values(acked_at=now, outcome=outcome))
+    ending.of_items(connection, outcome, closed.rowcount)
 
 
 def to_schema(row: Row[tuple[object, ...]]) -> schema.InboxItem:

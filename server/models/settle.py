@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from colony import errors, failures, schema
 from colony.failures import Failure
-from server.models import inbox, message, posting, spending, user
+from server.models import ending, inbox, message, posting, spending, user
 from server.models.channel import channels
 from server.models.posting import Author, LoopGuard, Posted
 from server.models.turn import running, turns
@@ -28,7 +28,9 @@ def finish(
         raise errors.StaleTurn(f"turn {turn.id} has failed already")
     posted = _reply(connection, agent, turn, (request.reply or "").strip(), guard, now)
     has_spoken = any(said.channel == _channel_name(connection, turn) for said in message.of_turn(connection, turn.id))
-    inbox.close(connection, turn.id, "answered" if has_spoken else "ignored", now)
+    outcome: schema.Outcome = "answered" if has_spoken else "ignored"
+    inbox.close(connection, turn.id, outcome, now)
+    ending.of_turn(connection, turn.kind, "finished", outcome)
     closed = {"state": "finished", "finished_at": now, "session_id": request.session_id, "error_code": None, "error": None}
     _spend(connection, turn, request.usage, now, closed)
     user.release(connection, turn.agent_id)
@@ -59,6 +61,7 @@ def fail(
     changes = {"failures": count, "error_code": failure.code, "error": detail[:500]}
     gives_up = permanent or failure.permanent or count >= failures.MAX_FAILURES or not inbox.of_turn(connection, turn.id, only_open=True)
     _spend(connection, turn, usage or schema.Usage(cost_usd=None), now, changes | _ended(gives_up, now))
+    ending.of_turn(connection, turn.kind, "failed" if gives_up else "resting", failure.code)
     seconds = _rest_seconds(failure, count, first_backoff_seconds) if rest_seconds is None else rest_seconds
     if not failure.counted and seconds:
         note = f"{_reason(failure, detail[:NOTED_CHARACTERS])}. What helps: {failure.remedy}"
@@ -77,7 +80,8 @@ def end_emptied(connection: Connection, agent_id: int, now: datetime) -> None:
     """Close the agent's resting turns whose items were all closed by hand: nothing would ever wake them."""
     has_open = select(inbox.inbox.c.id).where(inbox.inbox.c.turn_id == turns.c.id, inbox.inbox.c.acked_at.is_(None)).exists()
     emptied = (turns.c.agent_id == agent_id) & (turns.c.state == "resting") & ~has_open
-    connection.execute(update(turns).where(emptied).values(state="failed", finished_at=now))
+    for kind in connection.execute(update(turns).where(emptied).values(state="failed", finished_at=now).returning(turns.c.kind)).scalars():
+        ending.of_turn(connection, kind, "failed", "by_hand")
 
 
 def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) -> list[Posted]:
@@ -86,7 +90,9 @@ def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) 
     if live := running(connection, agent.id):
         _spend(connection, live, schema.Usage(cost_usd=None), now, {})
     mine = turns.c.agent_id == agent.id, turns.c.state.in_(["running", "resting"])
-    connection.execute(update(turns).where(*mine).values(state="failed", finished_at=now, error_code=failures.GONE.code))
+    gone = {"state": "failed", "finished_at": now, "error_code": failures.GONE.code}
+    for kind in connection.execute(update(turns).where(*mine).values(gone).returning(turns.c.kind)).scalars():
+        ending.of_turn(connection, kind, "failed", failures.GONE.code)
     inbox.close_all(connection, agent.id, "dead", now)
     channels_left = sorted({item.message.channel for item in still_open})
     regrets = {name: [item for item in still_open if item.message.channel == name] for name in channels_left}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import get_args
 
 from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, Select, String, Table, func, select, text, update
 
@@ -74,6 +75,11 @@ def running(connection: Connection, agent_id: int) -> Row[tuple[object, ...]] | 
     """The agent's live turn, whether its lease ran out or not; nobody else ends it until the transaction does."""
     query = select(turns).where(turns.c.agent_id == agent_id, turns.c.state == "running").with_for_update(key_share=True)
     return connection.execute(query).first()
+
+
+def running_by_kind(connection: Connection) -> dict[schema.TurnKind, int]:
+    counted = select(turns.c.kind, func.count().label("running")).where(turns.c.state == "running").group_by(turns.c.kind)
+    return dict.fromkeys(get_args(schema.TurnKind), 0) | {row.kind: row.running for row in connection.execute(counted)}
 
 
 def renew(connection: Connection, turn_id: int, until: datetime) -> None:

@@ -17,6 +17,7 @@ def claim(call: Call, request: schema.ClaimTurn) -> schema.Claim:
     agent = user.find_agent(call.connection, call.caller.username, lock=True)
     claimed, notices = claim_model.claim(call.connection, agent, request, call.config.terms, call.now)
     call.announce(notices)
+    call.concerns = claimed.turn.id if claimed.turn else None
     return claimed
 
 

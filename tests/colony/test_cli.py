@@ -50,7 +50,7 @@ def test_every_error_is_one_line_and_its_exit_code(error: type[errors.ShellError
 
 
 @pytest.mark.parametrize(
-    "command", ["whoami", "channels", "read {channel}", "inbox", "users", "agents", "turns", "turns @scout", "turn {turn}"]
+    "command", ["whoami", "channels", "read {channel}", "inbox", "users", "agents", "turns", "turns @scout", "turn {turn}", "events"]
 )
 def test_json_is_exactly_the_operation_s_response(command: str, run: Shell, channel: str) -> None:
     run("post", channel, "to @ann and @scout")
@@ -59,7 +59,7 @@ def test_json_is_exactly_the_operation_s_response(command: str, run: Shell, chan
     operation = operations.OPERATIONS[words[0]]
     path = operation.path.format(channel=channel, id=turn.id) + ("?agent=scout" if words[1:] == ["@scout"] else "")
     with client.httpx.Client(transport=client.httpx.HTTPTransport(uds=str(run.house.socket)), base_url="http://colony") as http:
-        answer = http.get(path, headers={"Authorization": f"Bearer {ANN}"}).json()
+        answer = http.get(path, headers={"Authorization": f"Bearer {ANN}", "Accept": "application/json"}).json()
     assert json.loads(run(*words, "--json", token=ANN).out) == answer
 
 

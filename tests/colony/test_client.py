@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from colony import errors, operations, schema
-from colony.client import Client
+from colony.client import Client, _blocks
 from tests.server.support import Colony, Server, only_sqlite, token_of
 
 
@@ -108,3 +108,34 @@ def test_both_addresses_of_a_server_answer(server: Server, monkeypatch: pytest.M
         said = ann.call(operations.POST, schema.PostMessage(channel="general", body="x", client_id="c"))
         assert not said.duplicate
         assert ann.call(operations.POST, schema.PostMessage(channel="general", body="x", client_id="c")).duplicate
+
+
+def test_the_blocks_of_a_stream_are_found_however_it_is_cut() -> None:
+    text = ": heartbeat\nid: 1.0\n\nid: 2.0\nevent: message\ndata: {\"x\": \"a: b\u2028\x85🦧\"}\n\nid: cut off".encode()
+    expected = [{"": "heartbeat", "id": "1.0"}, {"id": "2.0", "event": "message", "data": '{"x": "a: b\u2028\x85🦧"}'}]
+    expected[0].pop("")
+    for size in (1, 2, 3, 7, 1000):
+        assert list(_blocks(text[place : place + size] for place in range(0, len(text), size))) == expected
+
+
+@pytest.mark.parametrize("body", [b"id: 1.0\ndata: {}\n\n", b"id: 1.0\ndata: nonsense\n\n", b"id: 1.0\ndata: \xff\n\n"])
+def test_what_is_no_stream_of_a_colony_is_unavailable(body: bytes) -> None:
+    heard: list[errors.Unavailable | None] = []
+
+    def tell(error: errors.Unavailable | None) -> None:
+        heard.append(error)
+        raise KeyboardInterrupt
+
+    with foreign_server(page("200 OK", body, "text/event-stream")) as url, Client(url) as client, pytest.raises(KeyboardInterrupt):
+        next(client.events(tell=tell))
+    assert isinstance(heard[0], errors.Unavailable)
+
+
+@only_sqlite
+def test_a_stream_that_is_refused_is_not_tried_again(colony: Colony) -> None:
+    with pytest.raises(errors.Unauthenticated):
+        next(colony.eve.events())
+    with pytest.raises(errors.Conflict, match="restored"):
+        next(colony.ann.events("9.9"))
+    with pytest.raises(errors.Invalid, match="since"):
+        next(colony.ann.events("nonsense"))

@@ -55,7 +55,7 @@ def test_waiting_ends_after_the_given_time(run: Shell, monkeypatch: pytest.Monke
     assert json.loads(run("inbox", "--wait", "0.1", "--json", token=guy).out) == {"items": []}
 
 
-@pytest.mark.parametrize("arguments", [["read", "general", "--follow"], ["inbox", "--wait"]])
+@pytest.mark.parametrize("arguments", [["read", "general", "--follow"], ["events", "--follow"], ["inbox", "--wait"]])
 def test_ctrl_c_ends_a_wait_quietly(arguments: list[str], run: Shell) -> None:
     token = run.house.join(f"una-{arguments[0]}")
     process = run.spawn(*arguments, token=token)
@@ -109,6 +109,38 @@ def test_following_goes_on_through_a_restore_whose_numbers_begin_again(own_house
         reader.join(PATIENCE_SECONDS)
         process.communicate()
     assert seen == [*range(1, 12), 2, 3]
+
+
+def test_following_events_loses_and_doubles_nothing_while_the_server_restarts(own_house: House, run: Shell) -> None:
+    process = run.spawn("--url", own_house.url, "events", "--since", "0.0", "--limit", "2", "--follow", "--json")
+    seen: list[str] = []
+    reader = threading.Thread(target=_collect_events, args=(process, seen))
+    reader.start()
+    try:
+        for number in range(9):
+            own_house.call(operations.POST, channel="general", body=str(number))
+            if number % 3 == 2:
+                wait_until(lambda last=str(number): last in seen)
+                own_house.stop()
+                time.sleep(0.3)
+                own_house.start()
+        own_house.call(operations.CREATE_CHANNEL, name="garden")
+        wait_until(lambda: "create_channel" in seen)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_SECONDS) == cli.INTERRUPTED
+    finally:
+        process.kill()
+        reader.join(PATIENCE_SECONDS)
+        talk = process.communicate()[1]
+    assert seen == [*map(str, range(9)), "create_channel"]
+    assert talk.count("trying again until it answers") == talk.count("the colony answers again") == 3
+
+
+def _collect_events(process: subprocess.Popen[str], seen: list[str]) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        event = json.loads(line)
+        seen.append(event["message"]["body"] if event["message"] else event["deed"]["operation"])
 
 
 def _collect(process: subprocess.Popen[str], seen: list[int]) -> None:

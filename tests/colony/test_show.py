@@ -208,7 +208,7 @@ def test_every_operation_s_response_can_be_shown(face: str, operation: operation
     values: dict[str, Any] = {
         "id": 1, "seq": 1, "last_seq": 1, "attempt": 1, "username": "ann", "name": "general", "channel": "general", "agent": "scout",
         "author": "ann", "author_kind": "ape", "kind": "ape", "status": "healthy", "state": "running", "type": "text", "body": "hello",
-        "token": "t0ken", "due": False, "created_at": NOW, "lease_until": NOW, "started_at": NOW,
+        "token": "t0ken", "due": False, "created_at": NOW, "lease_until": NOW, "started_at": NOW, "position": "1.1",
     }  # fmt: skip
     if operation.response is schema.Turn:
         values["kind"] = "answer"
@@ -242,3 +242,13 @@ def test_a_note_is_one_harmless_line_on_stderr(capsys: pytest.CaptureFixture[str
     show.note("first\nsecond \x1b[31m")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "colony: first second \\x1b[31m\n")
+
+
+def test_events_are_messages_and_lines_that_say_who_did_what() -> None:
+    deed = schema.Deed(operation="set_status", actor="ann", target="scout\x1b[2J", turn_id=7, fields={"status": "paused"})
+    said = schema.Event(id="57.9", kind="message", at=NOW, message=message())
+    done = schema.Event(id="57.12", kind="deed", at=NOW, deed=deed)
+    text = shown(schema.Events(position="57.12", events=[said, done]))
+    line = "ann set_status scout\\x1b[2J status paused, turn 7, 2026-03-01T12:00:00Z, event 57.12\n"
+    assert text == shown(messages("hello")) + line
+    assert STYLING.sub("", shown(done, Terminal())).replace("\n", "") == line.rstrip("\n")

@@ -198,8 +198,9 @@ class Server:
     `url` and `http_url` are its two addresses. Over the socket this process administrates; `client(token_of("ann"))` is ann over TCP.
     """
 
-    def __init__(self, template: Path | None, options: tuple[str, ...] = ()) -> None:
+    def __init__(self, template: Path | None, options: tuple[str, ...] = (), database_url: str = "") -> None:
         self.home = Path(tempfile.mkdtemp(prefix="colony-", dir="/tmp"))  # short: a socket's path has 107 bytes
+        self.storage = ["--database", database_url] if database_url else []
         self.home.chmod(0o755)
         self.database = self.home / "colony.db"
         if template:  # else it makes its own, empty
@@ -220,7 +221,7 @@ class Server:
     def command(self) -> list[str]:
         script = Path(sys.executable).with_name("colony-server")
         listen = ["--socket", str(self.socket), "--port", str(self.port), "--threads", "64"]
-        return [str(script), "--home", str(self.home), "run", *listen, *self.options]
+        return [str(script), "--home", str(self.home), *self.storage, "run", *listen, *self.options]
 
     def answers(self, url: str) -> bool:
         transport = httpx.HTTPTransport(uds=str(self.socket)) if url == self.url else None
@@ -289,6 +290,7 @@ class Postgres:
         self._databases = 0
         self._engines: list[Engine] = []
         try:
+            self._initialise()
             self._process = self._start()
         except BaseException:
             shutil.rmtree(self.folder)
@@ -298,18 +300,20 @@ class Postgres:
         database.write(settle_cast)
         database.close()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        data = self.folder / "data"
-        make = ["initdb", "--pgdata", data, "--username=colony", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+    def _initialise(self) -> None:
+        options = ["--username=colony", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        make = ["initdb", "--pgdata", self.folder / "data", *options]
         made = subprocess.run([self._binaries / make[0], *make[1:]], cwd="/", capture_output=True, check=False, **self._as)
         assert made.returncode == 0, made.stderr.decode()
+
+    def _start(self) -> subprocess.Popen[bytes]:
         fast = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200", "autovacuum=off")
         where = ("listen_addresses=", f"unix_socket_directories={self.folder}")
         options = [part for setting in fast + where for part in ("-c", setting)]
         process = subprocess.Popen(
-            [self._binaries / "postgres", "-D", data, *options],
+            [self._binaries / "postgres", "-D", self.folder / "data", *options],
             cwd="/",
-            stderr=(self.folder / "log").open("wb"),
+            stderr=(self.folder / "log").open("ab"),
             preexec_fn=die_with_parent,  # after the change of user, which would clear it
             **self._as,
         )
@@ -336,6 +340,24 @@ class Postgres:
 
     def drop(self, url: str) -> None:
         self._run(f"DROP DATABASE {url.partition('@/')[2].partition('?')[0]} WITH (FORCE)")
+
+    def restart(self, pause_seconds: float = 0) -> None:
+        """End every connection and start again; the databases stay."""
+        self._process.send_signal(signal.SIGINT)  # a fast shutdown
+        self._process.wait(30)
+        for engine in self._engines:
+            engine.dispose()
+        time.sleep(pause_seconds)
+        self._process = self._start()
+
+    def query(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """What the cluster itself says, outside any transaction."""
+        engine = create_engine(self.url(database).replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
+        try:
+            with engine.connect() as connection:
+                return [tuple(row) for row in connection.execute(text(statement))]
+        finally:
+            engine.dispose()
 
     def _run(self, statement: str) -> None:
         if not self._engines:
@@ -446,6 +468,7 @@ SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "turns": lambda colony: (colony.ann, schema.ListTurns()),
     "agents": lambda colony: (colony.ann, schema.ListAgents()),
     "heartbeat": lambda colony: (colony.scout, schema.Heartbeat(agent="scout")),
+    "events": lambda colony: (colony.ann, schema.ListEvents()),
     "set_status": lambda colony: (colony.admin, schema.SetStatus(agent="rook", status="paused")),
     "set_limits": lambda colony: (colony.admin, schema.SetLimits(agent="rook", turns_per_hour=7)),
 }

@@ -52,7 +52,7 @@ def in_one_batch(database: SQLite, works: list[object]) -> list[Future[object]]:
     futures = []
     for work in works:
         futures.append(pool.submit(database.write, work))
-        while len(database._writer._queue) < len(futures):
+        while database.writer.queued < len(futures):
             assert not futures[-1].done()
     go.set()
     holding.result(10)

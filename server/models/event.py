@@ -1,0 +1,114 @@
+"""Events: the messages and the audit, read as one stream. Nothing is stored for it.
+
+A position is `MESSAGE.AUDIT`, the highest id of each that has been passed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, Table, func, select
+
+from colony import operations, schema
+from colony.operations import OPERATIONS
+from server.models import message
+from server.models.audit import audit
+from server.models.message import messages
+from server.models.user import users
+
+MAX_SCANNED = 10_000  # audit rows per page: among very many posts there may be few deeds
+_POSTS = {operations.POST.name}  # they show as their messages
+_FOR_ADMINISTRATORS = {row.name for row in OPERATIONS.values() if row.who == "admin"}
+
+
+@dataclass(frozen=True)
+class Position:
+    message: int
+    audit: int
+
+    def __str__(self) -> str:
+        return f"{self.message}.{self.audit}"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An event that does not know yet after what it comes."""
+
+    at: datetime
+    message: schema.Message | None = None
+    deed: schema.Deed | None = None
+    audit_id: int = 0
+
+    def after(self, place: Position) -> Position:
+        return Position(self.message.id, place.audit) if self.message else Position(place.message, self.audit_id)
+
+
+def parsed(position: str | None) -> Position | None:
+    return Position(*map(int, position.split("."))) if position else None
+
+
+def newest(connection: Connection) -> Position:
+    """The position after all that is visible now; on a database with concurrent writers something may still appear below it."""
+    last = [select(func.coalesce(func.max(table.c.id), 0)).scalar_subquery() for table in (messages, audit)]
+    return Position(*connection.execute(select(*last)).one())
+
+
+def page(connection: Connection, since: Position | None, until: Position, limit: int, *, sees_all: bool) -> schema.Events:
+    """The events after `since` up to `until`, or the newest up to there; oldest first.
+
+    A page may be empty and yet lead further. Deeds of administrators are for those who see all.
+    """
+    first = since or Position(0, max(0, until.audit - MAX_SCANNED))
+    last = Position(until.message, min(until.audit, first.audit + MAX_SCANNED))
+    said = [_message(row) for row in _rows(connection, message.selected(), messages, (first.message, last.message), limit, since is None)]
+    hidden = _POSTS if sees_all else _POSTS | _FOR_ADMINISTRATORS
+    deeds = select(audit, users.c.username.label("actor")).select_from(audit.outerjoin(users, users.c.id == audit.c.actor_id))
+    deeds = deeds.where(audit.c.outcome == "done", audit.c.operation.not_in(hidden))
+    done = [_deed(row) for row in _rows(connection, deeds, audit, (first.audit, last.audit), limit, since is None)]
+    merged = list(heapq.merge(said, done, key=lambda found: found.at))
+    if since is None:
+        return _numbered(merged[-limit:], _before(merged[-limit:], last), last)
+    is_all = len(merged) <= limit and max(len(said), len(done)) < limit
+    return _numbered(merged[:limit], since, last if is_all else None)
+
+
+def _rows(
+    connection: Connection, query: Select[Any], table: Table, between: tuple[int, int], limit: int, from_the_end: bool
+) -> Sequence[Row[Any]]:
+    """The first rows after the one id up to the other, or the last of them; ascending."""
+    query = query.where(table.c.id > between[0], table.c.id <= between[1]).limit(limit)
+    if from_the_end:
+        return connection.execute(query.order_by(table.c.id.desc())).all()[::-1]
+    return connection.execute(query.order_by(table.c.id)).all()
+
+
+def _message(row: Row[Any]) -> _Found:
+    return _Found(row.created_at, message=message.to_schema(row))
+
+
+def _deed(row: Row[Any]) -> _Found:
+    told = OPERATIONS[row.operation].request.told if row.operation in OPERATIONS else frozenset[str]()
+    fields = {name: value for name, value in json.loads(row.params).items() if name in told}
+    deed = schema.Deed(operation=row.operation, actor=row.actor, target=row.target, turn_id=row.turn_id, fields=fields)
+    return _Found(row.at, deed=deed, audit_id=row.id)
+
+
+def _before(events: list[_Found], last: Position) -> Position:
+    """The position just before the first of them."""
+    first_message = next((found.message.id - 1 for found in events if found.message), last.message)
+    return Position(first_message, next((found.audit_id - 1 for found in events if found.deed), last.audit))
+
+
+def _numbered(found: list[_Found], place: Position, position: Position | None) -> schema.Events:
+    """With the id of each; without a position the page ends after its last event."""
+    events = []
+    for each in found:
+        place = each.after(place)
+        kind: schema.EventKind = "message" if each.message else "deed"
+        events.append(schema.Event(id=str(place), kind=kind, at=each.at, message=each.message, deed=each.deed))
+    return schema.Events(position=str(position or place), events=events)
