@@ -28,7 +28,6 @@ _OPTIONS = {
     "keepalives_idle": 30,  # seconds: a database whose machine vanished is missed within a minute
     "keepalives_interval": 10,
     "keepalives_count": 3,
-    "autocommit": True,
 }
 
 log = logging.getLogger(__name__)
@@ -81,7 +80,7 @@ class Notifications:
 
     def _connect(self) -> Any:
         arguments, options = self._engine.dialect.create_connect_args(self._engine.url)
-        return self._engine.dialect.connect(*arguments, **options, **_OPTIONS)
+        return self._engine.dialect.connect(*arguments, **{**_OPTIONS, **options, "autocommit": True})
 
     def _attend(self, connection: Any, hear: Hear) -> None:
         """Tell and hear until the connection is lost or the server stops."""
@@ -96,6 +95,7 @@ class Notifications:
             for heard in connection.notifies(timeout=0):
                 if heard.pid != connection.info.backend_pid:  # one's own waiters have been woken
                     hear(_understood(heard.payload))
+        self._tell_unsent(connection)
 
     def _tell_unsent(self, connection: Any) -> None:
         """Many commits in one notification."""

@@ -200,6 +200,23 @@ def test_a_server_does_not_hear_itself(postgres: Postgres) -> None:
     other.close()
 
 
+def test_what_was_told_last_is_heard_though_the_server_stops(postgres: Postgres) -> None:
+    url = postgres.url("postgres") + "&application_name=mine&keepalives_idle=5"  # what an address says comes first
+    listening, stopping = open_database(url), open_database(url)
+    heard: list[Any] = []
+    others: list[Any] = []
+    listening.subscribe(heard.append)
+    stopping.subscribe(others.append)
+    wait_for(lambda: heard and others, "listeners")
+    for number in range(50):
+        stopping.publish([("channel", number)])
+    stopping.close()
+    told = {topic for topics in heard if topics for topic in topics}
+    wait_for(lambda: told.update(*(topics for topics in heard if topics)) or ("channel", 49) in told, "last words")
+    assert told == {("channel", number) for number in range(50)}
+    listening.close()
+
+
 @on_postgresql
 def test_two_servers_share_numbers_turns_and_the_fence(colony: Colony, replica: Colony) -> None:
     with ThreadPoolExecutor(8) as pool:
