@@ -38,7 +38,8 @@ lock: ## pin every dependency again, with hashes (ARGS=--upgrade for newer versi
 	$(PIN) pyproject.toml -c requirements/dev.lock --extra host -o requirements/host.lock
 	$(PIN) --group build -o requirements/build.lock
 	$(PIN) --group claude --no-deps -o requirements/claude.lock
+	$(PIN) --group synapse -o requirements/synapse.lock
 
 clean: ## remove .venv, caches and what was built; data in var/ stays
-	rm -rf .venv .uv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .uv .synapse build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -14,12 +14,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import fairness, history, idle, machine, posts, turn, wake
+from bench import chat, fairness, history, idle, machine, posts, report, turn, wake
 from bench.figures import Figure, Measurement, Missing, Plan
 
 MEASUREMENTS: dict[str, Measurement] = {
     "wake": wake.measure,
     "posts": posts.measure,
+    "chat": chat.measure,
     "idle": idle.measure,
     "turn": turn.measure,
     "history": history.measure,
@@ -38,7 +39,7 @@ def main() -> int:
     broken: dict[str, str] = {}
     try:
         with tempfile.TemporaryDirectory(prefix="colony-bench-") as folder:
-            plan = Plan(Path(folder), options.quick, options.history or (100_000 if options.quick else 1_000_000))
+            plan = Plan(Path(folder), options.quick, options.history or (100_000 if options.quick else 10_000_000))
             for name in options.only or MEASUREMENTS:
                 _talk(f"measuring {name} …")
                 try:
@@ -51,9 +52,16 @@ def main() -> int:
     console.print(", ".join(f"{name}: {value}" for name, value in facts.items()))
     for name, problem in broken.items():
         _talk(f"{name} could not be measured: {problem}")
+    document = {
+        "command": " ".join(["make bench", *([f'ARGS="{" ".join(sys.argv[1:])}"'] if sys.argv[1:] else [])]),
+        "machine": facts,
+        "figures": [asdict(figure) | {"verdict": figure.verdict} for figure in figures],
+        "broken": broken,
+    }
     if options.json:
-        document = {"machine": facts, "figures": [asdict(figure) | {"verdict": figure.verdict} for figure in figures], "broken": broken}
         options.json.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    if options.write:
+        report.write(options.write, document)
     return 2 if broken else int(any(figure.is_met is False for figure in figures))
 
 
@@ -63,7 +71,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", metavar="NAME", action="append", choices=MEASUREMENTS, help=f"one of {names}; may be repeated")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: under a minute and a half, and rougher")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures here, too")
-    parser.add_argument("--history", metavar="MESSAGES", type=int, help="in the large history (default: 1,000,000; 100,000 when quick)")
+    parser.add_argument("--write", metavar="FOLDER", type=Path, help="write them there: a page, its plot and its JSON")
+    parser.add_argument("--history", metavar="MESSAGES", type=int, help="in the large history (default: 10,000,000; 100,000 when quick)")
     return parser.parse_args()
 
 

@@ -31,7 +31,8 @@ def measure(plan: Plan) -> Iterator[Figure]:
         targets = {"bare": (bare, _bare_posts()), "mention": (home.socket, _mentions(home)), "fan-out": (home.socket, _crowd(home))}
         loads = _rounds(targets, plan)
     rates = peers.enqueue_rates(plan, CLIENTS)
-    compared = "; ".join(f"{name} {rate:,.0f} enqueues/s" for name, rate in rates.items())
+    ours = median(load.per_second for load in loads["mention"])
+    compared = "; ".join(f"{name} {rate:,.0f} enqueues/s = {rate / ours:.1f} ×" for name, rate in rates.items())
     yield _figure("posts/s, one mention", loads["mention"], loads["bare"], MENTION_BUDGET, P99_BUDGET_SECONDS, compared)
     yield _figure(f"posts/s to {RECEIVERS} inboxes", loads["fan-out"], loads["bare"], FAN_OUT_BUDGET, None, "")
     latencies = [each for load in loads["bare"] for each in load.latencies]

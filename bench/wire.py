@@ -42,8 +42,10 @@ class Connection:
             raise ConnectionError("the server hung up")
         self._received += arrived
         head, end, body = self._received.partition(b"\r\n\r\n")
-        if not end or len(body) < _length(head):
+        whole = _whole(head.lower(), body) if end else None
+        if whole is None:
             return None
+        body = whole
         self._received = b""
         if not head.startswith(b"HTTP/1.1 200"):
             raise RuntimeError(f"{head.splitlines()[0].decode()}: {body[:500].decode(errors='replace')}")
@@ -60,8 +62,17 @@ class Connection:
         self.socket.close()
 
 
-def _length(head: bytes) -> int:
-    """Content-Length, which every answer of the measured servers carries."""
-    lowered = head.lower()
-    start = lowered.index(b"content-length:") + 15
-    return int(lowered[start:].split(b"\r\n", 1)[0])
+def _whole(head: bytes, body: bytes) -> bytes | None:
+    """The body, without what frames it; None while a part is missing."""
+    _, has_length, rest = head.partition(b"content-length:")
+    if has_length:
+        return body if len(body) >= int(rest.split(b"\r\n", 1)[0]) else None
+    chunks = b""  # Transfer-Encoding: chunked, as in RFC 9112
+    while body:
+        size, end, body = body.partition(b"\r\n")
+        if not end or len(body) < int(size, 16) + 2:
+            return None
+        if not int(size, 16):
+            return chunks
+        chunks, body = chunks + body[: int(size, 16)], body[int(size, 16) + 2 :]
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar
 
 from colony import schema
@@ -34,7 +35,7 @@ class Operation(Generic[Q, R]):
     def summary(self) -> str:
         return (self.request.__doc__ or "").strip()
 
-    @property
+    @cached_property
     def path_fields(self) -> list[str]:
         return re.findall(r"{(\w+)}", self.path)
 

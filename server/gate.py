@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -252,5 +251,5 @@ def _target(operation: Operation[Any, Any], fields: Mapping[str, Any]) -> str:
 
 
 def _params(operation: Operation[Any, Any], request: schema.Request) -> str:
-    hidden = set(operation.request.unaudited) | set(operation.path_fields)
-    return json.dumps(request.model_dump(mode="json", exclude=hidden, exclude_defaults=True), separators=(",", ":"))
+    hidden = {*operation.request.unaudited, *operation.path_fields}
+    return request.model_dump_json(exclude=hidden, exclude_defaults=True)

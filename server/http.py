@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Flask, Request, Response, request
+from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.http import HTTP_STATUS_CODES
 
@@ -27,12 +27,10 @@ log = logging.getLogger(__name__)
 
 def mount(app: Flask, gate: Gate) -> None:
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
-    api = Blueprint("api", __name__)
     streams = Streams(gate.config.max_streams, lambda: gate.waiters.is_closed)
     for operation in OPERATIONS.values():
         view = _streaming_view(gate, streams, operation) if operation.streams else _view(gate, operation)
-        api.add_url_rule(_rule(operation), operation.name, view, methods=[operation.method])
-    app.register_blueprint(api)
+        app.add_url_rule(_rule(operation), operation.name, view, methods=[operation.method])
     app.add_url_rule("/healthz", "healthz", lambda: _healthz(gate))
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(gate, streams))
     document = json.dumps(openapi.document())
@@ -93,8 +91,11 @@ def _sent(operation: Operation[Any, Any], came: Request) -> dict[str, Any]:
         return _without_path_fields(operation, came.args.to_dict())
     for name in came.args if came.query_string else ():
         raise errors.Invalid(f"{name}: belongs in the body, not in the query")
-    content = came.get_data(cache=False)
-    if len(content) >= MAX_REQUEST_BYTES:  # Werkzeug cuts off a chunked body there in silence
+    try:
+        content = came.environ["wsgi.input"].read(MAX_REQUEST_BYTES)  # as far as the body goes; without Werkzeug's layers in between
+    except OSError as error:
+        raise errors.Invalid("the body did not arrive") from error
+    if len(content) >= MAX_REQUEST_BYTES:
         raise RequestEntityTooLarge
     try:
         sent = json.loads(content.decode()) if content else {}

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Hashable
 from dataclasses import dataclass
 from time import monotonic
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, select
 
@@ -21,8 +22,7 @@ CACHE_ENTRIES = 4096
 _PEER_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as in `man 7 unix`
 
 
-@dataclass(frozen=True)
-class Credentials:
+class Credentials(NamedTuple):
     """What a request brought along. A token decides before the peer's uid."""
 
     token: str | None = None

@@ -43,17 +43,18 @@ class _Compiled:
         self.dbapi_error: type[Exception] = dialect.dbapi.Error  # type: ignore[union-attr]
         self._is_positional = bool(compiled.positional)
         binds = {name: bind for bind, name in compiled.bind_names.items()}
-        self._slots = [(name, _processor(binds[name], dialect), compiled.params[name]) for name in compiled.positiontup or binds]
+        self._slots = [(name, compiled.params[name]) for name in compiled.positiontup or binds]
+        self._processors = [
+            (place, processor) for place, (name, _) in enumerate(self._slots) if (processor := _processor(binds[name], dialect))
+        ]
 
     def bound(self, values: Mapping[str, Any]) -> Any:
-        found = [processor(values.get(name, default)) for name, processor, default in self._slots]
-        return found if self._is_positional else dict(zip((name for name, _, _ in self._slots), found, strict=True))
+        found = [values.get(name, default) for name, default in self._slots]
+        for place, processor in self._processors:
+            found[place] = processor(found[place])
+        return found if self._is_positional else dict(zip((name for name, _ in self._slots), found, strict=True))
 
 
-def _processor(bind: Any, dialect: Dialect) -> Callable[[Any], Any]:
-    """What turns a Python value into the driver's."""
-    return bind.type.dialect_impl(dialect).bind_processor(dialect) or _unchanged
-
-
-def _unchanged(value: Any) -> Any:
-    return value
+def _processor(bind: Any, dialect: Dialect) -> Callable[[Any], Any] | None:
+    """What turns a Python value into the driver's; None where it may stay as it is."""
+    return bind.type.dialect_impl(dialect).bind_processor(dialect)  # type: ignore[no-any-return]
