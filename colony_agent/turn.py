@@ -6,6 +6,7 @@ import fcntl
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 DELIVERY_SECONDS = 60  # how long a finished turn tries to reach its server before it leaves the journal to the next process
 HEARTBEAT_MAX_BYTES = 16_384
 MAX_PAUSE_SECONDS = 86_400  # what one failure may ask for; after it the API is asked again
+MIN_RENEWAL_SECONDS = 1  # between two requests for a longer lease
 PULSE_SESSION = "(pulse)"  # no channel's name
 
 
@@ -72,9 +74,9 @@ class _Turn:
             client = stack.enter_context(Client(self.home.colony.url, self.home.colony.token, turn=self.reference))
             try:
                 runner = self._runner(client, stack)
-                stack.enter_context(_Lease(self.home, self.turn, runner))
-                self.stop.reach(runner)
-                answer = self._think(runner)
+                with _Lease(self.home, self.turn, runner):
+                    self.stop.reach(runner)
+                    answer = self._think(runner)
             except RunnerFailed as failed:
                 return self._hand_back(client, failed)
             except Exception as error:  # whatever it was, the turn is handed back and not just lost
@@ -157,21 +159,22 @@ class _Lease:
 
     def _renew(self) -> None:
         seconds = self._home.agent.lease_seconds
-        request = schema.RenewTurn(id=self._turn.id, lease_seconds=seconds)
+        wait = min(seconds / 3, schema.MAX_WAIT_SECONDS)
+        request = schema.RenewTurn(id=self._turn.id, lease_seconds=seconds, wait=wait)
         with Client(self._home.colony.url, self._home.colony.token, turn=f"{self._turn.id}.{self._turn.attempt}") as client:
-            while not self._over.wait(seconds / 3):
+            while not self._over.is_set():
+                began = time.monotonic()
                 try:
-                    status = client.call(operations.RENEW, request).status
+                    if client.call(operations.RENEW, request).status != "healthy":
+                        break
                 except (errors.StaleTurn, errors.Unauthenticated, errors.Forbidden) as error:
-                    log.warning("lease lost turn=%d error=%s", self._turn.id, error.detail)
+                    if not self._over.is_set():
+                        log.warning("lease lost turn=%d error=%s", self._turn.id, error.detail)
                     break
-                except errors.ColonyError as error:
+                except errors.ColonyError as error:  # the server restarts, or its disk is full; the lease may outlive that
                     log.warning("lease not renewed turn=%d error=%s", self._turn.id, error.detail)
-                    continue  # the server restarts, or its disk is full; the lease may outlive that
-                if status != "healthy":
-                    break
-            else:
-                return
+                # A server that doesn't wait, as one that is stopping or answers with an error, is not asked all the time.
+                self._over.wait(min(wait, MIN_RENEWAL_SECONDS) - (time.monotonic() - began))
         self._runner.stop()
 
 
@@ -238,5 +241,5 @@ def _save(home: Home, memory: state.State) -> None:
 def _finished(turn: schema.Turn, answer: Answer) -> Finished:
     usage = answer.usage
     session_id = answer.session.id if answer.session else None
-    return Finished(turn.id, turn.attempt, answer.reply, usage.tokens_in, usage.tokens_out, usage.cost_usd, session_id)
+    return Finished(turn.id, turn.attempt, answer.reply, **usage.model_dump(), session_id=session_id)
 

@@ -44,6 +44,7 @@ def cli(context: click.Context, home: Path, database: str | None) -> None:
 @click.option("--budget-usd-per-day", type=click.FloatRange(0), help="What all agents together may spend in a day of UTC.")
 @click.option("--turns-per-hour", type=click.IntRange(0), help="How many turns all agents together may begin in an hour.")
 @click.option("--turn-usd", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help=TURN_USD_HELP)
+@click.option("--overdue-seconds", type=click.IntRange(1), default=600, show_default=True, help="After which wait #ops is told of it.")
 @click.pass_obj
 def run(
     database: str,
@@ -54,16 +55,19 @@ def run(
     budget_usd_per_day: float | None,
     turns_per_hour: int | None,
     turn_usd: float,
+    overdue_seconds: int,
 ) -> None:
     """Serve until SIGTERM. A new database is set up first."""
     from server import process
     from server.config import ServerConfig
+    from server.models.agent import Patience
     from server.models.claim import Terms
     from server.models.limits import Limits
 
     _prepare(database)
     terms = Terms(max_running_turns, Limits(budget_usd_per_day, turns_per_hour), turn_usd)
-    process.serve(ServerConfig(database, terms), process.Listen(socket.absolute(), port, threads))
+    config = ServerConfig(database, terms, patience=Patience(overdue_seconds=overdue_seconds))
+    process.serve(config, process.Listen(socket.absolute(), port, threads))
 
 
 @cli.command()

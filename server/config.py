@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from server.models.agent import Patience
 from server.models.claim import Terms
 from server.models.posting import LoopGuard
 
@@ -13,3 +14,4 @@ class ServerConfig:
     database_url: str
     terms: Terms = field(default_factory=Terms)
     guard: LoopGuard = field(default_factory=LoopGuard)
+    patience: Patience = field(default_factory=Patience)

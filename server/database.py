@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 TRIES = 5  # for a unit of work on PostgreSQL that collides with another
 COLLISIONS = {"23505", "40001", "40P01"}  # unique violation, serialization failure, deadlock
 READERS = 8  # connections; requests that wait hold none
+_LENIENT_TEXT = partial(str, encoding="utf-8", errors="replace")  # a text with broken bytes must not hide its whole table
 FIXED_SQLITE = (3, 51, 3)  # older ones can lose a committed write when two connections checkpoint at once
 
 
@@ -117,6 +119,7 @@ def _sqlite_engine(url: str, begin: str, *, read_only: bool, pool_size: int) -> 
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, record: Any) -> None:
+        connection.text_factory = _LENIENT_TEXT
         connection.isolation_level = None  # we say BEGIN ourselves: the driver's own way breaks savepoints
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000", "cache_size=-8000"):
             connection.execute(f"PRAGMA {pragma}")

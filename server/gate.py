@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row
@@ -22,6 +22,8 @@ from server.models import audit, base, turn
 from server.models.posting import Author, Posted
 from server.waiters import Topic, Waiters
 
+T = TypeVar("T")
+MAX_HOPS = 10**6  # more can't be; a number that the database couldn't hold would keep the turn from ever ending
 log = logging.getLogger(__name__)
 
 
@@ -38,7 +40,7 @@ class Call:
 
     @property
     def author(self) -> Author:
-        hops = self.turn.hops + 1 if self.turn else int(self.caller.kind == "agent")
+        hops = min(self.turn.hops, MAX_HOPS) + 1 if self.turn else int(self.caller.kind == "agent")
         return Author(self.caller.id, self.caller.username, self.caller.kind, self.turn.id if self.turn else None, hops)
 
     def wake(self, *topics: Topic) -> None:
@@ -47,8 +49,7 @@ class Call:
 
     def announce(self, posted: list[Posted]) -> None:
         """Wake everyone that the messages concern."""
-        for each in posted:
-            self.wake(("channel", each.channel_id), *(("user", user_id) for user_id in each.woken))
+        self.wake(*_topics(posted))
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,18 @@ class Gate:
         self._config = config
         self._clock = clock
         self._identities = Identities(database)
+
+    @property
+    def now(self) -> datetime:
+        return self._clock()
+
+    def speak(self, say: Callable[[Connection, datetime], list[Posted]]) -> None:
+        """Let the colony itself post what `say` does, in one transaction, and wake everyone it concerns."""
+
+        def work(connection: Connection) -> tuple[None, list[Topic]]:
+            return None, _topics(say(connection, self._clock()))
+
+        self._commit(work)
 
     def perform(
         self,
@@ -135,6 +148,9 @@ class Gate:
                 )
             return result, call.wakes
 
+        return self._commit(work)
+
+    def _commit(self, work: Callable[[Connection], tuple[T, list[Topic]]]) -> T:
         result, wakes = self.database.write(work)
         if "identities" in wakes:
             self._identities.forget()
@@ -183,6 +199,10 @@ class Gate:
             self.database.write(work)
         except Exception:  # the refusal itself must still reach the caller
             log.exception("no audit row for a refusal operation=%s", operation.name)
+
+
+def _topics(posted: list[Posted]) -> list[Topic]:
+    return [topic for each in posted for topic in (("channel", each.channel_id), *(("user", user_id) for user_id in each.woken))]
 
 
 def _authorise(operation: Operation[Any, Any], caller: Caller) -> None:

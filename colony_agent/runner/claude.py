@@ -73,7 +73,7 @@ class ClaudeRunner:
     ) -> Answer:
         id = session.id if session else str(uuid.uuid4())
         before_usd = session.total_cost_usd if session else 0.0
-        stream = Stream()
+        stream = Stream(len(prompt))
 
         def hear(line: bytes) -> None:
             if event := claude_stream.parse(line):
@@ -141,7 +141,7 @@ def _result(stream: Stream, ended: process.Exit, is_resumed: bool) -> Event:
     if result.is_error:
         failure = stream.failure()
         detail = result.result or "; ".join(result.errors) or ended.last_words
-        if is_resumed and failure is PROMPT_TOO_LONG and not stream.has_acted:
+        if is_resumed and failure is PROMPT_TOO_LONG and not stream.tools:
             raise _SessionUnusable(detail)
         raise RunnerFailed(failure, detail, stream.resets_in_seconds(time.time()) if failure is RATE_LIMITED else None)
     return result

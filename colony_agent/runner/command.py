@@ -36,10 +36,14 @@ class CommandRunner:
 
         progress(f"runs {Path(argv[0]).name}")
         command = self.sandbox.confine(argv, {}, [Path(word) for word in argv if word.startswith("/") and Path(word).is_file()])
-        ended = process.run(command, document(task, self.home.agent.repo), hear, task.timeout_seconds, self._stop)
+        usage = schema.Usage(prompt_characters=len(task.prompt))
+        try:
+            ended = process.run(command, document(task, self.home.agent.repo), hear, task.timeout_seconds, self._stop)
+        except RunnerFailed as failed:
+            raise RunnerFailed(failed.failure, failed.detail, usage=usage) from failed
         if ended.returncode:
-            raise RunnerFailed(CRASHED, ended.last_words)
-        return Answer(storable(output.decode(errors="replace")), schema.Usage())
+            raise RunnerFailed(CRASHED, ended.last_words, usage=usage)
+        return Answer(storable(output.decode(errors="replace")), usage)
 
     def stop(self) -> None:
         self._stop.set()
