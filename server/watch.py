@@ -76,8 +76,7 @@ def _trouble(agent: Row[tuple[object, ...]], patience: Patience, now: datetime) 
         waiting = f" ({agent.inbox} in its inbox)" if agent.inbox else ""
         return f"{agent.username} is silent: nothing was heard of it since {since:%Y-%m-%d %H:%M} UTC{waiting}. See its worker's log."
     if since := agent_model.overdue_since(agent, patience, now):
-        note = " ".join(agent.status_note.replace("`", "'").split())
-        why = f" (`{note}`)" if note else ""
+        why = f": {agent.status_note}" if agent.status_note else ""  # in which the colony has quoted what an agent said
         return f"{agent.username} lets messages wait since {since:%Y-%m-%d %H:%M} UTC{why}. `colony agents` shows what it does."
     return ""
 
