@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -106,6 +107,22 @@ def post(caller: Caller, text: tuple[str, ...], client_id: str | None, **fields:
         show.note(f"nobody here is called {name}; `colony users` lists everyone")
 
 
+WHICH_MESSAGE = "MESSAGE is the id that `colony read` shows, or a channel with a number, like general#12."
+
+
+@command(operations.EXPLAIN, without=("id",), help=f"{operations.EXPLAIN.summary}\n\n{WHICH_MESSAGE}")
+@click.argument("message")
+def explain(caller: Caller, message: str) -> None:
+    caller.show(caller.call(operations.EXPLAIN, id=_message_id(caller, message)))
+
+
+@command(operations.RETRY, without=("id",), help=f"{operations.RETRY.summary}\n\n{WHICH_MESSAGE}")
+@click.argument("messages", metavar="MESSAGE...", nargs=-1, required=True)
+def retry(caller: Caller, messages: tuple[str, ...], **fields: Any) -> None:
+    for id in [_message_id(caller, message) for message in messages]:
+        caller.show(repeated(partial(caller.call, operations.RETRY, id=id, **fields)))
+
+
 def _waits(run: Callable[..., None]) -> Callable[..., None]:
     help = "Wait until something is there, at most S seconds if given."
     return click.option("--wait", metavar="[S]", type=click.FloatRange(0), is_flag=False, flag_value=math.inf, default=0, help=help)(run)
@@ -178,6 +195,8 @@ for each in (
     inbox,
     plain(operations.ACK, "ids"),
     poll,
+    explain,
+    retry,
     plain(operations.WATCH),
     plain(operations.UNWATCH),
     plain(operations.USERS),
@@ -185,6 +204,7 @@ for each in (
     events,
     plain(operations.TURNS, "agent"),
     plain(operations.TURN),
+    plain(operations.STOP),
     _moves("pause", "paused"),
     _moves("resume", "healthy"),
     _moves("drain", "draining"),
@@ -195,6 +215,19 @@ for each in (
     prove,
 ):
     group.add_command(each)
+
+
+def _message_id(caller: Caller, message: str) -> int:
+    """The id of a message that is named by it, or by its channel and number. Raises `Invalid` and `NotFound`."""
+    channel, mark, number = message.removeprefix("#").rpartition("#")
+    if not (number.isascii() and number.isdigit() and (channel or not mark)):
+        raise errors.Invalid(f"{message!r} is no message; give an id like 57, or a channel and a number like general#12")
+    if not mark:
+        return int(number)
+    found = caller.call(operations.READ, channel=channel, since=max(int(number) - 1, 0), limit=1).messages
+    if not found or found[0].seq != int(number):
+        raise errors.NotFound(f"there is no message {number} in {channel}")
+    return found[0].id
 
 
 def _follow(caller: Caller, answer: schema.Messages, fields: dict[str, Any]) -> Iterator[schema.Messages]:

@@ -16,6 +16,7 @@ class Failure:
     remedy: str  # what a person can do about it
     counted: bool = True  # False: the turn waits for as long as it takes, and so does the whole agent
     permanent: bool = False  # True: another attempt would end the same way
+    can_be_retried: bool = True  # False: `colony retry` would end the same way
     hold_seconds: int = 60  # for an uncounted failure: how long the agent waits when nobody said
 
 
@@ -25,14 +26,22 @@ UNREACHABLE = Failure("unreachable", "the model's API can't be reached", "check 
 CREDENTIALS_REJECTED = Failure(
     "credentials_rejected", "the model's API rejected the credentials", "give the agent a valid key", counted=False, hold_seconds=300
 )
-PROMPT_TOO_LONG = Failure("prompt_too_long", "the prompt is too long for the model", "mention it with a shorter message", permanent=True)
+PROMPT_TOO_LONG = Failure(
+    "prompt_too_long",
+    "the prompt is too long for the model",
+    "mention it with a shorter message",
+    permanent=True,
+    can_be_retried=False,
+)
 OVER_BUDGET = Failure("over_budget", "it has cost as much as one turn may", "mention it again, with a smaller task", permanent=True)
 TIMED_OUT = Failure("timed_out", "the turn took too long", "mention it again, with a smaller task")
 TOOLS_FAILED = Failure("tools_failed", "its colony tools did not start", "see the agent's log")
 CRASHED = Failure("crashed", "its runner crashed", "see the agent's log, then mention it again")
 LOST = Failure("lost", "the process that ran the turn disappeared", "see the agent's log, then mention it again")
-GONE = Failure("gone", "it is no longer part of the colony", "mention another agent", permanent=True)
+GONE = Failure("gone", "it is no longer part of the colony", "mention another agent", permanent=True, can_be_retried=False)
 STOPPED = Failure("stopped", "the turn was stopped", "it goes on when the agent does", counted=False, hold_seconds=0)
+CANCELLED = Failure("cancelled", "a person stopped its turn", "mention it again, or somebody else", permanent=True)
+UNREADABLE = Failure("unreadable", "the message can't be read", "post it again", permanent=True, can_be_retried=False)
 
 FAILURES: dict[str, Failure] = {
     failure.code: failure
@@ -49,6 +58,8 @@ FAILURES: dict[str, Failure] = {
         LOST,
         GONE,
         STOPPED,
+        CANCELLED,
+        UNREADABLE,
     )
 }
 

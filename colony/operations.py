@@ -52,6 +52,8 @@ UNWATCH = Operation("unwatch", "DELETE", "/api/channels/{channel}/watch", schema
 
 READ = Operation("read", "GET", "/api/channels/{channel}/messages", schema.ReadMessages, schema.Messages, is_tool=True)
 POST = Operation("post", "POST", "/api/channels/{channel}/messages", schema.PostMessage, schema.Message, is_tool=True)
+EXPLAIN = Operation("explain", "GET", "/api/messages/{id}/explain", schema.ExplainMessage, schema.Explanation)
+RETRY = Operation("retry", "POST", "/api/messages/{id}/retry", schema.RetryMessage, schema.Retried)
 
 INBOX = Operation("inbox", "GET", "/api/inbox", schema.ReadInbox, schema.Inbox, is_tool=True)
 ACK = Operation("ack", "POST", "/api/inbox/ack", schema.AckInbox, schema.Acked)
@@ -60,6 +62,7 @@ CLAIM = Operation("claim", "POST", "/api/turns", schema.ClaimTurn, schema.Claim,
 FINISH = Operation("finish", "POST", "/api/turns/{id}/finish", schema.FinishTurn, schema.Turn, who="agent", closes_turn=True)
 FAIL = Operation("fail", "POST", "/api/turns/{id}/fail", schema.FailTurn, schema.Turn, who="agent", closes_turn=True)
 RENEW = Operation("renew", "POST", "/api/turns/{id}/renew", schema.RenewTurn, schema.Lease, who="agent", is_audited=False)
+STOP = Operation("stop", "POST", "/api/turns/{id}/stop", schema.StopTurn, schema.Turn)
 TURN = Operation("turn", "GET", "/api/turns/{id}", schema.GetTurn, schema.Turn)
 TURNS = Operation("turns", "GET", "/api/turns", schema.ListTurns, schema.Turns)
 

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 MAX_BODY_BYTES = 64 * 1024
 MAX_WAIT_SECONDS = 25  # below the idle timeouts of common proxies
 MAX_ID = 2**63 - 1  # what both databases can hold
+MAX_TOOLS = 50  # kinds of tools that one attempt may report
+MAX_TOOL_NAME = 64  # characters
 
 
 def _storable(text: str) -> str:
@@ -41,6 +43,7 @@ Count = Annotated[int, Field(ge=0, le=10**15)]
 Wait = Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="Seconds to wait for news; 0 answers at once.")]
 Limit = Annotated[int, Field(ge=1, le=500)]
 Position = Annotated[str, Field(pattern=r"^[0-9]{1,18}[.][0-9]{1,18}$", examples=["12.40"])]
+ToolName = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=MAX_TOOL_NAME)]
 LeaseSeconds = Annotated[int, Field(ge=5, le=3600, description="The turn is handed out again unless it is renewed or ended in time.")]
 
 Kind = Literal["ape", "agent", "gateway", "service"]
@@ -198,6 +201,19 @@ class PostMessage(Request):
     client_id: Key | None = Field(default=None, description="Repeating a client_id returns the first message instead of posting again.")
 
 
+class RetryMessage(Request):
+    """Let agents that gave a message up, or were not woken by it, handle it once more. Repeating it is harmless."""
+
+    id: Id
+    agent: Username | None = Field(default=None, description="Only this agent; absent: all whom it concerns.")
+
+
+class Retried(Response):
+    message_id: int
+    retried: list[str]  # the agents for whom the message is open again
+    waiting: list[str]  # those for whom it has been open anyway
+
+
 # --- inbox
 
 
@@ -238,13 +254,15 @@ class Acked(Response):
 
 
 class Usage(Request):
-    """What one attempt cost, as the runner measured it."""
+    """What one attempt took, as the runner measured it."""
 
     tokens_in: Count = 0
     tokens_out: Count = 0
     cost_usd: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = Field(
         default=0.0, description="null: not known; it then counts as all that the turn had reserved."
     )
+    prompt_characters: Count = 0
+    tools: Annotated[dict[ToolName, Count], Field(max_length=MAX_TOOLS)] = {}  # how often each was used
 
 
 class ClaimTurn(Request):
@@ -256,6 +274,22 @@ class ClaimTurn(Request):
     take_over: bool = Field(
         default=False, description="The caller knows that no other process of this agent lives: a running turn is handed out at once."
     )
+
+
+class Attempt(Response):
+    """One run of a turn that has ended."""
+
+    number: int
+    began_at: datetime
+    ended_at: datetime
+    seconds: float
+    error_code: str | None = None  # absent: it finished the turn
+    error: str | None = None
+    prompt_characters: int = 0
+    tools: dict[str, int] = {}  # name → how often
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float = 0.0
 
 
 class Turn(Response):
@@ -276,6 +310,8 @@ class Turn(Response):
     reserved_usd: float = 0.0  # while it runs: the most it may cost; 0: no budget is set
     error_code: str | None = None
     error: str | None = None
+    remedy: str | None = None  # what a person can do about the error
+    attempts: list[Attempt] = []  # the newest that have ended, oldest first
     items: list[InboxItem] = []
     context: list[Message] = []  # what else was said in the channel lately
     posts: list[Message] = []  # what this turn has posted so far, in whichever attempt
@@ -311,15 +347,22 @@ class FailTurn(Request):
 
 
 class RenewTurn(Request):
-    """Keep a running turn for another lease."""
+    """Keep a running turn for another lease; wait until the turn is over or the agent shall not work."""
 
     id: Id
     lease_seconds: LeaseSeconds = 60
+    wait: Wait = 0
 
 
 class Lease(Response):
     lease_until: datetime
     status: Status  # of the agent: anything but healthy asks the turn to come to an end
+
+
+class StopTurn(Request):
+    """End a running or resting turn for good; what it was to answer can be retried. Repeating it is harmless."""
+
+    id: Id
 
 
 class GetTurn(Request):
@@ -339,6 +382,52 @@ class Turns(Response):
     turns: list[Turn]
 
 
+# --- explanations
+
+
+class ExplainMessage(Request):
+    """Say what became of a message: who was woken and why, how each turn went, and what it cost."""
+
+    id: Id
+
+
+class Retry(Response):
+    """Somebody had an agent handle a message once more."""
+
+    at: datetime
+    by: str
+    outcome: str  # how the message had ended before
+    turn_id: int | None = None  # in which turn
+
+
+class Fate(Response):
+    """What a message is to one receiver: why they got it, and how that ended."""
+
+    item_id: int
+    receiver: str
+    receiver_kind: Kind
+    trigger: Trigger
+    created_at: datetime
+    outcome: Outcome | None = None  # absent: it waits
+    acked_at: datetime | None = None
+    not_before: datetime | None = None
+    attempts: int = 0
+    turn_id: int | None = None
+    retries: list[Retry] = []
+    waits_for: str = ""  # while it waits: why, in words
+
+
+class Explanation(Response):
+    """Bodies but that of the message itself are cut."""
+
+    message: Message
+    fates: list[Fate] = []
+    left_out: int = 0  # further receivers
+    turns: list[Turn] = []  # without items; those of the fates, and the one in which the message was posted
+    answers: list[Message] = []  # what the message answers, if it is an answer
+    notes: list[str] = []  # why somebody was not woken
+
+
 # --- agents
 
 
@@ -354,7 +443,13 @@ class Agent(Response):
     held_until: datetime | None = None
     inbox: int = 0
     oldest_item_at: datetime | None = None
-    turn_id: int | None = None
+    silent_since: datetime | None = None  # it should report, and does not
+    overdue_since: datetime | None = None  # it should work, and something has waited for too long
+    turn_id: int | None = None  # the turn that runs, as the four below
+    turn_channel: str | None = None
+    turn_attempt: int | None = None
+    working_since: datetime | None = None
+    contact_lost_at: datetime | None = None  # the turn's lease ran out: its process is gone, or can't reach the colony
     turns_today: int = 0  # each attempt counts
     turns_this_hour: int = 0
     turns_per_hour: int | None = None  # its own limits; None: only the colony's

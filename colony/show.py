@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TextIO
 
-from colony import errors, schema
+from colony import errors, schema, story
+from colony.story import Words
 
-Cell = str | int | float | datetime | bool | None
+Cell = str | int | float | datetime | bool | Words | None
 # Control characters steer a terminal, and so do their 8-bit forms; bidi overrides reorder what is read; surrogates can't be encoded.
 _HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -45,7 +46,7 @@ class Word:
     text: str
 
 
-Part = Table | Record | Entry | Word
+Part = Table | Record | Entry | Word | Words
 
 
 def show(answer: schema.Response, is_json: bool, out: TextIO | None = None, now: datetime | None = None) -> None:
@@ -92,11 +93,17 @@ def line(text: str) -> str:
     return " ".join(clean(text).split())
 
 
+def told(sentence: Words, when: Callable[[datetime], str]) -> str:
+    return line("".join(when(word) if isinstance(word, datetime) else word for word in sentence.words))
+
+
 def plain(part: Part) -> str:
     """The part as text for pipes: tab-separated cells, ISO times in UTC, bodies indented so that none can pose as a message."""
     match part:
         case Word(text):
             return line(text)
+        case Words():
+            return "    " * part.indent + told(part, iso)
         case Record(rows):
             return "\n".join(f"{name}\t{_plain_cell(value)}" for name, value in rows)
         case Table(columns, rows):
@@ -177,13 +184,27 @@ def _(answer: schema.Turns) -> Sequence[Part]:
 @parts.register
 def _(answer: schema.Turn) -> Sequence[Part]:
     items = [Entry(item.message, item) for item in answer.items]
-    return [_record(answer), *items, *(Entry(message) for message in answer.posts)]
+    return [_record(answer), *story.attempts(answer), *items, *(Entry(message) for message in answer.posts)]
 
 
 @parts.register
 def _(answer: schema.Agents) -> Sequence[Part]:
-    columns = ("username", "status", "status_note", "inbox", "oldest_item_at", "turn_id", "turns_today", "cost_usd_today")
-    return _table(answer.agents, *columns, "last_seen_at", "held_until")
+    own = ("username", "status", "activity", "status_note", "inbox", "oldest_item_at", "turns_today", "cost_usd_today", "last_seen_at")
+    columns = *own, "held_until"
+    rows: list[tuple[Cell, ...]] = [
+        tuple(story.activity(agent) if column == "activity" else getattr(agent, column) for column in columns) for agent in answer.agents
+    ]
+    return [Table(columns, rows)] if rows else []
+
+
+@parts.register
+def _(answer: schema.Retried) -> Sequence[Part]:
+    return story.retried(answer)
+
+
+@parts.register
+def _(answer: schema.Explanation) -> Sequence[Part]:
+    return [Entry(answer.message), *story.explained(answer)]
 
 
 @parts.register
@@ -222,6 +243,8 @@ def _plain_cell(value: Cell) -> str:
             return ""
         case datetime():
             return iso(value)
+        case Words():
+            return told(value, iso)
         case bool():
             return "yes" if value else "no"
         case _:

@@ -17,11 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from colony import show
+from colony.story import Words
 
 MAX_MARKDOWN_CHARACTERS = 8_000  # longer bodies are shown as they are: the parser's worst cases grow faster than the text
 AUTHOR_STYLES = {"ape": "bold cyan", "agent": "bold magenta", "gateway": "bold yellow", "service": "bold yellow"}
 _LANGUAGE = re.compile(r"^( {0,3}(?:```|~~~))[\w+-]{1,20}$", re.MULTILINE)  # of a block of code: known by its colours
-LONG_COLUMNS = frozenset({"status_note", "topic", "error"})
+LONG_COLUMNS = frozenset({"activity", "status_note", "topic", "error"})
 STATUS_STYLES = {"healthy": "green", "running": "green", "paused": "yellow", "draining": "yellow", "dead": "red", "failed": "red"}
 
 
@@ -76,6 +77,8 @@ def _rendered(part: show.Part, now: datetime) -> RenderableType:
     match part:
         case show.Word(text):
             return Text(show.line(text), overflow="fold")
+        case Words(_, indent):
+            return Padding(Text(show.told(part, lambda moment: ago(moment, now))), (0, 0, 0, 2 * indent))
         case show.Entry():
             return _entry(part, now)
         case show.Record(rows):
@@ -131,6 +134,8 @@ def _cell(value: show.Cell, now: datetime) -> Text:
             return Text("yes" if value else "no", "" if value else "dim")
         case datetime():
             return Text(ago(value, now))
+        case Words():
+            return Text(show.told(value, lambda moment: ago(moment, now)))
         case float():
             return Text(f"{value:.4f}")
         case _:

@@ -31,12 +31,14 @@ class Finished:
     tokens_out: int
     cost_usd: float | None  # None: not known
     session_id: str | None
+    prompt_characters: int = 0  # absent in journals of older versions, as the next
+    tools: dict[str, int] = field(default_factory=dict)
 
     @property
     def request(self) -> schema.FinishTurn:
         from colony import schema
 
-        usage = schema.Usage(tokens_in=self.tokens_in, tokens_out=self.tokens_out, cost_usd=self.cost_usd)
+        usage = schema.Usage.model_validate({name: getattr(self, name) for name in schema.Usage.model_fields})
         return schema.FinishTurn(id=self.turn_id, reply=self.reply, usage=usage, session_id=self.session_id)
 
     @property

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-GRACE_SECONDS = 1.0  # between SIGTERM and SIGKILL
+GRACE_SECONDS = 0.7  # between SIGTERM and SIGKILL: a stop that people ask for takes 2 s at most
 DEATH_SECONDS = 0.5  # for the kernel to carry a SIGKILL out
 
 
@@ -43,7 +43,7 @@ def watched(pid: int | None) -> Iterator[int | None]:
 
 
 def end(root: int, exited: int, emptied: int | None) -> None:
-    """SIGTERM, a second of grace, SIGKILL; of a process that ended by itself, what it left.
+    """SIGTERM, a moment of grace, SIGKILL; of a process that ended by itself, what it left.
 
     `root` is an unreaped child that leads its process group. If it only watches over a PID namespace, `emptied` tells of the first
     process in there, whose end is the end of all others. Without a namespace, a daemon that left both its parent and its group escapes.

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 DELIVERY_SECONDS = 60  # how long a finished turn tries to reach its server before it leaves the journal to the next process
 HEARTBEAT_MAX_BYTES = 16_384
 MAX_PAUSE_SECONDS = 86_400  # what one failure may ask for; after it the API is asked again
+MIN_RENEWAL_SECONDS = 1  # between two requests for a longer lease
 PULSE_SESSION = "(pulse)"  # no channel's name
 
 
@@ -80,9 +82,9 @@ class _Turn:
             try:
                 tools = stack.enter_context(ToolSocket(self.home.path)) if self.has_tools else None
                 runner = self._runner(tools)
-                stack.enter_context(_Lease(self.home, self.claimed, runner))
-                self.stop.reach(runner)
-                answer = self._think(runner, tools, stack)
+                with _Lease(self.home, self.claimed, runner):
+                    self.stop.reach(runner)
+                    answer = self._think(runner, tools, stack)
                 reach("turn.runner_ended")
             except RunnerFailed as failed:
                 return self._hand_back(failed)
@@ -207,30 +209,29 @@ class _Lease:
         self._over.set()
 
     def _renew(self) -> None:
-        while not self._over.wait(self._home.agent.lease_seconds / 3):
-            reach("turn.before_renew")
-            try:
-                status = self._renewed().status
-            except (errors.StaleTurn, errors.Unauthenticated, errors.Forbidden) as error:
-                log.warning("lease lost turn=%d error=%s", self._turn.id, error.detail)
-                break
-            except errors.ColonyError as error:
-                log.warning("lease not renewed turn=%d error=%s", self._turn.id, error.detail)
-                continue  # the server restarts, or its disk is full; the lease may outlive that
-            reach("turn.renewed")
-            if status != "healthy":
-                break
-        else:
-            return
-        self._runner.stop()
-
-    def _renewed(self) -> schema.Lease:
         from colony import operations, schema
         from colony.client import Client
 
-        request = schema.RenewTurn(id=self._turn.id, lease_seconds=self._home.agent.lease_seconds)
+        seconds = self._home.agent.lease_seconds
+        wait = min(seconds / 3, schema.MAX_WAIT_SECONDS)
+        request = schema.RenewTurn(id=self._turn.id, lease_seconds=seconds, wait=wait)
         with Client(self._home.colony.url, self._home.colony.token, turn=self._turn.reference) as client:
-            return client.call(operations.RENEW, request)
+            while not self._over.is_set():
+                began = time.monotonic()
+                reach("turn.before_renew")
+                try:
+                    if client.call(operations.RENEW, request).status != "healthy":
+                        break
+                except (errors.StaleTurn, errors.Unauthenticated, errors.Forbidden) as error:
+                    if not self._over.is_set():
+                        log.warning("lease lost turn=%d error=%s", self._turn.id, error.detail)
+                    break
+                except errors.ColonyError as error:  # the server restarts, or its disk is full; the lease may outlive that
+                    log.warning("lease not renewed turn=%d error=%s", self._turn.id, error.detail)
+                reach("turn.renewed")
+                # A server that doesn't wait, as one that is stopping or answers with an error, is not asked all the time.
+                self._over.wait(min(wait, MIN_RENEWAL_SECONDS) - (time.monotonic() - began))
+        self._runner.stop()
 
 
 @contextmanager
@@ -302,4 +303,4 @@ def _save(home: Home, memory: state.State) -> None:
 def _finished(turn: schema.Turn, answer: Answer) -> Finished:
     usage = answer.usage
     session_id = answer.session.id if answer.session else None
-    return Finished(turn.id, turn.attempt, answer.reply, usage.tokens_in, usage.tokens_out, usage.cost_usd, session_id)
+    return Finished(turn.id, turn.attempt, answer.reply, **usage.model_dump(), session_id=session_id)

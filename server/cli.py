@@ -50,6 +50,7 @@ def cli(context: click.Context, home: Path, database: str | None) -> None:
     show_default=True,
     help="How long a turn rests after its first failure; twice as long after each further one, at most 1 h.",
 )
+@click.option("--overdue-seconds", type=click.IntRange(1), default=600, show_default=True, help="After which wait #ops is told of it.")
 @click.pass_obj
 def run(
     database: str,
@@ -61,10 +62,12 @@ def run(
     turns_per_hour: int | None,
     turn_usd: float,
     first_backoff: float,
+    overdue_seconds: int,
 ) -> None:
     """Serve until SIGTERM. A new database is set up first."""
     from server import access, process
     from server.config import ServerConfig
+    from server.models.agent import Patience
     from server.models.claim import Terms
     from server.models.limits import Limits
 
@@ -72,7 +75,7 @@ def run(
     access.hold(database)  # for as long as this process lives
     access.set_up(database)
     terms = Terms(max_running_turns, Limits(budget_usd_per_day, turns_per_hour), turn_usd, first_backoff)
-    serving = ServerConfig(database, terms, max_streams=threads // 8)
+    serving = ServerConfig(database, terms, max_streams=threads // 8, patience=Patience(overdue_seconds=overdue_seconds))
     process.serve(serving, process.Listen(socket.absolute(), port, threads))
 
 

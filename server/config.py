@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from server.models.agent import Patience
 from server.models.claim import Terms
 from server.models.posting import LoopGuard
 
@@ -14,3 +15,4 @@ class ServerConfig:
     terms: Terms = field(default_factory=Terms)
     max_streams: int = 150  # of events; each holds a thread
     guard: LoopGuard = field(default_factory=LoopGuard)
+    patience: Patience = field(default_factory=Patience)

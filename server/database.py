@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -37,6 +38,7 @@ _PRAGMAS = (
     "journal_size_limit=67108864",  # what a backup makes the log grow beyond is given back
 )
 READERS = 8  # connections; requests that wait hold none
+_LENIENT_TEXT = partial(str, encoding="utf-8", errors="replace")  # a text with broken bytes must not hide its whole table
 FIXED_SQLITE = (3, 51, 3)  # older ones can lose a committed write when two connections checkpoint at once
 
 # Who inserts holds this lock on the table from before the sequence is asked until after the commit is seen.
@@ -214,6 +216,7 @@ def _sqlite_engine(path: Path, begin: str, *, read_only: bool, pool_size: int) -
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, record: Any) -> None:
+        connection.text_factory = _LENIENT_TEXT
         connection.isolation_level = None  # we say BEGIN ourselves: the driver's own way breaks savepoints
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")

@@ -24,7 +24,7 @@ from server.models.posting import Author, Posted
 from server.waiters import Topic, Waiters
 
 EVENTS = "events"  # the topic of those who want to know of everything
-
+MAX_HOPS = 10**6  # more can't be; a number that the database couldn't hold would keep the turn from ever ending
 log = logging.getLogger(__name__)
 
 
@@ -43,7 +43,7 @@ class Call:
 
     @property
     def author(self) -> Author:
-        hops = self.turn.hops + 1 if self.turn else int(self.caller.kind == "agent")
+        hops = min(self.turn.hops, MAX_HOPS) + 1 if self.turn else int(self.caller.kind == "agent")
         return Author(self.caller.id, self.caller.username, self.caller.kind, self.turn.id if self.turn else None, hops)
 
     def wake(self, *topics: Topic) -> None:
@@ -52,8 +52,7 @@ class Call:
 
     def announce(self, posted: list[Posted]) -> None:
         """Wake everyone that the messages concern."""
-        for each in posted:
-            self.wake(("channel", each.channel_id), *(("user", user_id) for user_id in each.woken))
+        self.wake(*_topics(posted))
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,15 @@ class Gate:
         self.metrics = Metrics()
         self._identities = Identities(database)
         database.subscribe(self._hear)
+
+    def speak(self, say: Callable[[Connection, datetime], list[Posted]]) -> None:
+        """Let the colony itself post what `say` does, in one transaction, and wake everyone it concerns."""
+
+        def work(connection: Connection) -> list[Topic]:
+            return _topics(say(connection, self.clock()))
+
+        if topics := self.database.write(work):
+            self._tell([*topics, EVENTS])
 
     def perform(
         self,
@@ -156,11 +164,15 @@ class Gate:
         reach("server.before_wake", operation.name)
         if ended:
             self.metrics.ended(ended)
-        if wakes:
-            self._hear(wakes)
-            self.database.publish(wakes)
+        self._tell(wakes)
         reach("server.before_answer", operation.name)
         return result
+
+    def _tell(self, topics: Sequence[Topic]) -> None:
+        """These have news, by a commit of this server; others hear of it, too."""
+        if topics:
+            self._hear(topics)
+            self.database.publish(topics)
 
     def _hear(self, topics: Sequence[Topic] | None) -> None:
         """These have news, by a commit of this server or of another one; None: perhaps all of them."""
@@ -219,6 +231,10 @@ class Gate:
 
 def _code(error: Exception) -> str:
     return error.code if isinstance(error, errors.ColonyError) else "crashed"
+
+
+def _topics(posted: list[Posted]) -> list[Topic]:
+    return [topic for each in posted for topic in (("channel", each.channel_id), *(("user", user_id) for user_id in each.woken))]
 
 
 def _authorise(operation: Operation[Any, Any], caller: Caller) -> None:

@@ -81,7 +81,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "control_socket_disable": True,
             "when_ready": self._open,
             "post_fork": _tie_to_parent,
-            "post_worker_init": _prepare_worker,
+            "post_worker_init": self._prepare_worker,
             "proc_name": "colony-server",
         }
         for name, value in settings.items():
@@ -91,6 +91,12 @@ class _Server(BaseApplication):  # type: ignore[misc]
         """A host's server lets every local user knock: the kernel says who it is, and strangers are refused."""
         if os.geteuid() == 0:
             self._listen.socket.chmod(0o666)
+
+    def _prepare_worker(self, worker: Any) -> None:
+        from server import watch
+
+        _stop_gracefully(worker)
+        watch.start(worker.wsgi.extensions["gate"], self._config.patience)
 
     def load(self) -> Flask:
         from server import create_app
@@ -113,7 +119,7 @@ def _tie_to_parent(arbiter: Any, worker: Any) -> None:
         os._exit(1)
 
 
-def _prepare_worker(worker: Any) -> None:
+def _stop_gracefully(worker: Any) -> None:
     """Stop sends waiters home; slow clients, whom it hangs up on, don't fill the log."""
     worker.log.error_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError)))
     previous = signal.getsignal(signal.SIGTERM)

@@ -73,7 +73,9 @@ class ClaudeRunner:
                 from colony_agent.runner.conversation import Conversation
 
                 conversation = Conversation(id, session, has_tools=self.tool_server is not None, tell=tell)
-                claude.serve(_as_message(task.brief().to(session)), conversation.hear, deadline - time.monotonic(), self._stop)
+                prompt = task.brief().to(session)
+                conversation.begin(prompt)
+                claude.serve(_as_message(prompt), conversation.hear, deadline - time.monotonic(), self._stop)
             return conversation.answer(claude.ended())
         except RunnerFailed as failed:
             raise (conversation.failed(failed) if conversation else failed.within(session)) from failed

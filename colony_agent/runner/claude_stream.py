@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from colony import schema
 from colony.failures import CRASHED, CREDENTIALS_REJECTED, OVER_BUDGET, OVERLOADED, PROMPT_TOO_LONG, RATE_LIMITED, UNREACHABLE, Failure
+from colony_agent.runner.reply import storable
 
 MAX_PROGRESS_LENGTH = 100
 TELLING_INPUTS = ("command", "file_path", "path", "pattern", "url", "query", "channel", "skill", "description")
@@ -104,9 +106,10 @@ def parse(line: bytes) -> Event | None:
 class Stream:
     """What one run of the CLI has said so far."""
 
+    prompt_characters: int = 0
     init: Event | None = None
     result: Event | None = None
-    has_acted: bool = False  # it has used a tool
+    tools: Counter[str] = field(default_factory=Counter)  # how often it has used each
     resets_at: float | None = None  # epoch seconds
     error: str | None = None  # of the API, in the CLI's words
     _is_refused: bool = False  # the API has taken no request yet
@@ -124,7 +127,7 @@ class Stream:
             case "assistant", _:
                 self.error = event.error
                 if event.message:
-                    self.has_acted = self.has_acted or any(block.type == "tool_use" for block in event.message.blocks)
+                    self.tools.update(tool_name(block.name) for block in event.message.blocks if block.type == "tool_use")
                     self._tokens[event.message.id] = event.message.usage
             case "result", _:
                 self.result = event
@@ -136,16 +139,18 @@ class Stream:
 
     def usage(self, cost_before_usd: float) -> schema.Usage:
         """This run's share. The CLI's cost counts the whole session, unless that starts anew; a run cut short tells only tokens."""
+        told: dict[str, Any] = {"prompt_characters": self.prompt_characters, "tools": dict(self.tools.most_common(schema.MAX_TOOLS))}
         if not self.result:
             is_free = not self.init or (self._is_refused and not self._tokens)
             return schema.Usage(
                 cost_usd=0.0 if is_free else None,
                 tokens_in=sum(tokens.all_in for tokens in self._tokens.values()),
                 tokens_out=sum(tokens.output_tokens for tokens in self._tokens.values()),
+                **told,
             )
         total = max(self.result.total_cost_usd, 0.0)
         cost = total - cost_before_usd if total >= cost_before_usd else total
-        return schema.Usage(tokens_in=self.result.usage.all_in, tokens_out=self.result.usage.output_tokens, cost_usd=cost)
+        return schema.Usage(tokens_in=self.result.usage.all_in, tokens_out=self.result.usage.output_tokens, cost_usd=cost, **told)
 
     def failure(self) -> Failure:
         """The kind of trouble that the result tells of."""
@@ -165,6 +170,11 @@ class Stream:
         return None if self.resets_at is None else max(1, math.ceil(self.resets_at - now))
 
 
+def tool_name(name: str) -> str:
+    """As people know it, and as the colony can keep it: the model chooses it."""
+    return storable(name.removeprefix("mcp__colony__"))[: schema.MAX_TOOL_NAME] or "?"
+
+
 def progress(event: Event) -> list[str]:
     """What an event says about the work, a short line for each tool that is used."""
     if event.type == "system" and event.subtype == "api_retry":
@@ -175,7 +185,7 @@ def progress(event: Event) -> list[str]:
 
 
 def _line(block: _Block) -> str:
-    name = block.name.removeprefix("mcp__colony__")
+    name = tool_name(block.name)
     told = next((str(block.input[key]) for key in TELLING_INPUTS if block.input.get(key)), "")
     text = " ".join(f"{name}: {told}".split()) if told else name
     return text if len(text) <= MAX_PROGRESS_LENGTH else text[: MAX_PROGRESS_LENGTH - 1] + "…"

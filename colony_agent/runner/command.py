@@ -37,11 +37,16 @@ class CommandRunner:
 
         progress(f"runs {Path(argv[0]).name}")
         command = self.sandbox.confine(argv, {}, [Path(word) for word in argv if word.startswith("/") and Path(word).is_file()])
-        stdin = document(task.brief(), self.home.agent.repo, task.timeout_seconds, self.tools)
-        ended = process.run(command, stdin, hear, task.timeout_seconds, self._stop)
+        brief = task.brief()
+        usage = schema.Usage(prompt_characters=len(brief.prompt))
+        try:
+            stdin = document(brief, self.home.agent.repo, task.timeout_seconds, self.tools)
+            ended = process.run(command, stdin, hear, task.timeout_seconds, self._stop)
+        except RunnerFailed as failed:
+            raise RunnerFailed(failed.failure, failed.detail, usage=usage) from failed
         if ended.returncode:
-            raise RunnerFailed(CRASHED, ended.last_words)
-        return Answer(storable(output.decode(errors="replace")), schema.Usage())
+            raise RunnerFailed(CRASHED, ended.last_words, usage=usage)
+        return Answer(storable(output.decode(errors="replace")), usage)
 
     def stop(self) -> None:
         self._stop.set()

@@ -26,6 +26,10 @@ class Conversation:
     tell: Callable[[str], None]
     _stream: Stream = field(default_factory=Stream, init=False)
 
+    def begin(self, prompt: str) -> None:
+        """Note what it is told."""
+        self._stream.prompt_characters = len(prompt)
+
     def hear(self, line: bytes) -> None:
         """Take in a line of its output. Raises `RunnerFailed` when waiting for the end is of no use."""
         if event := claude_stream.parse(line):
@@ -68,7 +72,7 @@ class Conversation:
         if result.is_error:
             failure = stream.failure()
             detail = result.result or "; ".join(result.errors) or ended.last_words
-            if self.resumed and failure is PROMPT_TOO_LONG and not stream.has_acted:
+            if self.resumed and failure is PROMPT_TOO_LONG and not stream.tools:
                 raise SessionUnusable(detail)
             raise RunnerFailed(failure, detail, stream.resets_in_seconds(time.time()) if failure is RATE_LIMITED else None)
         return result

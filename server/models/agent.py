@@ -1,16 +1,17 @@
-"""Agents as the colony sees them: their state, what waits for them, what they did today."""
+"""Agents as the colony sees them: their state, what they work on, what waits for them, what they did today."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, Row, Subquery, and_, func, select
 
 from colony import schema
 from server.models import spending
 from server.models.base import Timestamp
-from server.models.inbox import inbox
+from server.models.channel import channels
+from server.models.inbox import inbox, is_due
 from server.models.spending import spending as used
 from server.models.turn import turns
 from server.models.user import users
@@ -23,6 +24,14 @@ class Waiting:
     agent: str
     items: int
     oldest_seconds: float
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a healthy agent may be silent, or let something wait, before people are told."""
+
+    silent_seconds: int = 90  # three of its worker's heartbeats, and some
+    overdue_seconds: int = 600
 
 
 def waiting(connection: Connection, now: datetime) -> list[Waiting]:
@@ -38,14 +47,9 @@ def waiting(connection: Connection, now: datetime) -> list[Waiting]:
     return [Waiting(row.username, row.items, max(0.0, (now - row.oldest).total_seconds())) for row in connection.execute(counted)]
 
 
-def listed(connection: Connection, now: datetime, username: str | None = None) -> list[schema.Agent]:
+def listed(connection: Connection, patience: Patience, now: datetime, username: str | None = None) -> list[schema.Agent]:
     """All agents, or the one of that name; "today" is the UTC day, and each attempt of a turn counts."""
-    waiting = (
-        select(inbox.c.agent_id, func.count().label("inbox"), func.min(inbox.c.created_at).label("oldest_item_at"))
-        .where(inbox.c.acked_at.is_(None))
-        .group_by(inbox.c.agent_id)
-        .subquery()
-    )
+    waiting, overdue = _waiting(), _overdue(now)
     today = (
         select(
             used.c.agent_id,
@@ -59,11 +63,17 @@ def listed(connection: Connection, now: datetime, username: str | None = None) -
     )
     live = and_(turns.c.agent_id == users.c.id, turns.c.state == "running")
     joined = (
-        users.outerjoin(waiting, waiting.c.agent_id == users.c.id).outerjoin(today, today.c.agent_id == users.c.id).outerjoin(turns, live)
+        users.outerjoin(waiting, waiting.c.agent_id == users.c.id)
+        .outerjoin(overdue, overdue.c.agent_id == users.c.id)
+        .outerjoin(today, today.c.agent_id == users.c.id)
+        .outerjoin(turns, live)
+        .outerjoin(channels, channels.c.id == turns.c.channel_id)
     )
+    found = waiting.c.inbox, waiting.c.oldest_item_at, overdue.c.first_due_at
     used_up = today.c.turns_today, today.c.turns_this_hour, today.c.cost_usd_today
-    columns = select(users, waiting.c.inbox, waiting.c.oldest_item_at, *used_up, turns.c.id.label("turn_id"))
-    query = columns.select_from(joined).where(users.c.kind == "agent").order_by(users.c.username)
+    turn = turns.c.id.label("turn_id"), turns.c.attempt.label("turn_attempt"), turns.c.lease_until, channels.c.name.label("turn_channel")
+    began = func.coalesce(turns.c.attempt_began_at, turns.c.started_at).label("working_since")
+    query = select(users, *found, *used_up, *turn, began).select_from(joined).where(users.c.kind == "agent").order_by(users.c.username)
     if username is not None:
         query = query.where(users.c.username == username)
     return [
@@ -75,7 +85,13 @@ def listed(connection: Connection, now: datetime, username: str | None = None) -
             held_until=row.held_until,
             inbox=row.inbox or 0,
             oldest_item_at=row.oldest_item_at,
+            silent_since=silent_since(row, patience, now),
+            overdue_since=overdue_since(row, patience, now),
             turn_id=row.turn_id,
+            turn_channel=row.turn_channel,
+            turn_attempt=row.turn_attempt,
+            working_since=row.working_since,
+            contact_lost_at=row.lease_until if row.lease_until and row.lease_until <= now else None,
             turns_today=row.turns_today or 0,
             turns_this_hour=row.turns_this_hour or 0,
             turns_per_hour=row.turns_per_hour,
@@ -85,3 +101,37 @@ def listed(connection: Connection, now: datetime, username: str | None = None) -
         )
         for row in connection.execute(query)
     ]
+
+
+def watched(connection: Connection, now: datetime) -> list[Row[tuple[object, ...]]]:
+    """The agents that should work, or were reported not to, with what `silent_since` and `overdue_since` want to know."""
+    waiting, overdue = _waiting(), _overdue(now)
+    joined = users.outerjoin(waiting, waiting.c.agent_id == users.c.id).outerjoin(overdue, overdue.c.agent_id == users.c.id)
+    query = select(users, waiting.c.inbox, waiting.c.oldest_item_at, overdue.c.first_due_at).select_from(joined)
+    is_watched = (users.c.status == "healthy") | users.c.alarmed_at.is_not(None)
+    return list(connection.execute(query.where(users.c.kind == "agent", is_watched).order_by(users.c.username)))
+
+
+def silent_since(agent: Row[tuple[object, ...]], patience: Patience, now: datetime) -> datetime | None:
+    """Since when nothing was heard of an agent that should report; None while all is well."""
+    heard = max(filter(None, (agent.last_seen_at, agent.status_at, agent.created_at)))
+    is_silent = agent.status == "healthy" and heard <= now - timedelta(seconds=patience.silent_seconds)
+    return heard if is_silent else None
+
+
+def overdue_since(agent: Row[tuple[object, ...]], patience: Patience, now: datetime) -> datetime | None:
+    """Since when something has waited for too long that the agent could work on; None while all is well."""
+    first: datetime | None = agent.first_due_at if agent.status == "healthy" else None
+    return first if first and first <= now - timedelta(seconds=patience.overdue_seconds) else None
+
+
+def _waiting() -> Subquery:
+    counted = select(inbox.c.agent_id, func.count().label("inbox"), func.min(inbox.c.created_at).label("oldest_item_at"))
+    return counted.where(inbox.c.acked_at.is_(None)).group_by(inbox.c.agent_id).subquery()
+
+
+def _overdue(now: datetime) -> Subquery:
+    """When the first of each agent's due items came that no running turn has in hand."""
+    joined = inbox.outerjoin(turns, and_(turns.c.id == inbox.c.turn_id, turns.c.state == "running"))
+    first = select(inbox.c.agent_id, func.min(inbox.c.created_at).label("first_due_at")).select_from(joined)
+    return first.where(inbox.c.acked_at.is_(None), is_due(now), turns.c.id.is_(None)).group_by(inbox.c.agent_id).subquery()

@@ -19,6 +19,7 @@ metadata = MetaData(
 Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER keys
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -36,8 +37,15 @@ class Timestamp(TypeDecorator[datetime]):
 
 
 def from_microseconds(value: int | None) -> datetime | None:
-    """A `Timestamp` as it was stored."""
-    return None if value is None else _EPOCH + timedelta(microseconds=value)
+    """A `Timestamp` as it was stored. What is none, in a database that somebody else wrote to, is the nearest that can be told."""
+    if value is None:
+        return None
+    try:
+        return _EPOCH + timedelta(microseconds=value)
+    except OverflowError:
+        return _LATEST if value > 0 else _EPOCH
+    except TypeError:
+        return _EPOCH
 
 
 def now() -> datetime:

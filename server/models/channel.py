@@ -73,6 +73,10 @@ def name_of(connection: Connection, channel_id: int) -> str:
     return str(connection.execute(select(channels.c.name).where(channels.c.id == channel_id)).scalar_one())
 
 
+def exists(connection: Connection, name: str) -> bool:
+    return connection.execute(select(channels.c.id).where(channels.c.name == name)).first() is not None
+
+
 def listed(connection: Connection, user_id: int) -> list[schema.Channel]:
     return [_to_schema(row) for row in connection.execute(_seen_by(user_id).order_by(channels.c.name))]
 

@@ -135,7 +135,7 @@ class _HandOut:
         """A turn for the channel of the agent's oldest item."""
         if oldest.turn_id is not None:
             return self._resume(oldest.turn_id)
-        items = _fitting(inbox.unbound(self.connection, self.agent_id, oldest.channel_id, MAX_MESSAGES))
+        items = _fitting(inbox.unbound(self.connection, self.agent_id, oldest.channel_id, self.now, MAX_MESSAGES))
         turn_id = self.begin("answer", oldest.channel_id, max(item.message.hops for item in items))
         inbox.hand_out(self.connection, [item.id for item in items], turn_id)
         return turn_id
@@ -154,7 +154,7 @@ class _HandOut:
 
     @property
     def _terms(self) -> dict[str, object]:
-        return {"state": "running", "lease_until": self.lease_until, "reserved_usd": self.reserved_usd}
+        return {"state": "running", "attempt_began_at": self.now, "lease_until": self.lease_until, "reserved_usd": self.reserved_usd}
 
 
 def _refuse(

@@ -64,7 +64,7 @@ inbox = Table(
 
 MANY_NAMES = 64
 NOTICED_HOLD = timedelta(seconds=60)  # a shorter one passes before anyone wonders
-_TRIGGERS = ("mention", "broadcast", "watch")  # the strongest first
+_TRIGGERS: tuple[schema.Trigger, ...] = ("mention", "broadcast", "watch")  # the strongest first
 
 
 @dataclass(frozen=True)
@@ -164,9 +164,26 @@ def hand_out(connection: Connection, ids: list[int], turn_id: int) -> None:
 
 def next_due(connection: Connection, agent_id: int, now: datetime) -> Row[tuple[object, ...]] | None:
     """The agent's open item that waits longest, of those whose time has come."""
-    due = or_(inbox.c.not_before.is_(None), inbox.c.not_before <= now)
-    query = select(inbox).where(inbox.c.agent_id == agent_id, inbox.c.acked_at.is_(None), due).order_by(inbox.c.id).limit(1)
-    return connection.execute(query).first()
+    return next(iter(due(connection, agent_id, now, 1)), None)
+
+
+def due(connection: Connection, agent_id: int, now: datetime, limit: int) -> list[Row[tuple[object, ...]]]:
+    """The agent's open items whose time has come, oldest first; without their messages."""
+    query = select(inbox).where(inbox.c.agent_id == agent_id, inbox.c.acked_at.is_(None), is_due(now)).order_by(inbox.c.id).limit(limit)
+    return list(connection.execute(query))
+
+
+def is_due(now: datetime) -> ColumnElement[bool]:
+    return or_(inbox.c.not_before.is_(None), inbox.c.not_before <= now)
+
+
+def can_be_read(connection: Connection, item_id: int) -> bool:
+    """Whether the item and its message are what the colony writes; anybody may have written to the database."""
+    try:
+        to_schema(connection.execute(_items().where(inbox.c.id == item_id)).one())
+    except Exception:
+        return False
+    return True
 
 
 def next_time(connection: Connection, agent_id: int) -> datetime | None:
@@ -175,10 +192,10 @@ def next_time(connection: Connection, agent_id: int) -> datetime | None:
     return connection.execute(query).scalar()
 
 
-def unbound(connection: Connection, agent_id: int, channel_id: int, limit: int) -> list[schema.InboxItem]:
-    """The channel's open items that no turn has taken yet, oldest first."""
+def unbound(connection: Connection, agent_id: int, channel_id: int, now: datetime, limit: int) -> list[schema.InboxItem]:
+    """The channel's due items that no turn has taken yet, oldest first."""
     mine = and_(inbox.c.agent_id == agent_id, inbox.c.acked_at.is_(None), inbox.c.channel_id == channel_id, inbox.c.turn_id.is_(None))
-    return [to_schema(row) for row in connection.execute(_items().where(mine).order_by(inbox.c.id).limit(limit))]
+    return [to_schema(row) for row in connection.execute(_items().where(mine, is_due(now)).order_by(inbox.c.id).limit(limit))]
 
 
 def _close(connection: Connection, which: ColumnElement[bool], outcome: schema.Outcome, now: datetime) -> None:
@@ -189,7 +206,13 @@ def _close(connection: Connection, which: ColumnElement[bool], outcome: schema.O
 def to_schema(row: Row[tuple[object, ...]]) -> schema.InboxItem:
     fields = row._mapping
     own = {name: fields[f"item_{name}"] for name in ("id", "trigger", "created_at", "attempts", "turn_id", "not_before")}
+    own["trigger"] = known_trigger(own["trigger"])
     return schema.InboxItem(**own, message=message.to_schema(row))
+
+
+def known_trigger(stored: object) -> schema.Trigger:
+    """The weakest for what the colony never wrote."""
+    return next((trigger for trigger in _TRIGGERS if trigger == stored), "watch")
 
 
 def _items() -> Select[tuple[object, ...]]:

@@ -34,6 +34,11 @@ def find(body: str) -> Mentions:
     return Mentions(frozenset(names - _BROADCASTS.keys()), frozenset(_BROADCASTS[name] for name in names & _BROADCASTS.keys()))
 
 
+def names_in(body: str) -> frozenset[str]:
+    """Everything that looks like a name after an @, in code, too."""
+    return frozenset(name.lower() for name in _MENTION.findall(body))
+
+
 def _without_code(body: str) -> str:
     return "\n\n".join(_without_spans(paragraph) for paragraph in _paragraphs(body))
 

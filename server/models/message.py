@@ -5,9 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Column, Connection, ForeignKey, Index, Integer, Row, Select, String, Table, Text, UniqueConstraint, select
+from pydantic import ValidationError
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    Select,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    select,
+)
 
-from colony import schema
+from colony import errors, schema
 from server.models import channel as channel_model
 from server.models.base import Key, Timestamp, metadata
 from server.models.channel import channels
@@ -44,6 +60,14 @@ def read(connection: Connection, channel: str, since: int | None, limit: int) ->
     return found.id, schema.Messages(channel=channel, last_seq=found.last_seq, messages=[to_schema(row) for row in rows])
 
 
+def find(connection: Connection, message_id: int) -> Row[tuple[object, ...]]:
+    """As `to_schema` wants it. Raises `NotFound`."""
+    row = connection.execute(selected().where(messages.c.id == message_id)).first()
+    if row is None:
+        raise errors.NotFound(f"no message {message_id}")
+    return row
+
+
 def around(connection: Connection, channel_id: int, items: list[schema.Message], limit: int) -> list[schema.Message]:
     """What else was said in the channel up to the last of the messages, the newest `limit` of it, oldest first."""
     others = messages.c.seq < max(message.seq for message in items), messages.c.seq.not_in([message.seq for message in items])
@@ -56,6 +80,14 @@ def of_turn(connection: Connection, turn_id: int) -> list[schema.Message]:
     return [to_schema(row) for row in connection.execute(selected().where(messages.c.turn_id == turn_id).order_by(messages.c.id))]
 
 
+def openings(connection: Connection, condition: ColumnElement[bool], max_characters: int) -> list[schema.Message]:
+    """The messages, oldest first, with bodies that are cut where they are longer."""
+    body = func.substr(messages.c.body, 1, max_characters + 1)
+    columns = [body.label("body") if column is messages.c.body else column for column in selected().selected_columns]
+    rows = connection.execute(selected().with_only_columns(*columns).where(condition).order_by(messages.c.id))
+    return [_cut(to_schema(row), max_characters) for row in rows]
+
+
 def selected() -> Select[tuple[object, ...]]:
     """Messages with the names of their channel and author, as `to_schema` wants them."""
     names = channels.c.name.label("channel"), users.c.username.label("author"), users.c.kind.label("author_kind")
@@ -64,10 +96,20 @@ def selected() -> Select[tuple[object, ...]]:
 
 
 def to_schema(row: Row[tuple[object, ...]]) -> schema.Message:
+    """The message; where the database holds what is none, one that says so: it must not hide those around it."""
     fields = row._mapping
-    return schema.Message(
-        id=fields["id"], channel=fields["channel"], author=fields["author"], author_kind=fields["author_kind"], **shared(fields)
-    )
+    own = {name: fields[name] for name in ("id", "channel", "author", "author_kind")}
+    try:
+        return schema.Message(**own, **shared(fields))
+    except ValidationError:
+        unreadable = {"author_kind": "service", "type": "unreadable", "body": "(the colony can't read this message)"}
+        kept = {name: fields[name] for name in ("seq", "created_at")}
+        return schema.Message(**own | unreadable | kept)
+
+
+def _cut(message: schema.Message, max_characters: int) -> schema.Message:
+    body = message.body
+    return message if len(body) <= max_characters else message.model_copy(update={"body": f"{body[:max_characters]}…"})
 
 
 def shared(fields: Mapping[Any, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from colony import errors, failures, schema
 from colony.failures import Failure
-from server.models import ending, inbox, message, posting, spending, user
+from server.models import attempt, ending, inbox, message, posting, spending, user
 from server.models.channel import channels
 from server.models.posting import Author, LoopGuard, Posted
 from server.models.turn import running, turns
@@ -56,24 +56,44 @@ def fail(
     if turn.state == "finished":
         raise errors.StaleTurn(f"turn {turn.id} is finished already")
     if turn.state != "running":
+        if usage:
+            _spend_late(connection, turn, usage, now)
         return []
     count = turn.failures + failure.counted
     changes = {"failures": count, "error_code": failure.code, "error": detail[:500]}
     gives_up = permanent or failure.permanent or count >= failures.MAX_FAILURES or not inbox.of_turn(connection, turn.id, only_open=True)
-    _spend(connection, turn, usage or schema.Usage(cost_usd=None), now, changes | _ended(gives_up, now))
+    _spend(connection, turn, usage, now, changes | _ended(gives_up, now))
     ending.of_turn(connection, turn.kind, "failed" if gives_up else "resting", failure.code)
     seconds = _rest_seconds(failure, count, first_backoff_seconds) if rest_seconds is None else rest_seconds
     if not failure.counted and seconds:
         note = f"{_reason(failure, detail[:NOTED_CHARACTERS])}. What helps: {failure.remedy}"
         user.hold(connection, turn.agent_id, now + timedelta(seconds=seconds), note, now)
     if gives_up:
-        return _give_up(connection, turn, failure, detail, now)
+        return _give_up(connection, turn, failure, _reason(failure, detail), now)
     # A failure that doesn't count holds the agent, not the items: once the hold ends, however it does, they are due.
     inbox.rest(connection, turn.id, now + timedelta(seconds=seconds if failure.counted else 0))
     channel = _channel_name(connection, turn)
     if channel is None or failure.counted or timedelta(seconds=seconds) < inbox.NOTICED_HOLD:
         return []
     return posting.absence(connection, turn.agent_id, channel, now)
+
+
+def stop(connection: Connection, turn: Row[tuple[object, ...]], by: str, now: datetime) -> list[Posted]:
+    """End a running or resting turn for good, and tell its channel who did. A repetition changes nothing.
+
+    Raises `Conflict` for a turn that is finished.
+    """
+    if turn.state == "finished":
+        raise errors.Conflict(f"turn {turn.id} is finished already: there is nothing to stop")
+    if turn.state == "failed":
+        return []
+    reason = f"{by} stopped it"
+    changes = {"state": "failed", "finished_at": now, "error_code": failures.CANCELLED.code, "error": reason}
+    if turn.state == "running":
+        _spend(connection, turn, None, now, changes)
+    else:
+        connection.execute(update(turns).where(turns.c.id == turn.id).values(changes))
+    return _give_up(connection, turn, failures.CANCELLED, reason, now)
 
 
 def end_emptied(connection: Connection, agent_id: int, now: datetime) -> None:
@@ -88,7 +108,7 @@ def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) 
     """End all that an agent leaves open when it dies, and tell each channel."""
     still_open = inbox.pending(connection, agent.id, None, limit=None)
     if live := running(connection, agent.id):
-        _spend(connection, live, schema.Usage(cost_usd=None), now, {})
+        _spend(connection, live, None, now, {"error_code": failures.GONE.code})
     mine = turns.c.agent_id == agent.id, turns.c.state.in_(["running", "resting"])
     gone = {"state": "failed", "finished_at": now, "error_code": failures.GONE.code}
     for kind in connection.execute(update(turns).where(*mine).values(gone).returning(turns.c.kind)).scalars():
@@ -116,14 +136,14 @@ def _reply(
     return posting.post(connection, agent, request, guard, now)
 
 
-def _give_up(connection: Connection, turn: Row[tuple[object, ...]], failure: Failure, detail: str, now: datetime) -> list[Posted]:
+def _give_up(connection: Connection, turn: Row[tuple[object, ...]], failure: Failure, reason: str, now: datetime) -> list[Posted]:
     waiting = inbox.of_turn(connection, turn.id, only_open=True)
     inbox.close(connection, turn.id, "dead", now)
     channel = _channel_name(connection, turn)
     if channel is None or not waiting:
         return []
     agent = connection.execute(select(user.users.c.username).where(user.users.c.id == turn.agent_id)).scalar_one()
-    return posting.notice(connection, channel, _regret(agent, waiting, failure, detail), f"{turn.id}:dead", now)
+    return posting.notice(connection, channel, _regret(agent, waiting, failure, reason), f"{turn.id}:dead", now)
 
 
 def _reason(failure: Failure, detail: str) -> str:
@@ -132,12 +152,14 @@ def _reason(failure: Failure, detail: str) -> str:
     return f"{failure.says} (`{quoted}`)" if quoted and quoted != failure.says else failure.says
 
 
-def _regret(agent: str, items: list[schema.InboxItem], failure: Failure, detail: str = "") -> str:
+def _regret(agent: str, items: list[schema.InboxItem], failure: Failure, reason: str = "") -> str:
     """What a channel is told about messages that get no answer."""
     numbers = ", ".join(f"#{item.message.seq}" for item in items[:NUMBERS_NAMED])
     more = f" and {len(items) - NUMBERS_NAMED} more" if len(items) > NUMBERS_NAMED else ""
     askers = " ".join(sorted({f"@{item.message.author}" for item in items if item.message.author_kind == "ape"}))
-    return f"{askers} {agent} could not answer {numbers}{more}: {_reason(failure, detail)}. What helps: {failure.remedy}.".strip()
+    again = f" To try again: `colony retry {' '.join(str(item.message.id) for item in items[:NUMBERS_NAMED])}`."
+    says = f"{askers} {agent} could not answer {numbers}{more}: {reason or failure.says}. What helps: {failure.remedy}.".strip()
+    return says + (again if failure.can_be_retried else "")
 
 
 def _rest_seconds(failure: Failure, failed: int, first_backoff_seconds: float) -> float:
@@ -148,14 +170,34 @@ def _ended(is_final: bool, now: datetime) -> dict[str, object]:
     return {"state": "failed", "finished_at": now} if is_final else {"state": "resting"}
 
 
-def _spend(connection: Connection, turn: Row[tuple[object, ...]], usage: schema.Usage, now: datetime, changes: dict[str, object]) -> None:
-    """Book what an attempt has cost, free what it had reserved, and write the other changes of the turn."""
-    cost_usd = turn.reserved_usd if usage.cost_usd is None else usage.cost_usd
+def _spend(
+    connection: Connection, turn: Row[tuple[object, ...]], usage: schema.Usage | None, now: datetime, changes: dict[str, object]
+) -> None:
+    """Book what the running attempt has cost, free what it had reserved, note how it ended and write the other changes of the turn."""
+    cost_usd = turn.reserved_usd if usage is None or usage.cost_usd is None else usage.cost_usd
+    attempt.ended(connection, turn, usage, cost_usd, now, changes)
+    _book(connection, turn, usage or schema.Usage(), cost_usd, now, changes | {"reserved_usd": 0.0})
+
+
+def _spend_late(connection: Connection, turn: Row[tuple[object, ...]], usage: schema.Usage, now: datetime) -> None:
+    """Book what an attempt reports that others have ended, as far as that exceeds what it was taken to have cost."""
+    booked_usd = attempt.report_late(connection, turn, usage)
+    if booked_usd is not None:
+        _book(connection, turn, usage, max(0.0, (usage.cost_usd or 0.0) - booked_usd), now, {})
+
+
+def _book(
+    connection: Connection,
+    turn: Row[tuple[object, ...]],
+    usage: schema.Usage,
+    cost_usd: float,
+    now: datetime,
+    changes: dict[str, object],
+) -> None:
     spent = {
         "tokens_in": turns.c.tokens_in + usage.tokens_in,
         "tokens_out": turns.c.tokens_out + usage.tokens_out,
         "cost_usd": turns.c.cost_usd + cost_usd,
-        "reserved_usd": 0.0,
     }
     connection.execute(update(turns).where(turns.c.id == turn.id).values(spent | changes))
     if cost_usd:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
@@ -9,7 +10,8 @@ from typing import get_args
 from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, Select, String, Table, func, select, text, update
 
 from colony import errors, schema
-from server.models import inbox, message
+from colony.failures import FAILURES
+from server.models import attempt, inbox, message
 from server.models.base import Key, Timestamp, metadata
 from server.models.channel import channels
 from server.models.user import users
@@ -37,6 +39,7 @@ turns = Table(
     Column("reserved_usd", Float, nullable=False, server_default="0"),  # while it runs: the most it may cost
     Column("error_code", String(31)),
     Column("error", String(500)),
+    Column("attempt_began_at", Timestamp),  # when it was handed out last
     Index("ix_turns_agent_started", "agent_id", "started_at"),
     # An agent has at most one live turn: the database itself refuses a second.
     Index("uq_turns_running", "agent_id", unique=True, sqlite_where=text("state = 'running'"), postgresql_where=text("state = 'running'")),
@@ -82,6 +85,24 @@ def running_by_kind(connection: Connection) -> dict[schema.TurnKind, int]:
     return dict.fromkeys(get_args(schema.TurnKind), 0) | {row.kind: row.running for row in connection.execute(counted)}
 
 
+def locked(connection: Connection, turn_id: int) -> Row[tuple[object, ...]]:
+    """The turn, of which nothing changes any more until the transaction ends. Raises `NotFound`."""
+    agent = select(turns.c.agent_id).where(turns.c.id == turn_id).scalar_subquery()
+    connection.execute(select(users.c.id).where(users.c.id == agent).with_for_update(key_share=True))  # no claim resumes it
+    row = connection.execute(select(turns).where(turns.c.id == turn_id).with_for_update(key_share=True)).first()
+    if row is None:
+        raise errors.NotFound(f"no turn {turn_id}")
+    return row
+
+
+def masters(connection: Connection, turn: Row[tuple[object, ...]]) -> set[int | None]:
+    """Who may stop the turn: the people whose messages it is to answer, and the agent's owner."""
+    item, said = inbox.inbox.c, message.messages.c
+    asked = select(said.author_id).join(inbox.inbox, item.message_id == said.id).join(users, users.c.id == said.author_id)
+    people = connection.execute(asked.where(item.turn_id == turn.id, users.c.kind == "ape")).scalars()
+    return {*people, connection.execute(select(users.c.owner_id).where(users.c.id == turn.agent_id)).scalar_one()}
+
+
 def renew(connection: Connection, turn_id: int, until: datetime) -> None:
     connection.execute(update(turns).where(turns.c.id == turn_id).values(lease_until=until))
 
@@ -104,7 +125,17 @@ def show(connection: Connection, turn_id: int, *, to_work_on: bool = False) -> s
     context = []
     if to_work_on and items:
         context = message.around(connection, row.channel_id, [item.message for item in items], CONTEXT_MESSAGES)
-    return to_schema(row).model_copy(update={"items": items, "context": context, "posts": message.of_turn(connection, turn_id)})
+    shown = to_schema(row)
+    tried = [] if to_work_on else attempt.of_turns(connection, [shown])[turn_id]
+    posts = message.of_turn(connection, turn_id)
+    return shown.model_copy(update={"items": items, "context": context, "posts": posts, "attempts": tried})
+
+
+def listed(connection: Connection, ids: Collection[int]) -> list[schema.Turn]:
+    """These turns with their attempts, but without items and posts."""
+    found = [to_schema(row) for row in connection.execute(_selected().where(turns.c.id.in_(ids)).order_by(turns.c.id))]
+    tried = attempt.of_turns(connection, found)
+    return [each.model_copy(update={"attempts": tried[each.id]}) for each in found]
 
 
 def newest(connection: Connection, agent_id: int | None, limit: int) -> list[schema.Turn]:
@@ -114,7 +145,8 @@ def newest(connection: Connection, agent_id: int | None, limit: int) -> list[sch
 
 def to_schema(row: Row[tuple[object, ...]]) -> schema.Turn:
     own = set(schema.Turn.model_fields) & set(row._fields)
-    return schema.Turn(**{name: row._mapping[name] for name in own})
+    failure = FAILURES.get(row.error_code)
+    return schema.Turn(**{name: row._mapping[name] for name in own}, remedy=failure.remedy if failure else None)
 
 
 def _selected() -> Select[tuple[object, ...]]:

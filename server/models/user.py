@@ -34,6 +34,8 @@ users = Table(
     Column("budget_usd_per_day", Float),  # an agent's; NULL: only the colony's
     Column("turns_per_hour", Integer),  # likewise
     Column("posts_per_turn", Integer, nullable=False, server_default="10"),
+    Column("status_at", Timestamp),  # when it took its status, if it ever changed
+    Column("alarmed_at", Timestamp),  # since then people know that the agent is silent
     Index("ix_users_kind", "kind"),
 )
 
@@ -136,7 +138,7 @@ def move(connection: Connection, agent: Row[tuple[object, ...]], status: str, no
         allowed = ", ".join(sorted(_MOVES[agent.status])) or "nothing"
         raise errors.Conflict(f"{agent.username} is {agent.status} and can become {allowed}, not {status}")
     since = None if status == "healthy" else now if status != agent.status else agent.away_since
-    changes = {"status": status, "status_note": note, "held_until": None, "away_since": since}
+    changes = {"status": status, "status_note": note, "status_at": now, "held_until": None, "away_since": since}
     connection.execute(update(users).where(users.c.id == agent.id).values(changes))
 
 

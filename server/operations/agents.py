@@ -13,7 +13,7 @@ from server.models.claim import outlook
 
 @handles(operations.AGENTS)
 def agents(call: Call, request: schema.ListAgents) -> schema.Agents:
-    return schema.Agents(agents=agent_model.listed(call.connection, call.now))
+    return schema.Agents(agents=agent_model.listed(call.connection, call.config.patience, call.now))
 
 
 @handles(operations.HEARTBEAT)
@@ -30,8 +30,8 @@ def set_status(call: Call, request: schema.SetStatus) -> schema.Agent:
     user.move(call.connection, found, request.status, request.note, call.now)
     if request.status == "dead":
         call.announce(settle.bury(call.connection, found, call.now))
-    call.wake(("user", found.id), "identities")  # the dead are nobody at once
-    return agent_model.listed(call.connection, call.now, request.agent)[0]
+    call.wake(("user", found.id), ("turn", found.id), "identities")  # the dead are nobody at once
+    return agent_model.listed(call.connection, call.config.patience, call.now, request.agent)[0]
 
 
 @handles(operations.SET_LIMITS)
@@ -40,7 +40,7 @@ def set_limits(call: Call, request: schema.SetLimits) -> schema.Agent:
     user.limit(call.connection, found.id, request)
     user.release(call.connection, found.id)
     call.wake(("user", found.id))
-    return agent_model.listed(call.connection, call.now, request.agent)[0]
+    return agent_model.listed(call.connection, call.config.patience, call.now, request.agent)[0]
 
 
 def _owned(call: Call, agent: str) -> Row[tuple[object, ...]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from colony import errors, operations, schema
 from server.gate import Call, Wait, handles
+from server.models import explain as explain_model
 from server.models import message, posting, turn
+from server.models import retry as retry_model
 
 
 @handles(operations.POST)
@@ -25,3 +27,16 @@ def read(call: Call, request: schema.ReadMessages) -> schema.Messages | Wait:
     if found.messages or is_behind or not request.wait:
         return found
     return Wait(("channel", channel_id), request.wait, found, lambda later: read(later, request))
+
+
+@handles(operations.EXPLAIN)
+def explain(call: Call, request: schema.ExplainMessage) -> schema.Explanation:
+    return explain_model.explain(call.connection, request.id, call.config.patience, call.now)
+
+
+@handles(operations.RETRY)
+def retry(call: Call, request: schema.RetryMessage) -> schema.Retried:
+    caller = call.caller
+    retried, woken = retry_model.retry(call.connection, request.id, request.agent, caller.id, call.now, is_admin=caller.is_admin)
+    call.wake(*(("user", agent_id) for agent_id in woken))
+    return retried

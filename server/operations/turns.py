@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import logging
+from datetime import datetime, timedelta
 
 from sqlalchemy import Row
+from sqlalchemy.exc import DatabaseError
 
 from colony import errors, failures, operations, schema
-from server.gate import Call, handles
+from server.gate import Call, Wait, handles
 from server.models import claim as claim_model
-from server.models import settle, slots, turn, user
+from server.models import settle, slots, turn, unreadable, user
+
+log = logging.getLogger(__name__)
 
 
 @handles(operations.CLAIM)
 def claim(call: Call, request: schema.ClaimTurn) -> schema.Claim:
     agent = user.find_agent(call.connection, call.caller.username, lock=True)
-    claimed, notices = claim_model.claim(call.connection, agent, request, call.config.terms, call.now)
+    user.seen(call.connection, agent.id, call.now)
+    try:
+        with call.connection.begin_nested():
+            claimed, notices = claim_model.claim(call.connection, agent, request, call.config.terms, call.now)
+    except (errors.ColonyError, DatabaseError):
+        raise
+    except Exception:  # a message that breaks the claim must not keep its agent from all others for ever
+        log.exception("claim broke agent=%s", agent.username)
+        claimed, notices = schema.Claim(reason="a message could not be read"), unreadable.set_back(call.connection, agent, call.now)
     call.announce(notices)
     call.concerns = claimed.turn.id if claimed.turn else None
     return claimed
@@ -24,7 +36,7 @@ def claim(call: Call, request: schema.ClaimTurn) -> schema.Claim:
 @handles(operations.FINISH)
 def finish(call: Call, request: schema.FinishTurn) -> schema.Turn:
     call.announce(settle.finish(call.connection, call.author, _fenced(call, request.id), request, call.config.guard, call.now))
-    _wake_next(call)
+    _wake_next(call, call.caller.id)
     return turn.show(call.connection, request.id)
 
 
@@ -45,15 +57,34 @@ def fail(call: Call, request: schema.FailTurn) -> schema.Turn:
         first_backoff_seconds=call.config.terms.first_backoff_seconds,
     )
     call.announce(notices)
-    _wake_next(call)
+    _wake_next(call, call.caller.id)
     return turn.show(call.connection, request.id)
 
 
 @handles(operations.RENEW)
-def renew(call: Call, request: schema.RenewTurn) -> schema.Lease:
+def renew(call: Call, request: schema.RenewTurn) -> schema.Lease | Wait:
     until = call.now + timedelta(seconds=request.lease_seconds)
     turn.renew(call.connection, _fenced(call, request.id).id, until)
-    return schema.Lease(lease_until=until, status=user.find_agent(call.connection, call.caller.username).status)
+    user.seen(call.connection, call.caller.id, call.now)
+    return _lease(call, request, until)
+
+
+def _lease(call: Call, request: schema.RenewTurn, until: datetime) -> schema.Lease | Wait:
+    """That the turn is over, the fence says whenever somebody asks again."""
+    lease = schema.Lease(lease_until=until, status=user.find_agent(call.connection, call.caller.username).status)
+    if lease.status != "healthy" or not request.wait:
+        return lease
+    return Wait(("turn", call.caller.id), request.wait, lease, lambda later: _lease(later, request, until))
+
+
+@handles(operations.STOP)
+def stop(call: Call, request: schema.StopTurn) -> schema.Turn:
+    found = turn.locked(call.connection, request.id)
+    if not (call.caller.is_admin or call.caller.id in turn.masters(call.connection, found)):
+        raise errors.Forbidden(f"turn {found.id} is not yours: whoever it answers, the agent's owner and administrators stop it")
+    call.announce(settle.stop(call.connection, found, call.caller.username, call.now))
+    _wake_next(call, found.agent_id)
+    return turn.show(call.connection, found.id)
 
 
 @handles(operations.TURN)
@@ -67,10 +98,10 @@ def turns(call: Call, request: schema.ListTurns) -> schema.Turns:
     return schema.Turns(turns=turn.newest(call.connection, agent_id, request.limit))
 
 
-def _wake_next(call: Call) -> None:
-    """The agent itself, and who has waited for a slot."""
+def _wake_next(call: Call, agent_id: int) -> None:
+    """The agent itself, the lease of the turn that has ended, and who has waited for a slot."""
     in_line = slots.next_in_line(call.connection, call.config.terms.slots, call.now)
-    call.wake(("user", call.caller.id), *(("user", user_id) for user_id in in_line))
+    call.wake(("turn", agent_id), *(("user", user_id) for user_id in (agent_id, *in_line)))
 
 
 def _fenced(call: Call, turn_id: int) -> Row[tuple[object, ...]]:

@@ -50,14 +50,15 @@ def test_every_error_is_one_line_and_its_exit_code(error: type[errors.ShellError
 
 
 @pytest.mark.parametrize(
-    "command", ["whoami", "channels", "read {channel}", "inbox", "users", "agents", "turns", "turns @scout", "turn {turn}", "events"]
+    "command",
+    ["whoami", "channels", "read {channel}", "inbox", "users", "agents", "turns", "turns @scout", "turn {turn}", "explain {id}", "events"],
 )
 def test_json_is_exactly_the_operation_s_response(command: str, run: Shell, channel: str) -> None:
-    run("post", channel, "to @ann and @scout")
+    posted = json.loads(run("post", channel, "to @ann and @scout", "--json").out)["id"]
     turn = run.house.call(operations.CLAIM, token_of("scout"), take_over=True).turn
-    words = command.format(channel=channel, turn=turn.id).split()
+    words = command.format(channel=channel, turn=turn.id, id=posted).split()
     operation = operations.OPERATIONS[words[0]]
-    path = operation.path.format(channel=channel, id=turn.id) + ("?agent=scout" if words[1:] == ["@scout"] else "")
+    path = operation.path.format(channel=channel, id=words[-1]) + ("?agent=scout" if words[1:] == ["@scout"] else "")
     with client.httpx.Client(transport=client.httpx.HTTPTransport(uds=str(run.house.socket)), base_url="http://colony") as http:
         answer = http.get(path, headers={"Authorization": f"Bearer {ANN}", "Accept": "application/json"}).json()
     assert json.loads(run(*words, "--json", token=ANN).out) == answer
@@ -272,6 +273,77 @@ def test_agents_are_paused_resumed_and_drained(run: Shell) -> None:
     assert "status\tdraining\n" in run("drain", "robin").out
     assert run("pause", "robin").code == errors.Conflict.exit_code
     assert "robin\tdraining" in run("agents").out
+
+
+@pytest.fixture
+def robin(run: Shell, channel: str) -> str:
+    """The token of an agent that has taken a turn over ann's first message in the channel."""
+    name = f"robin-{abs(hash(channel)) % 10**6}"
+    token = run.house.join(name, "agent")
+    run("resume", name)
+    assert run("post", channel, f"@{name} where is it?", token=ANN).code == 0
+    run.house.call(operations.CLAIM, token)
+    return token
+
+
+def test_a_message_is_explained_by_its_id_and_by_its_number(run: Shell, channel: str, robin: str) -> None:
+    by_number = run("explain", f"{channel}#1", token=ANN)
+    message = json.loads(run("explain", f"#{channel}#1", "--json", token=ANN).out)["message"]
+    assert by_number == run("explain", str(message["id"]), token=ANN)
+    assert (by_number.code, by_number.err) == (0, "")
+    body, fate, turn, attempt = by_number.out.splitlines()[1:]
+    assert "where is it?" in body
+    assert "(mention): waits since " in fate
+    assert "works on it in turn" in fate
+    assert f"answer in #{channel}, running, 1 attempt, began " in turn
+    assert attempt.strip() == "attempt 1 runs"
+
+
+@pytest.mark.parametrize("word", ["", "x", "general", "general#", "#", "##1", "general#-1", "١", "12x", "general#1x"])
+@pytest.mark.parametrize("name", ["explain", "retry"])
+def test_what_is_no_message_is_one_clear_line(name: str, word: str, run: Shell) -> None:
+    said = run(name, word, token=ANN)
+    assert (said.code, said.out) == (errors.Invalid.exit_code, "")
+    assert "give an id like 57, or a channel and a number like general#12" in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("word", ["general#99999", "nowhere#1", "999999"])
+def test_a_message_that_is_not_there_is_not_found(word: str, run: Shell) -> None:
+    for name in ("explain", "retry"):
+        said = run(name, word, token=ANN)
+        assert (said.code, said.out, len(said.err.splitlines())) == (errors.NotFound.exit_code, "", 1)
+
+
+def test_a_turn_is_stopped_and_its_message_retried_as_the_notice_says(run: Shell, channel: str, robin: str) -> None:
+    name = run.house.call(operations.WHOAMI, robin).username
+    [agent] = [each for each in run.house.call(operations.AGENTS).agents if each.username == name]
+    working = f"\tworking since {agent.working_since:%Y-%m-%dT%H:%M:%SZ} in #{channel} (turn {agent.turn_id}, attempt 1)\t"
+    assert working in run("agents").out
+    said = run("stop", str(agent.turn_id), token=ANN)
+    assert said.code == 0
+    assert "error_code\tcancelled\nerror\tann stopped it\n" in said.out
+    assert "working since" not in next(line for line in run("agents").out.splitlines() if line.startswith(name))
+    explained = run("explain", f"{channel}#1", token=ANN).out
+    assert "given up " in explained
+    assert "error: cancelled (ann stopped it). What helps: " in explained
+    notice = bodies(run.house, channel)[-1]
+    command = notice.rpartition("To try again: `colony ")[2].removesuffix("`.").split()
+    assert run(*command, token=ANN).out == f"{name} handles message {command[1]} once more\n"
+    assert run(*command, token=ANN).out == f"{name} has message {command[1]} in its inbox anyway\n"
+    turn = run.house.call(operations.CLAIM, robin).turn
+    with client.Client(run.house.url, robin, f"{turn.id}.1") as agents_own:
+        usage = schema.Usage(tokens_in=12_000, tokens_out=800, cost_usd=0.0312, prompt_characters=4120, tools={"Bash": 3, "post": 1})
+        agents_own.call(operations.FINISH, schema.FinishTurn(id=turn.id, reply="it is here", usage=usage))
+    said = run(*command, token=ANN)
+    assert (said.code, said.out) == (errors.Conflict.exit_code, "")
+    assert f"{name} has answered it (turn {turn.id})" in said.err
+    explained = run("explain", command[1], token=ANN).out
+    assert "ann had it retried " in explained
+    assert "prompt of 4,120 characters; tools: Bash ×3, post ×1; 12,000 + 800 tokens, $0.0312" in explained
+    assert f"posted {channel}#3 by {name}, id " in explained
+    answer = run("explain", f"{channel}#3", token=ANN).out
+    assert f"it answers {channel}#1 by ann, id {command[1]}: @{name} where is it?" in answer
 
 
 def test_channels_are_opened_watched_and_listed(run: Shell) -> None:

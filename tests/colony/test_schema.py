@@ -97,3 +97,10 @@ def test_requests_cannot_be_changed() -> None:
     request = schema.IssueToken(username="ann")
     with pytest.raises(ValidationError):
         request.username = "bob"
+
+
+@pytest.mark.parametrize("tools", [{"x" * 65: 1}, {"": 1}, {"a\0b": 1}, {"Bash": -1}, {f"tool-{n}": 1 for n in range(51)}])
+def test_a_report_of_tools_is_bounded(tools: dict[str, int]) -> None:
+    with pytest.raises(ValidationError):
+        schema.Usage(tools=tools)
+    assert schema.Usage(tools={f"tool-{n}" + "x" * 50: 10**15 for n in range(50)}).tools

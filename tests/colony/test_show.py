@@ -208,10 +208,12 @@ def test_every_operation_s_response_can_be_shown(face: str, operation: operation
     values: dict[str, Any] = {
         "id": 1, "seq": 1, "last_seq": 1, "attempt": 1, "username": "ann", "name": "general", "channel": "general", "agent": "scout",
         "author": "ann", "author_kind": "ape", "kind": "ape", "status": "healthy", "state": "running", "type": "text", "body": "hello",
-        "token": "t0ken", "due": False, "created_at": NOW, "lease_until": NOW, "started_at": NOW, "position": "1.1",
+        "message_id": 1, "token": "t0ken", "due": False, "created_at": NOW, "lease_until": NOW, "started_at": NOW, "position": "1.1",
     }  # fmt: skip
     if operation.response is schema.Turn:
         values["kind"] = "answer"
+    if operation.response is schema.Explanation:
+        values["message"] = message()
     for name, info in operation.response.model_fields.items():
         if info.is_required():
             values.setdefault(name, [])

@@ -101,7 +101,9 @@ def test_it_answers(scout: Scout, api: Standin) -> None:
 
 def test_it_uses_tools_and_tells_of_them(scout: Scout, api: Standin) -> None:
     api.script([tool("Bash", {"command": "echo $((6 * 7)) > sum; cat sum"}), text("42")])
-    assert scout.ask().reply == "42"
+    answer = scout.ask()
+    assert answer.reply == "42"
+    assert (answer.usage.tools, answer.usage.prompt_characters) == ({"Bash": 1}, len("hello"))
     assert tool_result(api.requests[1]) == "42"
     assert (scout.home.path / "sum").read_text() == "42\n"
     assert scout.told == ["Bash: echo $((6 * 7)) > sum; cat sum"]
@@ -109,7 +111,8 @@ def test_it_uses_tools_and_tells_of_them(scout: Scout, api: Standin) -> None:
 
 def test_it_uses_the_tools_of_the_colony(scout: Scout, api: Standin) -> None:
     api.script([tool("mcp__colony__post", {"body": "hi"}), text("done")])
-    assert scout.ask(tool_server=TOOL_SERVER).reply == "done"
+    answer = scout.ask(tool_server=TOOL_SERVER)
+    assert (answer.reply, answer.usage.tools) == ("done", {"post": 1})
     assert tool_result(api.requests[1]) == "posted hi"
     assert scout.told == ["post"]
     assert "mcp__colony__post" in [offered["name"] for offered in api.requests[0].body["tools"]]
@@ -291,7 +294,7 @@ def test_what_was_spent_before_the_failure_is_counted_once(scout: Scout, api: St
     spent = tool("Bash", {"command": "true"}, usage=Usage(100_000, 100))
     api.script([spent, error(529), text("done", usage=Usage(100_000, 100))])
     failed = scout.fails()
-    assert (failed.failure, failed.usage.tokens_in) == (OVERLOADED, 100_000)
+    assert (failed.failure, failed.usage.tokens_in, failed.usage.tools) == (OVERLOADED, 100_000, {"Bash": 1})
     assert failed.session
     again = scout.ask("again", failed.session)
     assert again.usage.cost_usd == pytest.approx(failed.usage.cost_usd, rel=0.1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,17 @@ def test_the_journal_says_what_the_server_is_told() -> None:
     request = FINISHED.request
     assert (request.id, request.reply, request.session_id) == (7, "a reply \N{SNOWMAN}", "session-1")
     assert (request.usage.tokens_in, request.usage.tokens_out, request.usage.cost_usd) == (10, 5, 0.25)
+
+
+def test_a_journal_keeps_what_the_attempt_took_and_one_of_an_older_version_is_read(tmp_path: Path) -> None:
+    finished = replace(FINISHED, prompt_characters=400, tools={"Bash": 2})
+    state.save(tmp_path, "state", State(finished=finished))
+    assert state.load(tmp_path, "state").finished == finished
+    assert (finished.request.usage.prompt_characters, finished.request.usage.tools) == (400, {"Bash": 2})
+    written = json.loads((tmp_path / "state").read_text())
+    del written["finished"]["tools"], written["finished"]["prompt_characters"]
+    (tmp_path / "state").write_text(json.dumps(written))
+    assert state.load(tmp_path, "state").finished == replace(finished, prompt_characters=0, tools={})
 
 
 def test_the_oldest_sessions_are_forgotten() -> None:

@@ -583,6 +583,8 @@ def test_claude_posts_with_its_tools_as_the_agent_and_in_its_turn(house: House, 
     assert thinker.agent.said() == ["done"]
     assert house.rows("SELECT client_id FROM messages WHERE id = ?", posted.id) == [(f"{turn.id}:1.0",)]
     assert turn.tokens_in > 0
+    [attempt] = house.ann.call(operations.TURN, schema.GetTurn(id=turn.id)).attempts
+    assert (attempt.tools, attempt.prompt_characters > 100, attempt.cost_usd) == ({"post": 1}, True, turn.cost_usd)
 
 
 def test_an_attempt_that_is_repeated_finds_its_own_post(thinker: Thinker, api: Standin) -> None:

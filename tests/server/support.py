@@ -447,6 +447,12 @@ def _ack(colony: Colony) -> Sample:
     return colony.bob, schema.AckInbox(ids=[item.id for item in colony.inbox(colony.bob)])
 
 
+def _retry(colony: Colony) -> Sample:
+    asked = colony.post(colony.ann, "@scout hello")
+    colony.fail(colony.turn(colony.scout), permanent=True)
+    return colony.ann, schema.RetryMessage(id=asked.id)
+
+
 SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "whoami": lambda colony: (colony.ann, schema.Whoami()),
     "users": lambda colony: (colony.ann, schema.ListUsers()),
@@ -458,12 +464,15 @@ SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "unwatch": lambda colony: (colony.bob, schema.UnwatchChannel(channel="general")),
     "read": lambda colony: (colony.ann, schema.ReadMessages(channel="general")),
     "post": lambda colony: (colony.ann, schema.PostMessage(channel="general", body=SECRET)),
+    "explain": lambda colony: (colony.ann, schema.ExplainMessage(id=colony.post(colony.ann, "@scout hello").id)),
+    "retry": _retry,
     "inbox": lambda colony: (colony.ann, schema.ReadInbox()),
     "ack": _ack,
     "claim": _claim,
     "finish": _finish,
     "fail": _fail,
     "renew": _renew,
+    "stop": lambda colony: (colony.ann, schema.StopTurn(id=_running(colony).id)),
     "turn": lambda colony: (colony.ann, schema.GetTurn(id=_running(colony).id)),
     "turns": lambda colony: (colony.ann, schema.ListTurns()),
     "agents": lambda colony: (colony.ann, schema.ListAgents()),

@@ -45,6 +45,7 @@ class House(RuleBasedStateMachine):
         self.status = {"scout": "healthy", "rook": "healthy"}
         self.watched: set[tuple[str, str]] = set()
         self.expected: dict[str, int] = {"scout": 0, "rook": 0}  # items each must have got
+        self.retried: set[int | None] = set()  # the turns whose items were to be handled once more
         self.replied: dict[int, str] = {}  # the reply with which each turn was finished
         self.limited = {"scout": False, "rook": False}
 
@@ -79,6 +80,25 @@ class House(RuleBasedStateMachine):
         request = schema.SetLimits(agent=agent, budget_usd_per_day=usd, turns_per_hour=hourly, lift="all")
         self.colony.admin.call(operations.SET_LIMITS, request)
         self.limited[agent] = usd is not None or hourly is not None
+
+    @rule(agent=agents, number=st.integers(0, 5))
+    def ann_has_it_retried(self, agent: str, number: int) -> None:
+        ended = [item for item in self.colony.items(agent) if item.outcome in ("dead", "suppressed")]
+        if number < len(ended):
+            item = ended[number]
+            request = schema.RetryMessage(id=item.message_id, agent=agent)
+            assert self.colony.admin.call(operations.RETRY, request).retried == [agent]
+            assert self.colony.admin.call(operations.RETRY, request).waiting == [agent]
+            self.retried.add(item.turn_id)
+
+    @rule(agent=agents, rests=st.booleans())
+    def ann_stops_a_turn(self, agent: str, rests: bool) -> None:
+        resting = [turn.id for turn in self.colony.turns() if turn.state == "resting" and turn.agent_id == self.ids[agent]]
+        if rests and resting:
+            assert self.colony.admin.call(operations.STOP, schema.StopTurn(id=resting[0])).state == "failed"
+        elif turn := self.held.pop(agent, None):
+            assert self.colony.admin.call(operations.STOP, schema.StopTurn(id=turn.id)).state == "failed"
+            self.stale.append(turn)
 
     @rule(seconds=st.sampled_from([1, 29, 31, 61, 300, 3601]))
     def time_passes(self, seconds: int) -> None:
@@ -230,7 +250,9 @@ class House(RuleBasedStateMachine):
         assert len(replies) == (self.replied.get(turn.id) == "done" and turn.channel_id is not None)
         if turn.state == "finished":
             assert {item.outcome for item in items} <= {"answered" if posts else "ignored", "by_hand"}
-        assert len(notices) == any(item.outcome == "dead" for item in items)
+        if turn.id not in self.retried:
+            assert len(notices) == any(item.outcome == "dead" for item in items)
+        assert len(notices) <= 1
 
     def an_agent_has_one_live_turn_and_knows_it(self, all_turns: list[Any]) -> None:
         for name in self.expected:

@@ -1,0 +1,116 @@
+"""Tells in sentences what became of a message, and what an agent is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from colony import schema
+
+MAX_OPENING = 80  # characters of another message that a line quotes
+
+
+@dataclass(frozen=True)
+class Words:
+    """A sentence; its moments are told as whoever reads it wants them."""
+
+    words: tuple[str | datetime, ...]
+    indent: int = 0
+
+
+def explained(answer: schema.Explanation) -> Iterator[Words]:
+    for fate in answer.fates:
+        yield Words((f"{fate.receiver} ({fate.trigger}): ", *_end(fate, answer.message.id)))
+        for again in fate.retries:
+            where = f" in turn {again.turn_id}" if again.turn_id else ""
+            yield Words((f"{again.by} had it retried ", again.at, f"; it was {again.outcome} before{where}"), 1)
+    if answer.left_out:
+        yield Words((f"and {answer.left_out} more receivers",))
+    for turn in answer.turns:
+        yield from _course(turn)
+    for message in answer.answers:
+        yield Words((f"it answers {_quoted(message)}",))
+    for note in answer.notes:
+        yield Words((f"note: {note}",))
+
+
+def attempts(turn: schema.Turn) -> Iterator[Words]:
+    """How each attempt of the turn went, as far as they are known."""
+    for attempt in turn.attempts:
+        ended = "finished" if attempt.error_code is None else _error(attempt.error_code, attempt.error)
+        yield Words((f"attempt {attempt.number}, {attempt.seconds:.0f} s: ", "; ".join([ended, *_taken(attempt)])), 1)
+    if turn.state == "running":
+        yield Words((f"attempt {turn.attempt} runs",), 1)
+
+
+def activity(agent: schema.Agent) -> Words | None:
+    """What the agent is doing, and what is wrong with it; None for one that waits."""
+    said: list[str | datetime] = []
+    if agent.turn_id and agent.working_since:
+        where = f" in #{agent.turn_channel}" if agent.turn_channel else ""
+        turn = f"{where} (turn {agent.turn_id}, attempt {agent.turn_attempt})"
+        said += ["lost contact ", agent.contact_lost_at, turn] if agent.contact_lost_at else ["working since ", agent.working_since, turn]
+    if agent.silent_since:
+        said += ["; " if said else "", "silent since ", agent.silent_since]
+    if agent.overdue_since:
+        said += ["; " if said else "", "lets messages wait since ", agent.overdue_since]
+    return Words(tuple(said)) if said else None
+
+
+def retried(answer: schema.Retried) -> Sequence[Words]:
+    done = [Words((f"{name} handles message {answer.message_id} once more",)) for name in answer.retried]
+    return done + [Words((f"{name} has message {answer.message_id} in its inbox anyway",)) for name in answer.waiting]
+
+
+def _end(fate: schema.Fate, message_id: int) -> tuple[str | datetime, ...]:
+    """What came of the message for one receiver, after their name."""
+    at, turn = fate.acked_at or fate.created_at, f" in turn {fate.turn_id}" if fate.turn_id else ""
+    match fate.outcome:
+        case "answered":
+            return "answered ", at, turn
+        case "ignored":
+            return "read ", at, f"{turn}, had nothing to say"
+        case "by_hand":
+            return "closed by hand ", at
+        case "suppressed":
+            return (f"not woken, because of the loop guard; `colony retry {message_id}` wakes it",)
+        case "dead":
+            return "given up ", at, f"{turn}; `colony retry {message_id}` tries again"
+    tried = f", tried {fate.attempts} times" if fate.attempts > 1 else ""
+    later = ("; tried again ", fate.not_before) if fate.not_before else ()
+    why = f": {fate.waits_for}" if fate.waits_for else ""
+    return "waits since ", fate.created_at, tried, *later, why
+
+
+def _course(turn: schema.Turn) -> Iterator[Words]:
+    where = f" in #{turn.channel}" if turn.channel else ""
+    counted = "1 attempt" if turn.attempt == 1 else f"{turn.attempt} attempts"
+    spent = "".join(f", {spent}" for spent in _spent(turn.tokens_in, turn.tokens_out, turn.cost_usd))
+    yield Words((f"turn {turn.id} of {turn.agent}: {turn.kind}{where}, {turn.state}, {counted}, began ", turn.started_at, spent))
+    yield from attempts(turn)
+    if turn.error_code:
+        remedy = f". What helps: {turn.remedy}" if turn.remedy else ""
+        yield Words((f"error: {_error(turn.error_code, turn.error)}{remedy}",), 1)
+    for post in turn.posts:
+        yield Words((f"posted {_quoted(post)}",), 1)
+
+
+def _taken(attempt: schema.Attempt) -> list[str]:
+    prompt = [f"prompt of {attempt.prompt_characters:,} characters"] if attempt.prompt_characters else []
+    used = ", ".join(f"{name} ×{count}" for name, count in attempt.tools.items())
+    return [*prompt, *([f"tools: {used}"] if used else []), *_spent(attempt.tokens_in, attempt.tokens_out, attempt.cost_usd)]
+
+
+def _spent(tokens_in: int, tokens_out: int, cost_usd: float) -> list[str]:
+    return [f"{tokens_in:,} + {tokens_out:,} tokens, ${cost_usd:.4f}"] if tokens_in or tokens_out or cost_usd else []
+
+
+def _error(code: str, detail: str | None) -> str:
+    return f"{code} ({detail})" if detail else code
+
+
+def _quoted(message: schema.Message) -> str:
+    opening = " ".join(message.body.split())
+    cut = opening if len(opening) <= MAX_OPENING else opening[:MAX_OPENING] + "…"
+    return f"{message.channel}#{message.seq} by {message.author}, id {message.id}: {cut}"

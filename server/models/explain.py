@@ -1,0 +1,118 @@
+"""What became of a message: who was woken and why, how their turns went, and why somebody was not woken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, func, select
+
+from colony import schema
+from server.models import agent as agent_model
+from server.models import mention, message, retry, turn, user
+from server.models.agent import Patience
+from server.models.inbox import inbox, known_trigger
+from server.models.message import messages
+from server.models.posting import NOTICE
+from server.models.retry import retries
+from server.models.user import users
+
+MAX_FATES = 100
+CUT_CHARACTERS = 200  # what is shown of messages besides the one asked for
+BROADCASTS = {"agents", "apes"}
+
+
+def explain(connection: Connection, message_id: int, patience: Patience, now: datetime) -> schema.Explanation:
+    """Raises `NotFound`."""
+    said = message.to_schema(message.find(connection, message_id))
+    fates = _fates(connection, message_id, patience, now)
+    count = connection.execute(select(func.count()).select_from(inbox).where(inbox.c.message_id == message_id)).scalar_one()
+    return schema.Explanation(
+        message=said,
+        fates=fates,
+        left_out=count - len(fates),
+        turns=_turns(connection, said, fates),
+        answers=_answered(connection, said),
+        notes=list(_notes(connection, said, fates, is_whole=count == len(fates))),
+    )
+
+
+def _fates(connection: Connection, message_id: int, patience: Patience, now: datetime) -> list[schema.Fate]:
+    query = select(inbox, users.c.username, users.c.kind).join(users, users.c.id == inbox.c.agent_id)
+    rows = connection.execute(query.where(inbox.c.message_id == message_id).order_by(inbox.c.id).limit(MAX_FATES))
+    tried_again = retry.of_message(connection, message_id)
+    agents = {agent.username: agent for agent in agent_model.listed(connection, patience, now)}
+    return [
+        schema.Fate(
+            item_id=row.id,
+            receiver=row.username,
+            receiver_kind=row.kind,
+            trigger=known_trigger(row.trigger),
+            created_at=row.created_at,
+            outcome=row.outcome,
+            acked_at=row.acked_at,
+            not_before=row.not_before,
+            attempts=row.attempts,
+            turn_id=row.turn_id,
+            retries=tried_again.get(row.agent_id, []),
+            waits_for=_waits_for(row, agents[row.username], now) if row.outcome is None and row.username in agents else "",
+        )
+        for row in rows
+    ]
+
+
+def _waits_for(item: Row[tuple[object, ...]], agent: schema.Agent, now: datetime) -> str:
+    """Why an agent has not handled an open item yet."""
+    name, note = agent.username, f": {agent.status_note}" if agent.status_note else ""
+    if agent.turn_id is not None and agent.turn_id == item.turn_id:
+        return f"turn {item.turn_id} has lost contact" if agent.contact_lost_at else f"{name} works on it in turn {item.turn_id}"
+    if agent.status != "healthy":
+        return f"{name} is {agent.status}{note}"
+    if agent.silent_since:
+        return f"{name} is silent"
+    if agent.held_until and agent.held_until > now:
+        return f"{name} has to wait{note}"
+    if item.not_before and item.not_before > now:
+        return "it is tried again later"
+    return f"{name} works on turn {agent.turn_id} first" if agent.turn_id else ""
+
+
+def _turns(connection: Connection, said: schema.Message, fates: list[schema.Fate]) -> list[schema.Turn]:
+    ids = {said.turn_id} | {fate.turn_id for fate in fates} | {again.turn_id for fate in fates for again in fate.retries}
+    found = turn.listed(connection, {id for id in ids if id is not None})
+    posts = message.openings(connection, messages.c.turn_id.in_([each.id for each in found]), CUT_CHARACTERS)
+    return [each.model_copy(update={"posts": [post for post in posts if post.turn_id == each.id]}) for each in found]
+
+
+def _answered(connection: Connection, said: schema.Message) -> list[schema.Message]:
+    """The messages that the turn was about in which this one was posted."""
+    if said.turn_id is None:
+        return []
+    handled = (select(table.c.message_id).where(table.c.turn_id == said.turn_id) for table in (inbox, retries))
+    ids = {said.reply_to, *(id for query in handled for id in connection.execute(query).scalars())}
+    return message.openings(connection, messages.c.id.in_([id for id in ids if id is not None]), CUT_CHARACTERS)
+
+
+def _notes(connection: Connection, said: schema.Message, fates: list[schema.Fate], *, is_whole: bool) -> Iterator[str]:
+    mentions = mention.find(said.body)
+    named, in_code = mentions.usernames, mention.names_in(said.body) - mentions.usernames - BROADCASTS
+    statuses = user.statuses(connection, named | in_code)
+    reached = {fate.receiver for fate in fates}
+    suppressed = [fate.receiver for fate in fates if fate.outcome == "suppressed"]
+    if said.type == NOTICE:
+        yield "it is a notice: those wake no agent"
+    if suppressed:
+        yield f"the loop guard did not wake {', '.join(suppressed)}: too many agents had answered each other"
+    for name in sorted(named):
+        if name == said.author:
+            yield f"{name} wrote it: nobody is woken by their own message"
+        elif name not in statuses:
+            yield f"nobody here is called {name}"
+        elif name not in reached and statuses[name] == "dead":
+            yield f"{name} has left the colony"
+        elif name not in reached and is_whole and said.type != NOTICE:
+            yield f"{name} has no inbox item of it any more: those that were handled are not kept for ever"
+    for name in sorted(in_code & statuses.keys()):
+        yield f"@{name} stands in code, which mentions nobody"
+    if not fates and not named and not mentions.kinds:
+        yield f"it mentions nobody, and nobody watches #{said.channel}"
