@@ -282,9 +282,7 @@ def journaled(scout: Agent, reply: str = "answered") -> schema.Turn:
     return turn
 
 
-@pytest.mark.parametrize(
-    "error", [errors.StorageFull(), errors.ColonyError(), errors.Unauthenticated(), errors.Forbidden()], ids=lambda error: error.code
-)
+@pytest.mark.parametrize("error", [errors.ColonyError(), errors.Unauthenticated(), errors.Forbidden()], ids=lambda error: error.code)
 def test_what_is_not_the_answers_fault_leaves_it_in_the_journal(scout: Agent, error: errors.ColonyError) -> None:
     journaled(scout)
     with Relay(scout.house.server.port, problem(error)) as relay:
