@@ -1,6 +1,6 @@
 """One turn: claim → prompt → runner in the sandbox → finish, or fail. A short-lived process that the worker starts.
 
-The colony's client and schema take a quarter of a second to import, about as long as Claude Code takes to start. So that both happen at
+The colony's client and schema are slow to import, and Claude Code is slow to start. So that both happen at
 once, this module and what it imports do without them, and functions that need them import them: they run once the program has been
 started, or when all is over.
 """
