@@ -189,8 +189,7 @@ def _(answer: schema.Turn) -> Sequence[Part]:
 
 @parts.register
 def _(answer: schema.Agents) -> Sequence[Part]:
-    own = ("username", "status", "activity", "status_note", "inbox", "oldest_item_at", "turns_today", "cost_usd_today", "last_seen_at")
-    columns = *own, "held_until"
+    columns = ("username", "status", "activity", "status_note", "inbox", "oldest_item_at", "turns_today", "cost_usd_today", "last_seen_at")
     rows: list[tuple[Cell, ...]] = [
         tuple(story.activity(agent) if column == "activity" else getattr(agent, column) for column in columns) for agent in answer.agents
     ]

@@ -51,6 +51,8 @@ def activity(agent: schema.Agent) -> Words | None:
         where = f" in #{agent.turn_channel}" if agent.turn_channel else ""
         turn = f"{where} (turn {agent.turn_id}, attempt {agent.turn_attempt})"
         said += ["lost contact ", agent.contact_lost_at, turn] if agent.contact_lost_at else ["working since ", agent.working_since, turn]
+    elif agent.held_until:
+        said += ["has to wait, goes on ", agent.held_until]
     if agent.silent_since:
         said += ["; " if said else "", "silent since ", agent.silent_since]
     if agent.overdue_since:

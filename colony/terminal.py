@@ -20,6 +20,7 @@ from colony import show
 from colony.story import Words
 
 MAX_MARKDOWN_CHARACTERS = 8_000  # longer bodies are shown as they are: the parser's worst cases grow faster than the text
+MAX_WIDTH = 10_000  # of a table that has all the room it wants
 AUTHOR_STYLES = {"ape": "bold cyan", "agent": "bold magenta", "gateway": "bold yellow", "service": "bold yellow"}
 _LANGUAGE = re.compile(r"^( {0,3}(?:```|~~~))[\w+-]{1,20}$", re.MULTILINE)  # of a block of code: known by its colours
 LONG_COLUMNS = frozenset({"activity", "status_note", "topic", "error"})
@@ -49,6 +50,36 @@ class Faithful:
         words = Counter(re.findall(r"\w+", _LANGUAGE.sub(r"\1", self._text)))
         is_whole = all(shown.count(word) >= count for word, count in words.items())
         yield from segments if is_whole else console.render(Text(self._text), options)
+
+
+class Fitting:
+    """A table; where the terminal is too narrow for it, its long columns are told below, so that names and times stay whole."""
+
+    def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[show.Cell]], now: datetime) -> None:
+        self._columns, self._rows, self._now = columns, rows, now
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        used = [place for place in range(len(self._columns)) if any(row[place] not in (None, "") for row in self._rows)]
+        whole = self._table(used)
+        if console.measure(whole, options=options.update(width=MAX_WIDTH)).maximum <= options.max_width:
+            yield whole
+            return
+        yield self._table([place for place in used if self._columns[place] not in LONG_COLUMNS])
+        for row in self._rows:
+            for place in used:
+                if self._columns[place] in LONG_COLUMNS and row[place] not in (None, ""):
+                    yield Text.assemble((f"{show.line(str(row[0]))}: ", "dim"), _cell(row[place], self._now))
+
+    def _table(self, used: Sequence[int]) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for place in used:
+            is_number = all(type(row[place]) in (int, float, type(None)) for row in self._rows)
+            is_long = self._columns[place] in LONG_COLUMNS
+            name = self._columns[place].removesuffix("_at").replace("_", " ")
+            table.add_column(name, justify="right" if is_number else "left", overflow="fold", no_wrap=not is_long)
+        for row in self._rows:
+            table.add_row(*(_cell(row[place], self._now) for place in used))
+        return table
 
 
 def write(parts: Sequence[show.Part], out: TextIO, now: datetime) -> None:
@@ -87,7 +118,7 @@ def _rendered(part: show.Part, now: datetime) -> RenderableType:
                 grid.add_row(Text(name, "dim"), _cell(value, now))
             return grid
         case show.Table(columns, rows):
-            return _table(columns, rows, now)
+            return Fitting(columns, rows, now)
 
 
 def _entry(entry: show.Entry, now: datetime) -> RenderableType:
@@ -110,20 +141,6 @@ def _markdown(text: str) -> Markdown:
             if child.type == "softbreak":  # people who chat mean their line ends
                 child.type = "hardbreak"
     return body
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[show.Cell]], now: datetime) -> Table:
-    used = [place for place in range(len(columns)) if any(row[place] not in (None, "") for row in rows)]
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for place in used:
-        is_number = all(type(row[place]) in (int, float, type(None)) for row in rows)
-        is_long = columns[place] in LONG_COLUMNS  # they give way, so that names and times stay in one piece
-        table.add_column(
-            columns[place].replace("_", " "), justify="right" if is_number else "left", overflow="fold", no_wrap=not is_long
-        )
-    for row in rows:
-        table.add_row(*(_cell(row[place], now) for place in used))
-    return table
 
 
 def _cell(value: show.Cell, now: datetime) -> Text:

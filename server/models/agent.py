@@ -82,7 +82,7 @@ def listed(connection: Connection, patience: Patience, now: datetime, username: 
             status=row.status,
             status_note=row.status_note,
             last_seen_at=row.last_seen_at,
-            held_until=row.held_until,
+            held_until=row.held_until if row.held_until and row.held_until > now else None,
             inbox=row.inbox or 0,
             oldest_item_at=row.oldest_item_at,
             silent_since=silent_since(row, patience, now),

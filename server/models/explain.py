@@ -114,5 +114,5 @@ def _notes(connection: Connection, said: schema.Message, fates: list[schema.Fate
             yield f"{name} has no inbox item of it any more: those that were handled are not kept for ever"
     for name in sorted(in_code & statuses.keys()):
         yield f"@{name} stands in code, which mentions nobody"
-    if not fates and not named and not mentions.kinds:
+    if not fates and not named and not mentions.kinds and said.turn_id is None:
         yield f"it mentions nobody, and nobody watches #{said.channel}"

@@ -254,3 +254,33 @@ def test_events_are_messages_and_lines_that_say_who_did_what() -> None:
     line = "ann set_status scout\\x1b[2J status paused, turn 7, 2026-03-01T12:00:00Z, event 57.12\n"
     assert text == shown(messages("hello")) + line
     assert STYLING.sub("", shown(done, Terminal())).replace("\n", "") == line.rstrip("\n")
+
+
+def test_what_an_agent_does_is_seen_in_a_narrow_terminal_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = schema.Agent(
+        username="scout",
+        status="healthy",
+        turn_id=12,
+        turn_channel="general",
+        turn_attempt=2,
+        working_since=NOW - timedelta(minutes=3),
+        overdue_since=NOW - timedelta(hours=1),
+        oldest_item_at=NOW - timedelta(hours=1),
+        last_seen_at=NOW,
+        held_until=NOW,
+        inbox=2,
+    )
+    lost = schema.Agent(username="rook", status="healthy", turn_id=13, turn_attempt=1, working_since=NOW, contact_lost_at=NOW)
+    silent = schema.Agent(username="newt", status="healthy", silent_since=NOW - timedelta(minutes=5), status_note="\x1b[2J")
+    agents = schema.Agents(agents=[busy, lost, silent])
+    for columns in ("300", "80"):
+        monkeypatch.setenv("COLUMNS", columns)
+        seen = STYLING.sub("", shown(agents, Terminal()))
+        assert "working since 3 min ago in #general (turn 12, attempt 2); lets messages wait since 1 h ago" in " ".join(seen.split())
+        assert "lost contact just now (turn 13, attempt 1)" in seen
+        assert "silent since 5 min ago" in seen
+        assert r"\x1b[2J" in seen
+    assert "newt: silent since" in seen
+    plain = shown(agents).splitlines()
+    assert len(plain) == 4
+    assert "\tlost contact 2026-03-01T12:00:00Z (turn 13, attempt 1)\t" in plain[2]
