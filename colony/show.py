@@ -189,11 +189,13 @@ def _(answer: schema.Turn) -> Sequence[Part]:
 
 @parts.register
 def _(answer: schema.Agents) -> Sequence[Part]:
-    columns = ("username", "status", "activity", "status_note", "inbox", "oldest_item_at", "turns_today", "cost_usd_today", "last_seen_at")
+    columns = ("username", "status", "activity", "status_note", "inbox", "oldest_item_at", "turns_today", "cost_usd_today", "left")
+    told = {"activity": story.activity, "left": story.left}
     rows: list[tuple[Cell, ...]] = [
-        tuple(story.activity(agent) if column == "activity" else getattr(agent, column) for column in columns) for agent in answer.agents
+        (*(told[column](agent) if column in told else getattr(agent, column) for column in columns), agent.last_seen_at)
+        for agent in answer.agents
     ]
-    return [Table(columns, rows)] if rows else []
+    return [Table((*columns, "last_seen_at"), rows)] if rows else []
 
 
 @parts.register

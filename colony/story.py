@@ -60,6 +60,18 @@ def activity(agent: schema.Agent) -> Words | None:
     return Words(tuple(said)) if said else None
 
 
+def left(agent: schema.Agent) -> str | None:
+    """What its own limits leave it; None without any."""
+    said = []
+    if agent.budget_usd_per_day is not None:
+        usd = max(0.0, agent.budget_usd_per_day - agent.cost_usd_today)
+        said.append(f"${usd:.2f} of ${agent.budget_usd_per_day:.2f} today")
+    if agent.turns_per_hour is not None:
+        turns = max(0, agent.turns_per_hour - agent.turns_this_hour)
+        said.append(f"{turns} of {agent.turns_per_hour} turns this hour")
+    return ", ".join(said) or None
+
+
 def retried(answer: schema.Retried) -> Sequence[Words]:
     done = [Words((f"{name} handles message {answer.message_id} once more",)) for name in answer.retried]
     return done + [Words((f"{name} has message {answer.message_id} in its inbox anyway",)) for name in answer.waiting]

@@ -256,6 +256,16 @@ def test_events_are_messages_and_lines_that_say_who_did_what() -> None:
     assert STYLING.sub("", shown(done, Terminal())).replace("\n", "") == line.rstrip("\n")
 
 
+def test_what_limits_leave_an_agent_is_shown() -> None:
+    limits = {"budget_usd_per_day": 5, "cost_usd_today": 1.8, "turns_per_hour": 30, "turns_this_hour": 18}
+    thrifty = schema.Agent(username="scout", status="healthy", **limits)
+    spent = schema.Agent(username="rook", status="healthy", budget_usd_per_day=1, cost_usd_today=1.2)
+    free, rows = schema.Agent(username="newt", status="healthy"), shown(schema.Agents(agents=[thrifty, spent])).splitlines()
+    assert "$3.20 of $5.00 today, 12 of 30 turns this hour" in rows[1]
+    assert "$0.00 of $1.00 today" in rows[2]
+    assert "of" not in shown(schema.Agents(agents=[free])).splitlines()[1]
+
+
 def test_what_an_agent_does_is_seen_in_a_narrow_terminal_too(monkeypatch: pytest.MonkeyPatch) -> None:
     busy = schema.Agent(
         username="scout",
