@@ -80,7 +80,7 @@ def _fire(folder: str, point: str) -> None:
     except FileNotFoundError:
         return
     if action == "stop":
-        os.kill(os.getpid(), signal.SIGSTOP)
+        signal.raise_signal(signal.SIGSTOP)  # to this very thread: sent to the process, it would let this one run on for a moment
     else:
         os._exit(EXIT_CODE)
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from colony import errors, failpoints, operations, schema
 from colony.client import Client
+from colony.patience import repeated
 from prove import processes
 from prove.house import LEASE_SECONDS, STOP_SECONDS, Agent, House
 from prove.plan import Blow, Crash, Kill, Stop, Target
@@ -22,6 +23,8 @@ STOP_TRIES = 3
 VICTIM_SECONDS = 10.0  # how long there may be nobody to kill
 GLANCE_SECONDS = 0.01
 PROVOKED_EVERY_SECONDS = 2.0
+SERVER_SECONDS = 30.0  # for a server that was killed to answer again
+TAKEN_OVER_SECONDS = 30.0  # for the other host to end what the first had begun
 HURT_TWICE = 2  # failures; the fifth would end the turn with a notice instead of an answer
 RENEWED_WITHIN_SECONDS = LEASE_SECONDS / 3 + 0.5
 
@@ -115,10 +118,16 @@ class Chaos:
 
     def _is_hurt(self, agent: Agent) -> bool:
         """Whether it works on something that has failed more than once: others are killed first."""
-        with Client(self._house.url) as client, suppress(errors.Unavailable):
-            turns = client.call(operations.TURNS, schema.ListTurns(agent=agent.name, limit=10)).turns
-            return any(turn.state in ("running", "resting") and turn.failures >= HURT_TWICE for turn in turns)
+        with suppress(errors.Unavailable):
+            return any(turn.failures >= HURT_TWICE for turn in self._open_turns(agent))
         return False
+
+    def _open_turns(self, agent: Agent) -> list[schema.Turn]:
+        """Raises `Unavailable` when the server does not come back."""
+        request = schema.ListTurns(agent=agent.name, limit=20)
+        with Client(self._house.url) as client:
+            turns = repeated(lambda: client.call(operations.TURNS, request), SERVER_SECONDS).turns
+        return [turn for turn in turns if turn.state in ("running", "resting")]
 
     def _stop(self, point: str) -> bool:
         """Whether a turn came by and stopped there."""
@@ -136,16 +145,19 @@ class Chaos:
         return False
 
     def _be_away(self, agent: Agent, turn: int) -> None:
-        """The agent's host hangs; another one takes over and ends; then the first goes on as if nothing had been."""
+        """The agent's host hangs; another one takes over, answers and ends; then the first goes on as if nothing had been."""
         worker = agent.worker.pid
         if worker:
             processes.send(worker, signal.SIGSTOP)
+        hurt = {each.id for each in self._open_turns(agent)}
         twin = self._house.twin(agent)
         time.sleep(LEASE_SECONDS + 1)
+        _comes_true(lambda: not hurt & {each.id for each in self._open_turns(agent)}, TAKEN_OVER_SECONDS)
         twin.let_go(STOP_SECONDS)
         for pid in (turn, worker):
             if pid:
                 processes.send(pid, signal.SIGCONT)
+        _comes_true(lambda: processes.parent(turn) is None, STOP_SECONDS)
         agent.is_away = False
         self.stops += 1
 
@@ -153,7 +165,7 @@ class Chaos:
 def _comes_true(condition: Callable[[], bool], within_seconds: float) -> bool:
     deadline = time.monotonic() + within_seconds
     while time.monotonic() < deadline:
-        with suppress(OSError):  # of a process that has just ended
+        with suppress(OSError, errors.Unavailable):  # of a process that has just ended, of a server that begins
             if condition():
                 return True
         time.sleep(GLANCE_SECONDS)

@@ -97,7 +97,7 @@ def _settle(house: House, patience_seconds: float) -> None:
                 channels = client.call(operations.CHANNELS, schema.ListChannels()).channels
             except errors.Unavailable:
                 continue
-            if not any(agent.inbox or agent.turn_id for agent in agents):
+            if not any(agent.inbox or agent.turn_id for agent in agents) and not any(agent.turn for agent in house.agents):
                 return
             if (now := (sum(agent.inbox for agent in agents), sum(channel.last_seq for channel in channels))) != last:
                 last, moved = now, time.monotonic()

@@ -59,12 +59,14 @@ def acknowledge_before_the_commit() -> None:
 
 
 def let_stale_attempts_speak() -> None:
-    def anyone(connection: Connection, agent_id: int, reference: turn.Reference, *, may_be_closed: bool) -> Row[Any]:
-        row = connection.execute(select(turn.turns).where(turn.turns.c.id == reference.id)).first()
-        if row is None:
-            raise errors.StaleTurn
-        return row
+    def anyone(connection: Connection, agent_id: int, reference: turn.Reference, **how: Any) -> Row[Any]:
+        try:
+            return fenced(connection, agent_id, reference, **how)
+        except errors.StaleTurn:
+            newest = connection.execute(select(turn.turns.c.attempt).where(turn.turns.c.id == reference.id)).scalar_one()
+            return fenced(connection, agent_id, turn.Reference(reference.id, newest), may_be_closed=True)
 
+    fenced = turn.fenced
     turn.fenced = anyone
 
 

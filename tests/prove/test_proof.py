@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from colony.failpoints import POINTS
-from prove import run
+from prove import report, run
 from prove.plan import Options
 from prove.run import Proof
 from tests.server.support import Postgres
@@ -29,7 +29,8 @@ def empty_postgres(postgres: Postgres) -> Iterator[str]:
 def proof_of(options: Options) -> Proof:
     said: list[str] = []
     proof = run.run(options, said.append)
-    print(*said, proof, sep="\n")
+    print(*said, sep="\n")
+    report.table(proof)
     return proof
 
 
