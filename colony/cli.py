@@ -85,7 +85,7 @@ def read(caller: Caller, follow: bool, **fields: Any) -> None:
     answer = caller.call(operations.READ, **fields)
     caller.show(answer)
     if follow:
-        show.flush()
+        show.flush()  # the news may take long
         for news in _follow(caller, answer, fields):
             caller.show(news)
             show.flush()

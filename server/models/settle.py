@@ -87,6 +87,7 @@ def stop(connection: Connection, turn: Row[tuple[object, ...]], by: str, now: da
         raise errors.Conflict(f"turn {turn.id} is finished already: there is nothing to stop")
     if turn.state == "failed":
         return []
+    ending.of_turn(connection, turn.kind, "failed", failures.CANCELLED.code)
     reason = f"{by} stopped it"
     changes = {"state": "failed", "finished_at": now, "error_code": failures.CANCELLED.code, "error": reason}
     if turn.state == "running":

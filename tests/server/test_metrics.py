@@ -77,6 +77,8 @@ def test_every_way_in_which_an_item_ends_is_counted_as_the_database_has_it(colon
     colony.post(colony.ann, "@scout by hand")
     colony.fail(colony.turn(colony.scout))
     colony.scout.call(operations.ACK, schema.AckInbox(ids=[item.id for item in colony.inbox(colony.scout)]))
+    colony.post(colony.ann, "@scout stop")
+    colony.ann.call(operations.STOP, schema.StopTurn(id=colony.turn(colony.scout).id))
     for _ in range(21):
         colony.post(colony.rook, "@scout @bob again")  # until the loop guard
     colony.set_status("scout", "draining")
@@ -86,7 +88,7 @@ def test_every_way_in_which_an_item_ends_is_counted_as_the_database_has_it(colon
     seen = scraped(colony)
     assert {outcome: value(seen, "colony_inbox_items_total", outcome=outcome) for outcome in ended} == ended
     final = sum(count for (name, labels), count in seen.items() if name == "colony_turns_total" and ("state", "resting") not in labels)
-    assert final == len(colony.turns()) == 4
+    assert final == len(colony.turns()) == 5
 
 
 @only_sqlite
