@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from colony.failpoints import POINTS
@@ -29,7 +28,6 @@ class Options:
     stops: tuple[str, ...] = STOPS
     patience_seconds: float = 90.0  # without any progress after the last blow: then what is open counts as unknown
     server_argv: tuple[str, ...] | None = None  # what to start instead of colony-server; only tests have another one
-    folder: Path | None = None  # where everything is kept; absent: a new one in /tmp
 
 
 @dataclass(frozen=True)

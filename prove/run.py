@@ -43,7 +43,7 @@ def run(options: Options, say: Callable[[str], None]) -> Proof:
     """Kill as told and judge what is left. The folder stays unless the promise was kept or nobody waits for it. Raises `ColonyError`."""
     began = time.monotonic()
     lifeline.adopt_orphans()
-    folder = options.folder or Path(tempfile.mkdtemp(prefix="colony-prove-"))
+    folder = Path(tempfile.mkdtemp(prefix="colony-prove-", dir="/tmp"))  # short: a socket's path has 107 bytes
     house = House(folder, options)
     say(f"a private colony in {folder}; sandbox {house.sandbox}; seed {options.seed}")
     try:

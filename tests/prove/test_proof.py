@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -53,29 +53,26 @@ def test_nothing_is_lost_or_said_twice_on_postgresql(empty_postgres: str) -> Non
     require_that_it_holds(proof_of(replace(SHORT, seed=2, database_url=empty_postgres)))
 
 
-def broken(tmp_path: Path, flaw: str, *points: str, stops: tuple[str, ...] = ()) -> Proof:
+def broken(flaw: str, *points: str, stops: tuple[str, ...] = ()) -> Proof:
     """What a proof finds when the server has this flaw and goes down at these points."""
     server = (sys.executable, "-m", "tests.prove.broken_server", flaw)
-    folder = tmp_path / "run"
-    folder.mkdir()
     struck = Options(kills=3 * len(points), points=points, stops=stops, messages=20)
-    return proof_of(replace(struck, patience_seconds=20, server_argv=server, folder=folder))
-
-
-def test_a_server_that_acknowledges_before_it_commits_is_caught(tmp_path: Path) -> None:
-    proof = broken(tmp_path, "hasty", "database.before_commit")
+    proof = proof_of(replace(struck, patience_seconds=20, server_argv=server))
     assert not proof.holds
+    shutil.rmtree(proof.folder)  # where the evidence was kept
+    return proof
+
+
+def test_a_server_that_acknowledges_before_it_commits_is_caught() -> None:
+    proof = broken("hasty", "database.before_commit")
     assert any("was acknowledged and is gone" in each for each in proof.verdict.lost)
 
 
-def test_a_server_without_the_fence_is_caught(tmp_path: Path) -> None:
-    proof = broken(tmp_path, "unfenced", "turn.before_exit", stops=("turn.before_post",))
-    assert not proof.holds
+def test_a_server_without_the_fence_is_caught() -> None:
+    proof = broken("unfenced", "turn.before_exit", stops=("turn.before_post",))
     assert any("are the same post of turn" in each for each in proof.verdict.twice)
 
 
-def test_a_server_that_forgets_client_ids_is_caught(tmp_path: Path) -> None:
-    proof = broken(tmp_path, "forgetful", "server.before_wake.post")
-    assert not proof.holds
+def test_a_server_that_forgets_client_ids_is_caught() -> None:
+    proof = broken("forgetful", "server.before_wake.post")
     assert any("are the same message by ape" in each for each in proof.verdict.twice)
-    assert proof.folder.exists(), "the evidence is kept"
