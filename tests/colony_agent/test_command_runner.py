@@ -29,7 +29,7 @@ def runner(tmp_path: Path, *command: str) -> CommandRunner:
 
 def test_what_it_prints_is_the_reply(tmp_path: Path) -> None:
     answer = shell(tmp_path, "printf 'one\\n\\ntwo\\n'").run(task(), print)
-    assert (answer.reply, answer.usage, answer.session) == ("one\n\ntwo", schema.Usage(prompt_characters=len(task().prompt)), None)
+    assert (answer.reply, answer.usage, answer.session) == ("one\n\ntwo", schema.Usage(prompt_characters=len("hello")), None)
 
 
 def test_it_reads_the_prompt_and_the_turn(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ INITIALIZE = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo":
 
 @pytest.fixture(scope="module")
 def house(sqlite_file: Path) -> Iterator[House]:
-    with housed(sqlite_file) as house:
+    with housed(sqlite_file, "--max-running-turns", "1000") as house:
         yield house
 
 
