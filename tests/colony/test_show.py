@@ -218,7 +218,11 @@ def test_every_operation_s_response_can_be_shown(face: str, operation: operation
         if info.is_required():
             values.setdefault(name, [])
     answer = operation.response.model_validate(values)
-    shown(answer, Terminal() if face == "terminal" else None, face == "json")
+    text = shown(answer, Terminal() if face == "terminal" else None, face == "json")
+    if face == "json":
+        assert operation.response.model_validate_json(text) == answer
+    else:
+        assert text == "" or text.endswith("\n")
 
 
 @pytest.mark.parametrize(

@@ -7,26 +7,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from colony_agent import entry
-from tests.colony_agent.agents import BIN, Agent, House, housed, wait_for
+from tests.colony_agent.agents import BIN, Agent, wait_for
 
 COMMANDS = ("worker", "turn", "dream")
-
-
-@pytest.fixture(scope="module")
-def house(sqlite_file: Path) -> Iterator[House]:
-    with housed(sqlite_file) as house:
-        yield house
-
-
-@pytest.fixture
-def scout(house: House, tmp_path: Path) -> Agent:
-    return house.agent(tmp_path)
 
 
 def run(*words: str, **options: object) -> subprocess.CompletedProcess[str]:

@@ -16,18 +16,7 @@ from colony import config, errors, operations, schema
 from colony_agent import settings
 from colony_agent.claim import Claimed, claim
 from colony_agent.settings import AgentSettings, Home
-from tests.colony_agent.agents import Agent, House, housed
-
-
-@pytest.fixture(scope="module")
-def house(sqlite_file: Path) -> Iterator[House]:
-    with housed(sqlite_file) as house:
-        yield house
-
-
-@pytest.fixture
-def scout(house: House, tmp_path: Path) -> Agent:
-    return house.agent(tmp_path)
+from tests.colony_agent.agents import Agent
 
 
 def test_a_turn_starts_without_what_is_slow_to_import() -> None:

@@ -5,25 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from colony_agent.dream import Refused, accept
-from tests.colony_agent.agents import Agent, House, housed, wait_for
+from tests.colony_agent.agents import Agent, House, wait_for
 
 OLD = "# Memory\nann likes tea [pinned]\nthe lamp is broken\n"
 NEW = "# Memory\nann likes tea [pinned]\n"
 DREAMS = "echo run >> runs; cat > said.json; printf '<memory>\\n{}</memory>\\n'"
 LIMIT = 1024
 FAILED = 10
-
-
-@pytest.fixture(scope="module")
-def house(sqlite_file: Path) -> Iterator[House]:
-    with housed(sqlite_file) as house:
-        yield house
 
 
 @pytest.fixture

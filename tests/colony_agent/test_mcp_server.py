@@ -24,20 +24,9 @@ from colony_agent.sandbox import for_home
 from colony_agent.settings import load
 from colony_agent.tool_socket import ToolSocket
 from colony_agent.tools import TOOLS, described
-from tests.colony_agent.agents import LONG, Agent, House, housed, toolbox
+from tests.colony_agent.agents import LONG, Agent, House, toolbox
 
 INITIALIZE = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
-
-
-@pytest.fixture(scope="module")
-def house(sqlite_file: Path) -> Iterator[House]:
-    with housed(sqlite_file, "--max-running-turns", "1000") as house:
-        yield house
-
-
-@pytest.fixture
-def scout(house: House, tmp_path: Path) -> Agent:
-    return house.agent(tmp_path)
 
 
 @pytest.fixture

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from colony import operations, schema
-from tests.colony_agent.agents import Agent, House, Process, housed, living, wait_for
+from tests.colony_agent.agents import Agent, House, Process, living, wait_for
 from tests.colony_agent.cast import new_mark, running
 
 STOPPED_SECONDS = 2.0
 ROUNDS = 3  # the machine may be busy with something else: one of them must be in time
-
-
-@pytest.fixture(scope="module")
-def house(sqlite_file: Path) -> Iterator[House]:
-    with housed(sqlite_file) as house:
-        yield house
-
-
-@pytest.fixture
-def scout(house: House, tmp_path: Path) -> Agent:
-    return house.agent(tmp_path)
 
 
 def stubborn(mark: str) -> str:

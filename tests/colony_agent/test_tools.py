@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -14,20 +12,9 @@ import pytest
 from colony import operations, schema
 from colony.client import Client
 from colony_agent.tools import TOOLS, Result, Toolbox, described
-from tests.colony_agent.agents import LONG, Agent, House, housed, toolbox
+from tests.colony_agent.agents import LONG, Agent, toolbox
 from tests.colony_agent.cast import turn_of
 from tests.colony_agent.relay import Relay
-
-
-@pytest.fixture(scope="module")
-def house(sqlite_file: Path) -> Iterator[House]:
-    with housed(sqlite_file, "--max-running-turns", "1000") as house:  # nobody ends them
-        yield house
-
-
-@pytest.fixture
-def scout(house: House, tmp_path: Path) -> Agent:
-    return house.agent(tmp_path)
 
 
 def begin(scout: Agent, **more: Any) -> schema.Turn:

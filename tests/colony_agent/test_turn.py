@@ -19,7 +19,7 @@ from colony.client import Client
 from colony.files import private_folder
 from colony_agent import state
 from colony_agent.settings import STATE_FILE
-from tests.colony_agent.agents import Agent, House, Process, housed, living, wait_for
+from tests.colony_agent.agents import Agent, House, Process, living, wait_for
 from tests.colony_agent.cast import new_mark, running
 from tests.colony_agent.relay import Relay, problem
 from tests.server.support import as_root
@@ -30,17 +30,6 @@ from tests.standin.replies import Failure
 DONE, FAILED, NOTHING = 0, 10, 75
 WAITS_FOR_GO = "echo run >> runs; while [ ! -e go ]; do sleep 0.02; done; echo answered"
 HANGS_FIRST = "cat > said.json; echo run >> runs; [ $(wc -l < runs) -gt 1 ] || sleep {}; echo answered"
-
-
-@pytest.fixture(scope="module")
-def house(sqlite_file: Path) -> Iterator[House]:
-    with housed(sqlite_file) as house:
-        yield house
-
-
-@pytest.fixture
-def scout(house: House, tmp_path: Path) -> Agent:
-    return house.agent(tmp_path)
 
 
 def claim(scout: Agent, **more: object) -> schema.Turn:

@@ -9,14 +9,14 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from colony_agent.turn import Exit
-from tests.colony_agent.agents import Agent, House, Process, housed, living, wait_for
+from tests.colony_agent.agents import Agent, House, Process, living, wait_for
 from tests.colony_agent.cast import new_mark, running
 from tests.colony_agent.relay import Relay
 
@@ -30,17 +30,6 @@ IMPORTED = {
 C_PARTS = {"_json", "_socket"}
 WAITS_FOR_GO = "echo run >> runs; while [ ! -e go ]; do sleep 0.02; done; echo answered"
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def house(sqlite_file: Path) -> Iterator[House]:
-    with housed(sqlite_file) as house:
-        yield house
-
-
-@pytest.fixture
-def scout(house: House, tmp_path: Path) -> Agent:
-    return house.agent(tmp_path)
 
 
 def idle(worker: Process) -> None:
