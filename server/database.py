@@ -19,6 +19,7 @@ from colony import errors
 from colony.failpoints import reach
 from server import sqlite_file
 from server.notify import Hear, Notifications
+from server.prepared import Prepared
 from server.waiters import Topic
 from server.writer import Writer
 
@@ -196,7 +197,7 @@ class PostgreSQL:
 @contextmanager
 def _reading(engine: Engine, translated: Callable[[DatabaseError], Exception]) -> Iterator[Connection]:
     try:
-        with engine.connect() as connection:
+        with engine.begin() as connection:  # so that all it reads is of one moment
             yield connection
     except DatabaseError as error:
         raise translated(error) from error
@@ -223,9 +224,11 @@ def _sqlite_engine(path: Path, begin: str, *, read_only: bool, pool_size: int) -
         if read_only:
             connection.execute("PRAGMA query_only=ON")
 
+    statement = Prepared(text(f"BEGIN {begin}"))
+
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(f"BEGIN {begin}")
+        statement.run(connection, {})
 
     return engine
 

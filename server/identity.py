@@ -11,15 +11,23 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import Column, Connection, bindparam, select
 
 from colony import errors, schema
 from server.database import Database
 from server.models.user import COLONY, token_hash, users
+from server.prepared import Prepared
 
 CACHE_SECONDS = 2.0  # how long a revoked token may still work on another replica; on this one it ends at once
 CACHE_ENTRIES = 4096
 _PEER_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as in `man 7 unix`
+
+
+def _living(column: Column[str]) -> Prepared:
+    return Prepared(select(users.c.id, users.c.username, users.c.kind).where(column == bindparam("value"), users.c.status != "dead"))
+
+
+_BY_TOKEN, _BY_LINUX_USER, _BY_NAME = _living(users.c.token_hash), _living(users.c.linux_user), _living(users.c.username)
 
 
 class Credentials(NamedTuple):
@@ -71,7 +79,7 @@ def peer_uid(connection: object) -> int | None:
 
 
 def _by_token(connection: Connection, token: str) -> Caller:
-    caller = _find(connection, users.c.token_hash == token_hash(token))
+    caller = _find(connection, _BY_TOKEN, token_hash(token))
     if caller is None:
         raise errors.Unauthenticated()
     return caller
@@ -82,9 +90,9 @@ def _by_uid(connection: Connection, uid: int | None) -> Caller:
     if uid is None:
         raise errors.Unauthenticated()
     is_admin = uid in (0, os.geteuid())
-    caller = _find(connection, users.c.linux_user == _linux_user(uid), is_admin=is_admin)
+    caller = _find(connection, _BY_LINUX_USER, _linux_user(uid), is_admin=is_admin)
     if caller is None and is_admin:
-        caller = _find(connection, users.c.username == COLONY, is_admin=True)
+        caller = _find(connection, _BY_NAME, COLONY, is_admin=True)
     if caller is None:
         raise errors.Unauthenticated(f"Linux user {_linux_user(uid)} is no user of this colony")
     return caller
@@ -97,6 +105,6 @@ def _linux_user(uid: int) -> str:
         return str(uid)
 
 
-def _find(connection: Connection, condition: ColumnElement[bool], *, is_admin: bool = False) -> Caller | None:
-    row = connection.execute(select(users.c.id, users.c.username, users.c.kind).where(condition, users.c.status != "dead")).first()
+def _find(connection: Connection, by: Prepared, value: str, *, is_admin: bool = False) -> Caller | None:
+    row = by.first(connection, {"value": value})
     return Caller(row.id, row.username, row.kind, is_admin) if row else None

@@ -1,34 +1,45 @@
-"""Statements of the hot path, compiled once: there SQLAlchemy's work for each execution costs more than the database's own."""
+"""Statements that run often, compiled once: SQLAlchemy's own work for each execution costs more than the database's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Connection, Dialect, Row
+from sqlalchemy.engine import result_tuple
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.sql.expression import ClauseElement
+
+Process = Callable[[Any], Any]
 
 
 class Prepared:
-    """A statement with bound parameters by name, whose rows hold plain numbers and texts.
+    """A statement with bound parameters by name.
 
-    It runs on the driver's connection, within the transaction that SQLAlchemy has begun there.
+    It runs on the driver's connection, within the transaction that SQLAlchemy has begun there. Raises what SQLAlchemy would.
     """
 
-    def __init__(self, statement: ClauseElement) -> None:
+    def __init__(self, statement: Any) -> None:
         self._statement = statement
         self._compiled: dict[str, _Compiled] = {}
 
-    def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """All rows that it returns. Raises SQLAlchemy's errors, as an ordinary execution would."""
+    def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[Row[*tuple[Any, ...]]]:
+        """All rows that it returns, as an ordinary execution would give them."""
         compiled = self._for(connection.dialect)
-        parameters = compiled.bound(values)
-        try:
-            cursor = connection.connection.driver_connection.execute(compiled.text, parameters)  # type: ignore[union-attr]
-            return cursor.fetchall() if cursor.description else []
-        except compiled.dbapi_error as error:
-            raise DBAPIError.instance(compiled.text, parameters, error, compiled.dbapi_error, dialect=connection.dialect) from error
+        cursor = compiled.execute(connection, values)
+        return compiled.fetch(cursor) if cursor.description else []
+
+    def first(self, connection: Connection, values: Mapping[str, Any]) -> Row[*tuple[Any, ...]] | None:
+        """The first row, if there is any."""
+        return next(iter(self.rows(connection, values)), None)
+
+    def scalar(self, connection: Connection, values: Mapping[str, Any]) -> Any:
+        """The first column of the first row; None if there is no row."""
+        row = self.first(connection, values)
+        return None if row is None else row[0]
+
+    def run(self, connection: Connection, values: Mapping[str, Any]) -> int:
+        """How many rows it changed."""
+        return int(self._for(connection.dialect).execute(connection, values).rowcount)
 
     def _for(self, dialect: Dialect) -> _Compiled:
         if dialect.name not in self._compiled:
@@ -37,24 +48,54 @@ class Prepared:
 
 
 class _Compiled:
-    def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
+    """The statement for one kind of database."""
+
+    def __init__(self, statement: Any, dialect: Dialect) -> None:
         compiled: Any = statement.compile(dialect=dialect)
-        self.text = str(compiled)
-        self.dbapi_error: type[Exception] = dialect.dbapi.Error  # type: ignore[union-attr]
+        self._dialect = dialect
+        self._text = str(compiled)
+        self._error: type[Exception] = dialect.dbapi.Error  # type: ignore[union-attr]
         self._is_positional = bool(compiled.positional)
         binds = {name: bind for bind, name in compiled.bind_names.items()}
         self._slots = [(name, compiled.params[name]) for name in compiled.positiontup or binds]
-        self._processors = [
-            (place, processor) for place, (name, _) in enumerate(self._slots) if (processor := _processor(binds[name], dialect))
-        ]
+        self._processes = _processes(binds[name].type.dialect_impl(dialect).bind_processor(dialect) for name, _ in self._slots)
+        self._columns = list(getattr(statement, "exported_columns", ()))  # a text has none
+        self._shape: _Shape | None = None
 
-    def bound(self, values: Mapping[str, Any]) -> Any:
-        found = [values.get(name, default) for name, default in self._slots]
-        for place, processor in self._processors:
-            found[place] = processor(found[place])
-        return found if self._is_positional else dict(zip((name for name, _ in self._slots), found, strict=True))
+    def execute(self, connection: Connection, values: Mapping[str, Any]) -> Any:
+        bound = _processed([values.get(name, default) for name, default in self._slots], self._processes)
+        parameters = bound if self._is_positional else dict(zip((name for name, _ in self._slots), bound, strict=True))
+        try:
+            return connection.connection.driver_connection.execute(self._text, parameters)  # type: ignore[union-attr]
+        except self._error as error:
+            raise DBAPIError.instance(self._text, parameters, error, self._error, dialect=self._dialect) from error
+
+    def fetch(self, cursor: Any) -> list[Row[*tuple[Any, ...]]]:
+        if self._shape is None:
+            self._shape = _Shape(self._columns, cursor.description, self._dialect)
+        return self._shape.rows(cursor.fetchall())
 
 
-def _processor(bind: Any, dialect: Dialect) -> Callable[[Any], Any] | None:
-    """What turns a Python value into the driver's; None where it may stay as it is."""
-    return bind.type.dialect_impl(dialect).bind_processor(dialect)  # type: ignore[no-any-return]
+class _Shape:
+    """How the rows look: their names, and what their values become. Some types need the driver's own description for that."""
+
+    def __init__(self, columns: list[Any], description: Any, dialect: Dialect) -> None:
+        self._make = result_tuple([name for name, *_ in description])
+        types = ((column.type.dialect_impl(dialect), told[1]) for column, told in zip(columns, description, strict=True))
+        self._processes = _processes(type_.result_processor(dialect, code) for type_, code in types)
+
+    def rows(self, found: list[tuple[Any, ...]]) -> list[Row[*tuple[Any, ...]]]:
+        if not self._processes:
+            return [self._make(row) for row in found]
+        return [self._make(_processed(list(row), self._processes)) for row in found]
+
+
+def _processes(found: Iterable[Process | None]) -> list[tuple[int, Process]]:
+    """By place, what turns Python's values into the driver's, or these into those; where they are alike there is none."""
+    return [(place, process) for place, process in enumerate(found) if process]
+
+
+def _processed(values: list[Any], processes: list[tuple[int, Process]]) -> list[Any]:
+    for place, process in processes:
+        values[place] = process(values[place])
+    return values

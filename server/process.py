@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -21,6 +22,7 @@ from colony import errors, lifeline
 from server.config import ServerConfig
 
 SLOW_CLIENT_SECONDS = 10  # for the next part of a request, or of an answer
+LINGER_SECONDS = 0.1  # that a thread waits for a client's next request, before it leaves the connection to the one that watches them all
 GRACEFUL_SECONDS = 2  # long polls are sent home at once; anything else is done by then
 _SLOW_CLIENT = struct.pack("ll", SLOW_CLIENT_SECONDS, 0)
 _M_ARENA_MAX = -8
@@ -53,9 +55,20 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
             for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 conn.sock.setsockopt(socket.SOL_SOCKET, option, _SLOW_CLIENT)
         keeps_open = super().handle(conn)
+        while keeps_open is True and self.alive and _speaks_on(conn):
+            keeps_open = super().handle(conn)
         if not keeps_open:
             conn.close(graceful=True)  # here, and not in the one thread that accepts: it waits for the client to hang up
         return keeps_open
+
+
+def _speaks_on(conn: Any) -> bool:
+    """Whether the client's next request comes at once: then no other thread needs to hear of it."""
+    if conn.parser.unreader.buf.getvalue():
+        return False
+    poll = select.poll()
+    poll.register(conn.sock, select.POLLIN)
+    return bool(poll.poll(LINGER_SECONDS * 1e3))
 
 
 class _Server(BaseApplication):  # type: ignore[misc]

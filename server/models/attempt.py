@@ -6,10 +6,11 @@ import json
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from sqlalchemy import Boolean, Column, Connection, Float, ForeignKey, Integer, Row, String, Table, Text, and_, false, or_, select, update
+from sqlalchemy import Boolean, Column, Connection, Float, ForeignKey, Integer, Row, String, Table, Text, bindparam, select, update
 
 from colony import schema
 from server.models.base import Key, Timestamp, metadata
+from server.prepared import Prepared
 
 SHOWN = 20  # of each turn: one that waits for an API can have thousands
 
@@ -28,6 +29,13 @@ attempts = Table(
     Column("tokens_in", Key, nullable=False),
     Column("tokens_out", Key, nullable=False),
     Column("cost_usd", Float, nullable=False),
+)
+
+_ENDED = Prepared(attempts.insert().values({column.name: bindparam(column.name) for column in attempts.c}))
+_NEWEST = Prepared(
+    select(attempts)
+    .where(attempts.c.turn_id == bindparam("turn"), attempts.c.number > bindparam("after"))
+    .order_by(attempts.c.number)
 )
 
 
@@ -49,7 +57,7 @@ def ended(
         "error": how.get("error"),
         "is_reported": usage is not None,
     }
-    connection.execute(attempts.insert().values(values | _taken(usage or schema.Usage()) | {"cost_usd": cost_usd}))
+    _ENDED.run(connection, values | _taken(usage or schema.Usage()) | {"cost_usd": cost_usd})
 
 
 def report_late(connection: Connection, turn: Row[tuple[object, ...]], usage: schema.Usage) -> float | None:
@@ -64,11 +72,8 @@ def report_late(connection: Connection, turn: Row[tuple[object, ...]], usage: sc
 
 def of_turns(connection: Connection, turns: Collection[schema.Turn]) -> dict[int, list[schema.Attempt]]:
     """The newest ended attempts of each turn, oldest first, by the turn's id."""
-    found: dict[int, list[schema.Attempt]] = {turn.id: [] for turn in turns}
-    newest = (and_(attempts.c.turn_id == turn.id, attempts.c.number > turn.attempt - SHOWN) for turn in turns)
-    for row in connection.execute(select(attempts).where(or_(false(), *newest)).order_by(attempts.c.turn_id, attempts.c.number)):
-        found[row.turn_id].append(_to_schema(row))
-    return found
+    shown = ((turn.id, _NEWEST.rows(connection, {"turn": turn.id, "after": turn.attempt - SHOWN})) for turn in turns)
+    return {turn_id: [_to_schema(row) for row in rows] for turn_id, rows in shown}
 
 
 def _taken(usage: schema.Usage) -> dict[str, object]:

@@ -40,7 +40,7 @@ def record(
     params: str = "{}",
 ) -> None:
     """Write the row; `error_code` makes it a refusal. `params` is JSON without what people wrote."""
-    _RECORD.rows(
+    _RECORD.run(
         connection,
         {
             "at": at,

@@ -61,16 +61,20 @@ _NEXT_SEQ = Prepared(
 )
 
 
+_FIND = Prepared(select(channels).where(channels.c.name == bindparam("name")))
+_NAME = Prepared(select(channels.c.name).where(channels.c.id == bindparam("id")))
+
+
 def find(connection: Connection, name: str) -> Row[tuple[object, ...]]:
     """Raises `NotFound`."""
-    row = connection.execute(select(channels).where(channels.c.name == name)).first()
+    row = _FIND.first(connection, {"name": name})
     if row is None:
         raise errors.NotFound(f"no channel {name}")
     return row
 
 
 def name_of(connection: Connection, channel_id: int) -> str:
-    return str(connection.execute(select(channels.c.name).where(channels.c.id == channel_id)).scalar_one())
+    return str(_NAME.scalar(connection, {"id": channel_id}))
 
 
 def exists(connection: Connection, name: str) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
 
 from colony import errors, failures, schema
 from server.models import channel, inbox, limits, posting, settle, slots, spending, turn, user
-from server.models.base import Timestamp, from_microseconds
+from server.models.base import Timestamp
 from server.models.inbox import inbox as inbox_table
 from server.models.limits import Exhausted, Limits
 from server.models.posting import Posted
@@ -43,7 +43,7 @@ class Outlook:
 
 _live = and_(turns.c.agent_id == users.c.id, turns.c.state == "running")
 _open = and_(inbox_table.c.agent_id == users.c.id, inbox_table.c.acked_at.is_(None))
-_is_due = or_(inbox_table.c.not_before.is_(None), inbox_table.c.not_before <= bindparam("now", type_=Timestamp))
+_is_due = inbox.is_due(bindparam("now", type_=Timestamp))
 _OUTLOOK = Prepared(
     select(
         users.c.status,
@@ -54,18 +54,19 @@ _OUTLOOK = Prepared(
         select(inbox_table.c.id).where(_open, _is_due).order_by(inbox_table.c.id).limit(1).scalar_subquery(),
         select(func.min(inbox_table.c.not_before)).where(_open).scalar_subquery(),
         users.c.id,
-        slots.taken(bindparam("now", type_=Timestamp)),
+        slots.taken(bindparam("now", type_=Timestamp)).scalar_subquery(),
     ).where(users.c.username == bindparam("agent"), users.c.kind == "agent")
 )
+_BEGUN = ("agent_id", "kind", "channel_id", "hops", "started_at", "state", "attempt_began_at", "lease_until", "reserved_usd")
+_BEGIN = Prepared(turns.insert().values({name: bindparam(name) for name in _BEGUN}).returning(turns.c.id))
 
 
 def outlook(connection: Connection, agent: str, terms: Terms, now: datetime) -> Outlook:
     """Whether there is something to claim, in one statement: each of many waiting agents asks when it is woken. Raises `NotFound`."""
-    rows = _OUTLOOK.rows(connection, {"agent": agent, "now": now})
-    if not rows:
+    found = _OUTLOOK.first(connection, {"agent": agent, "now": now})
+    if found is None:
         raise errors.NotFound(f"no agent {agent}")
-    status, note, held, live_kind, lease, due_id, next_at, agent_id, taken = rows[0]
-    held_until, lease_until = from_microseconds(held), from_microseconds(lease)
+    status, note, held_until, live_kind, lease_until, due_id, next_at, agent_id, taken = found
     if status != "healthy":
         return Outlook(status, note, False, None)
     if held_until and held_until > now:
@@ -73,7 +74,7 @@ def outlook(connection: Connection, agent: str, terms: Terms, now: datetime) -> 
     if lease_until:  # a dream runs beside the worker that asks; an answer without it is lost
         return Outlook(status, note, live_kind == "answer" or lease_until <= now, lease_until)
     if due_id is None:
-        return Outlook(status, note, False, from_microseconds(next_at))
+        return Outlook(status, note, False, next_at)
     if slots.is_scarce(terms.slots - taken, terms.slots) and not slots.is_free_for(connection, agent_id, due_id, terms.slots, now):
         return Outlook(status, note, False, now + timedelta(seconds=slots.RECHECK_SECONDS))
     return Outlook(status, note, True, None)
@@ -142,14 +143,12 @@ class _HandOut:
 
     def begin(self, kind: schema.TurnKind, channel_id: int | None, hops: int) -> int:
         values = {"agent_id": self.agent_id, "kind": kind, "channel_id": channel_id, "hops": hops, "started_at": self.now}
-        statement = turns.insert().values(**values, **self._terms).returning(turns.c.id)
-        return int(self.connection.execute(statement).scalar_one())
+        return int(_BEGIN.scalar(self.connection, values | self._terms))
 
     def _resume(self, turn_id: int) -> int:
         changes = {**self._terms, "attempt": turns.c.attempt + 1}
         self.connection.execute(update(turns).where(turns.c.id == turn_id).values(changes))
-        still_open = select(inbox_table.c.id).where(inbox_table.c.turn_id == turn_id, inbox_table.c.acked_at.is_(None))
-        inbox.hand_out(self.connection, list(self.connection.execute(still_open).scalars()), turn_id)
+        inbox.hand_out(self.connection, [item.id for item in inbox.of_turn(self.connection, turn_id, only_open=True)], turn_id)
         return turn_id
 
     @property

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import cache
 
 from sqlalchemy import (
+    BindParameter,
     Column,
     ColumnElement,
     Connection,
@@ -67,6 +68,33 @@ NOTICED_HOLD = timedelta(seconds=60)  # a shorter one passes before anyone wonde
 _TRIGGERS: tuple[schema.Trigger, ...] = ("mention", "broadcast", "watch")  # the strongest first
 
 
+def is_due(now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
+    return or_(inbox.c.not_before.is_(None), inbox.c.not_before <= now)
+
+
+def _items() -> Select[tuple[object, ...]]:
+    own = (inbox.c[name].label(f"item_{name}") for name in ("id", "trigger", "created_at", "attempts", "turn_id", "not_before"))
+    return message.selected().add_columns(*own).join(inbox, inbox.c.message_id == message.messages.c.id)
+
+
+_is_open = inbox.c.acked_at.is_(None)
+_is_mine = and_(inbox.c.agent_id == bindparam("agent"), _is_open)
+_is_mine_and_due = and_(_is_mine, is_due(bindparam("now", type_=Timestamp)))
+_limit = bindparam("limit", type_=Key)
+_PENDING = Prepared(_items().where(_is_mine).order_by(inbox.c.id).limit(_limit))
+_PENDING_OF = Prepared(_items().where(_is_mine, inbox.c.trigger == bindparam("trigger")).order_by(inbox.c.id).limit(_limit))
+_OF_TURN = Prepared(_items().where(inbox.c.turn_id == bindparam("turn")).order_by(inbox.c.id))
+_OPEN_OF_TURN = Prepared(_items().where(inbox.c.turn_id == bindparam("turn"), _is_open).order_by(inbox.c.id))
+_DUE = Prepared(select(inbox).where(_is_mine_and_due).order_by(inbox.c.id).limit(_limit))
+_NEXT_TIME = Prepared(select(func.min(inbox.c.not_before)).where(_is_mine))
+_UNBOUND = Prepared(
+    _items()
+    .where(_is_mine_and_due, inbox.c.channel_id == bindparam("channel"), inbox.c.turn_id.is_(None))
+    .order_by(inbox.c.id)
+    .limit(_limit)
+)
+
+
 @dataclass(frozen=True)
 class Delivery:
     message_id: int
@@ -107,16 +135,15 @@ def deliver(connection: Connection, delivery: Delivery, mentions: Mentions) -> D
     return Delivered([row[0] for row in rows], len(named), [row[0] for row in named if row[2]])
 
 
-def pending(connection: Connection, user_id: int, trigger: str | None, limit: int | None) -> list[schema.InboxItem]:
+def pending(connection: Connection, user_id: int, trigger: str | None, limit: int) -> list[schema.InboxItem]:
     """What the user has not processed yet, oldest first."""
-    query = _items().where(inbox.c.agent_id == user_id, inbox.c.acked_at.is_(None)).order_by(inbox.c.id).limit(limit)
-    return [to_schema(row) for row in connection.execute(query.where(inbox.c.trigger == trigger) if trigger else query)]
+    values = {"agent": user_id, "trigger": trigger, "limit": limit}
+    return [to_schema(row) for row in (_PENDING_OF if trigger else _PENDING).rows(connection, values)]
 
 
 def of_turn(connection: Connection, turn_id: int, *, only_open: bool = False) -> list[schema.InboxItem]:
     """The turn's items, oldest first; `only_open` leaves out those that were closed by hand."""
-    query = _items().where(inbox.c.turn_id == turn_id).order_by(inbox.c.id)
-    return [to_schema(row) for row in connection.execute(query.where(inbox.c.acked_at.is_(None)) if only_open else query)]
+    return [to_schema(row) for row in (_OPEN_OF_TURN if only_open else _OF_TURN).rows(connection, {"turn": turn_id})]
 
 
 def ack(connection: Connection, user_id: int, ids: list[int], now: datetime) -> list[int]:
@@ -169,12 +196,7 @@ def next_due(connection: Connection, agent_id: int, now: datetime) -> Row[tuple[
 
 def due(connection: Connection, agent_id: int, now: datetime, limit: int) -> list[Row[tuple[object, ...]]]:
     """The agent's open items whose time has come, oldest first; without their messages."""
-    query = select(inbox).where(inbox.c.agent_id == agent_id, inbox.c.acked_at.is_(None), is_due(now)).order_by(inbox.c.id).limit(limit)
-    return list(connection.execute(query))
-
-
-def is_due(now: datetime) -> ColumnElement[bool]:
-    return or_(inbox.c.not_before.is_(None), inbox.c.not_before <= now)
+    return _DUE.rows(connection, {"agent": agent_id, "now": now, "limit": limit})
 
 
 def can_be_read(connection: Connection, item_id: int) -> bool:
@@ -188,14 +210,14 @@ def can_be_read(connection: Connection, item_id: int) -> bool:
 
 def next_time(connection: Connection, agent_id: int) -> datetime | None:
     """When the first resting item falls due; None if nothing rests."""
-    query = select(func.min(inbox.c.not_before)).where(inbox.c.agent_id == agent_id, inbox.c.acked_at.is_(None))
-    return connection.execute(query).scalar()
+    found: datetime | None = _NEXT_TIME.scalar(connection, {"agent": agent_id})
+    return found
 
 
 def unbound(connection: Connection, agent_id: int, channel_id: int, now: datetime, limit: int) -> list[schema.InboxItem]:
     """The channel's due items that no turn has taken yet, oldest first."""
-    mine = and_(inbox.c.agent_id == agent_id, inbox.c.acked_at.is_(None), inbox.c.channel_id == channel_id, inbox.c.turn_id.is_(None))
-    return [to_schema(row) for row in connection.execute(_items().where(mine, is_due(now)).order_by(inbox.c.id).limit(limit))]
+    values = {"agent": agent_id, "channel": channel_id, "now": now, "limit": limit}
+    return [to_schema(row) for row in _UNBOUND.rows(connection, values)]
 
 
 def _close(connection: Connection, which: ColumnElement[bool], outcome: schema.Outcome, now: datetime) -> None:
@@ -213,11 +235,6 @@ def to_schema(row: Row[tuple[object, ...]]) -> schema.InboxItem:
 def known_trigger(stored: object) -> schema.Trigger:
     """The weakest for what the colony never wrote."""
     return next((trigger for trigger in _TRIGGERS if trigger == stored), "watch")
-
-
-def _items() -> Select[tuple[object, ...]]:
-    own = (inbox.c[name].label(f"item_{name}") for name in ("id", "trigger", "created_at", "attempts", "turn_id", "not_before"))
-    return message.selected().add_columns(*own).join(inbox, inbox.c.message_id == message.messages.c.id)
 
 
 def _few(connection: Connection, usernames: frozenset[str]) -> list[str]:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    bindparam,
     func,
     select,
 )
@@ -28,6 +29,7 @@ from server.models import channel as channel_model
 from server.models.base import Key, Timestamp, metadata
 from server.models.channel import channels
 from server.models.user import users
+from server.prepared import Prepared
 
 messages = Table(
     "messages",
@@ -49,14 +51,26 @@ messages = Table(
 )
 
 
+def selected() -> Select[tuple[object, ...]]:
+    """Messages with the names of their channel and author, as `to_schema` wants them."""
+    names = channels.c.name.label("channel"), users.c.username.label("author"), users.c.kind.label("author_kind")
+    joined = messages.join(channels, channels.c.id == messages.c.channel_id).join(users, users.c.id == messages.c.author_id)
+    return select(messages, *names).select_from(joined)
+
+
+_in_channel = selected().where(messages.c.channel_id == bindparam("channel")).limit(bindparam("limit", type_=Key))
+_NEWEST = Prepared(_in_channel.order_by(messages.c.seq.desc()))
+_SINCE = Prepared(_in_channel.where(messages.c.seq > bindparam("since")).order_by(messages.c.seq))
+_OF_TURN = Prepared(selected().where(messages.c.turn_id == bindparam("turn")).order_by(messages.c.id))
+_BY_CLIENT_ID = Prepared(selected().where(messages.c.author_id == bindparam("author"), messages.c.client_id == bindparam("client_id")))
+_CHANNEL = Prepared(select(messages.c.channel_id).where(messages.c.id == bindparam("id")))
+
+
 def read(connection: Connection, channel: str, since: int | None, limit: int) -> tuple[int, schema.Messages]:
     """The channel's id and its messages after `since`, or its newest; oldest first. Raises `NotFound`."""
     found = channel_model.find(connection, channel)
-    query = selected().where(messages.c.channel_id == found.id)
-    if since is None:
-        rows = connection.execute(query.order_by(messages.c.seq.desc()).limit(limit)).all()[::-1]
-    else:
-        rows = list(connection.execute(query.where(messages.c.seq > since).order_by(messages.c.seq).limit(limit)))
+    values = {"channel": found.id, "since": since, "limit": limit}
+    rows = _NEWEST.rows(connection, values)[::-1] if since is None else _SINCE.rows(connection, values)
     return found.id, schema.Messages(channel=channel, last_seq=found.last_seq, messages=[to_schema(row) for row in rows])
 
 
@@ -77,7 +91,7 @@ def around(connection: Connection, channel_id: int, items: list[schema.Message],
 
 def of_turn(connection: Connection, turn_id: int) -> list[schema.Message]:
     """What the turn's agent posted in it, oldest first."""
-    return [to_schema(row) for row in connection.execute(selected().where(messages.c.turn_id == turn_id).order_by(messages.c.id))]
+    return [to_schema(row) for row in _OF_TURN.rows(connection, {"turn": turn_id})]
 
 
 def openings(connection: Connection, condition: ColumnElement[bool], max_characters: int) -> list[schema.Message]:
@@ -86,13 +100,6 @@ def openings(connection: Connection, condition: ColumnElement[bool], max_charact
     columns = [body.label("body") if column is messages.c.body else column for column in selected().selected_columns]
     rows = connection.execute(selected().with_only_columns(*columns).where(condition).order_by(messages.c.id))
     return [_cut(to_schema(row), max_characters) for row in rows]
-
-
-def selected() -> Select[tuple[object, ...]]:
-    """Messages with the names of their channel and author, as `to_schema` wants them."""
-    names = channels.c.name.label("channel"), users.c.username.label("author"), users.c.kind.label("author_kind")
-    joined = messages.join(channels, channels.c.id == messages.c.channel_id).join(users, users.c.id == messages.c.author_id)
-    return select(messages, *names).select_from(joined)
 
 
 def to_schema(row: Row[tuple[object, ...]]) -> schema.Message:
@@ -118,8 +125,8 @@ def shared(fields: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def by_client_id(connection: Connection, author_id: int, client_id: str) -> Row[tuple[object, ...]] | None:
-    return connection.execute(selected().where(messages.c.author_id == author_id, messages.c.client_id == client_id)).first()
+    return _BY_CLIENT_ID.first(connection, {"author": author_id, "client_id": client_id})
 
 
 def is_in(connection: Connection, message_id: int, channel_id: int) -> bool:
-    return connection.execute(select(messages.c.channel_id).where(messages.c.id == message_id)).scalar() == channel_id
+    return bool(_CHANNEL.scalar(connection, {"id": message_id}) == channel_id)

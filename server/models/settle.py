@@ -8,8 +8,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from colony import errors, failures, schema
 from colony.failures import Failure
-from server.models import attempt, ending, inbox, message, posting, spending, user
-from server.models.channel import channels
+from server.models import attempt, channel, ending, inbox, message, posting, spending, user
 from server.models.posting import Author, LoopGuard, Posted
 from server.models.turn import running, turns
 
@@ -107,7 +106,7 @@ def end_emptied(connection: Connection, agent_id: int, now: datetime) -> None:
 
 def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) -> list[Posted]:
     """End all that an agent leaves open when it dies, and tell each channel."""
-    still_open = inbox.pending(connection, agent.id, None, limit=None)
+    still_open = inbox.pending(connection, agent.id, None, limit=schema.MAX_ID)
     if live := running(connection, agent.id):
         _spend(connection, live, None, now, {"error_code": failures.GONE.code})
     mine = turns.c.agent_id == agent.id, turns.c.state.in_(["running", "resting"])
@@ -206,4 +205,4 @@ def _book(
 
 
 def _channel_name(connection: Connection, turn: Row[tuple[object, ...]]) -> str | None:
-    return connection.execute(select(channels.c.name).where(channels.c.id == turn.channel_id)).scalar()
+    return None if turn.channel_id is None else channel.name_of(connection, turn.channel_id)

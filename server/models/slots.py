@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, exists, func, or_, select
 
+from server.models.base import Timestamp
 from server.models.inbox import inbox
 from server.models.turn import turns
 from server.models.user import users
+from server.prepared import Prepared
 
 PRESENT_SECONDS = 60  # an agent that was heard of within that time would take a slot; another must not keep it free
 ALWAYS_FAIR = 8  # with so few slots left, or half of all, the order is looked at
 RECHECK_SECONDS = 5  # after which an agent without a slot looks again, should nobody have woken it
 
 
+def taken(now: ColumnElement[datetime]) -> Select[int]:
+    """How many turns run."""
+    running = turns.alias()
+    return select(func.count()).select_from(running).where(running.c.state == "running", running.c.lease_until > now)
+
+
+_TAKEN = Prepared(taken(bindparam("now", type_=Timestamp)))
+
+
 def is_free_for(connection: Connection, agent_id: int, oldest_item_id: int | None, slots: int, now: datetime) -> bool:
     """Whether the agent may begin a turn: more slots are free than agents wait longer than it does (all do, if it has no item)."""
-    free = slots - connection.execute(select(taken(now))).scalar_one()
+    free = slots - int(_TAKEN.scalar(connection, {"now": now}))
     if free <= 0 or not is_scarce(free, slots):
         return free > 0
     longer = [] if oldest_item_id is None else [inbox.c.id < oldest_item_id]
@@ -27,19 +38,13 @@ def is_free_for(connection: Connection, agent_id: int, oldest_item_id: int | Non
 
 def next_in_line(connection: Connection, slots: int, now: datetime) -> list[int]:
     """The agents to wake when a turn has ended: as many as slots are free, if some agents may have been refused one."""
-    free = slots - connection.execute(select(taken(now))).scalar_one()
+    free = slots - int(_TAKEN.scalar(connection, {"now": now}))
     if free <= 0 or not is_scarce(free, slots):
         return []
     oldest = select(inbox.c.id).where(_due(now)).order_by(inbox.c.id).limit(1).scalar_subquery()
     waiting = select(users.c.id, oldest.label("oldest")).where(_could_begin(now)).subquery()
     query = select(waiting.c.id).where(waiting.c.oldest.is_not(None)).order_by(waiting.c.oldest).limit(free)
     return list(connection.execute(query).scalars())
-
-
-def taken(now: datetime | ColumnElement[datetime]) -> ScalarSelect[int]:
-    """How many turns run: part of a statement."""
-    running = turns.alias()
-    return select(func.count()).select_from(running).where(running.c.state == "running", running.c.lease_until > now).scalar_subquery()
 
 
 def is_scarce(free: int, slots: int) -> bool:

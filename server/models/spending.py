@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Column, Connection, Float, ForeignKey, Integer, Table, func, select, update
+from sqlalchemy import Column, Connection, Float, ForeignKey, Integer, Table, bindparam, func, select, update
 
 from server.models.base import Key, Timestamp, metadata
+from server.prepared import Prepared
 
 spending = Table(
     "spending",
@@ -17,6 +18,23 @@ spending = Table(
     Column("turns", Integer, nullable=False, server_default="0"),  # how often one was handed out: each attempt counts
     Column("cost_usd", Float, nullable=False, server_default="0"),
 )
+
+_ADD = Prepared(
+    update(spending)
+    .where(spending.c.agent_id == bindparam("agent"), spending.c.hour == bindparam("in_hour"))
+    .values(turns=spending.c.turns + bindparam("more_turns"), cost_usd=spending.c.cost_usd + bindparam("more_usd"))
+)
+_OPEN = Prepared(
+    spending.insert().values(
+        agent_id=bindparam("agent"), hour=bindparam("in_hour"), turns=bindparam("more_turns"), cost_usd=bindparam("more_usd")
+    )
+)
+_in_this_hour = func.sum(spending.c.turns).filter(spending.c.hour == bindparam("this_hour"))
+_of_all = select(func.coalesce(_in_this_hour, 0), func.coalesce(func.sum(spending.c.cost_usd), 0.0)).where(
+    spending.c.hour >= bindparam("today")
+)
+_OF_ALL = Prepared(_of_all)
+_OF_ONE = Prepared(_of_all.where(spending.c.agent_id == bindparam("agent")))
 
 
 @dataclass(frozen=True)
@@ -29,17 +47,15 @@ class Spent:
 
 def add(connection: Connection, agent_id: int, now: datetime, *, turns: int = 0, usd: float = 0.0) -> None:
     """Book it to the hour in which it became known."""
-    mine = (spending.c.agent_id == agent_id) & (spending.c.hour == this_hour(now))
-    more = {"turns": spending.c.turns + turns, "cost_usd": spending.c.cost_usd + usd}
-    if not connection.execute(update(spending).where(mine).values(more)).rowcount:
-        connection.execute(spending.insert().values(agent_id=agent_id, hour=this_hour(now), turns=turns, cost_usd=usd))
+    values = {"agent": agent_id, "in_hour": this_hour(now), "more_turns": turns, "more_usd": usd}
+    if not _ADD.run(connection, values):
+        _OPEN.run(connection, values)
 
 
 def of(connection: Connection, agent_id: int | None, now: datetime) -> Spent:
     """An agent's, or the whole colony's."""
-    in_this_hour = func.sum(spending.c.turns).filter(spending.c.hour == this_hour(now))
-    query = select(func.coalesce(in_this_hour, 0), func.coalesce(func.sum(spending.c.cost_usd), 0.0)).where(spending.c.hour >= today(now))
-    turns, usd = connection.execute(query if agent_id is None else query.where(spending.c.agent_id == agent_id)).one()
+    values = {"agent": agent_id, "this_hour": this_hour(now), "today": today(now)}
+    turns, usd = (_OF_ALL if agent_id is None else _OF_ONE).rows(connection, values)[0]
     return Spent(turns, usd)
 
 

@@ -7,7 +7,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
 
-from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, Select, String, Table, func, select, text, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    Select,
+    String,
+    Table,
+    bindparam,
+    func,
+    select,
+    text,
+    update,
+)
 
 from colony import errors, schema
 from colony.failures import FAILURES
@@ -15,6 +31,7 @@ from server.models import attempt, inbox, message
 from server.models.base import Key, Timestamp, metadata
 from server.models.channel import channels
 from server.models.user import users
+from server.prepared import Prepared
 
 CONTEXT_MESSAGES = 10
 
@@ -46,6 +63,25 @@ turns = Table(
 )
 
 
+def _selected() -> Select[tuple[object, ...]]:
+    names = users.c.username.label("agent"), channels.c.name.label("channel")
+    joined = turns.join(users, users.c.id == turns.c.agent_id).outerjoin(channels, channels.c.id == turns.c.channel_id)
+    return select(turns, *names).select_from(joined)
+
+
+_of_agent = select(turns).where(turns.c.agent_id == bindparam("agent")).with_for_update(key_share=True)
+_FENCED = Prepared(_of_agent.where(turns.c.id == bindparam("id")))
+_RUNNING = Prepared(_of_agent.where(turns.c.state == "running"))
+_RENEW = Prepared(update(turns).where(turns.c.id == bindparam("turn")).values(lease_until=bindparam("until")))
+_SHOWN = Prepared(_selected().where(turns.c.id == bindparam("id")))
+_ROOM = Prepared(
+    select(
+        select(users.c.posts_per_turn).where(users.c.id == bindparam("agent")).scalar_subquery(),
+        select(func.count()).where(message.messages.c.turn_id == bindparam("turn")).scalar_subquery(),
+    )
+)
+
+
 @dataclass(frozen=True)
 class Reference:
     """Which attempt of which turn a request speaks for: the header `Colony-Turn: ID.ATTEMPT`."""
@@ -67,8 +103,7 @@ def fenced(connection: Connection, agent_id: int, reference: Reference, *, may_b
 
     `may_be_closed` lets the repetition of a finish through to where it is recognised.
     """
-    query = select(turns).where(turns.c.id == reference.id, turns.c.agent_id == agent_id).with_for_update(key_share=True)
-    row = connection.execute(query).first()
+    row = _FENCED.first(connection, {"id": reference.id, "agent": agent_id})
     if row is None or row.attempt != reference.attempt or (row.state != "running" and not may_be_closed):
         raise errors.StaleTurn(f"turn {reference.id}.{reference.attempt} is over; nothing more is accepted from it")
     return row
@@ -76,8 +111,7 @@ def fenced(connection: Connection, agent_id: int, reference: Reference, *, may_b
 
 def running(connection: Connection, agent_id: int) -> Row[tuple[object, ...]] | None:
     """The agent's live turn, whether its lease ran out or not; nobody else ends it until the transaction does."""
-    query = select(turns).where(turns.c.agent_id == agent_id, turns.c.state == "running").with_for_update(key_share=True)
-    return connection.execute(query).first()
+    return _RUNNING.first(connection, {"agent": agent_id})
 
 
 def running_by_kind(connection: Connection) -> dict[schema.TurnKind, int]:
@@ -104,21 +138,19 @@ def masters(connection: Connection, turn: Row[tuple[object, ...]]) -> set[int | 
 
 
 def renew(connection: Connection, turn_id: int, until: datetime) -> None:
-    connection.execute(update(turns).where(turns.c.id == turn_id).values(lease_until=until))
+    _RENEW.run(connection, {"turn": turn_id, "until": until})
 
 
 def require_room(connection: Connection, turn: Row[tuple[object, ...]]) -> None:
     """Raises `LimitReached` once the turn has posted as much as its agent may."""
-    allowed = select(users.c.posts_per_turn).where(users.c.id == turn.agent_id).scalar_subquery()
-    posted = select(func.count()).where(message.messages.c.turn_id == turn.id).scalar_subquery()
-    limit, count = connection.execute(select(allowed, posted)).one()
+    limit, count = _ROOM.rows(connection, {"agent": turn.agent_id, "turn": turn.id})[0]
     if count >= limit:
         raise errors.LimitReached(f"this turn has posted {count} messages, as many as it may; say the rest in your reply")
 
 
 def show(connection: Connection, turn_id: int, *, to_work_on: bool = False) -> schema.Turn:
     """The turn with its items and posts; `to_work_on`: with its open items alone and what was said before. Raises `NotFound`."""
-    row = connection.execute(_selected().where(turns.c.id == turn_id)).first()
+    row = _SHOWN.first(connection, {"id": turn_id})
     if row is None:
         raise errors.NotFound(f"no turn {turn_id}")
     items = inbox.of_turn(connection, turn_id, only_open=to_work_on)
@@ -148,8 +180,3 @@ def to_schema(row: Row[tuple[object, ...]]) -> schema.Turn:
     failure = FAILURES.get(row.error_code)
     return schema.Turn(**{name: row._mapping[name] for name in own}, remedy=failure.remedy if failure else None)
 
-
-def _selected() -> Select[tuple[object, ...]]:
-    names = users.c.username.label("agent"), channels.c.name.label("channel")
-    joined = turns.join(users, users.c.id == turns.c.agent_id).outerjoin(channels, channels.c.id == turns.c.channel_id)
-    return select(turns, *names).select_from(joined)

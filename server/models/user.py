@@ -7,11 +7,12 @@ import secrets
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, String, Table, func, literal, select, update
+from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, String, Table, bindparam, func, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from colony import errors, schema
 from server.models.base import Key, Timestamp, metadata
+from server.prepared import Prepared
 
 COLONY = "colony"  # the service that signs notices, and whom an administrator without an account of their own acts as
 RESERVED = frozenset({"agents", "apes"})  # @agents and @apes are broadcasts
@@ -48,9 +49,22 @@ _MOVES: dict[str, set[str]] = {
 }
 
 
+_named = select(users).where(users.c.username == bindparam("name"))
+_FIND = Prepared(_named)
+_FIND_AGENT = Prepared(_named.where(users.c.kind == "agent"))
+_LOCK_AGENT = Prepared(_named.where(users.c.kind == "agent").with_for_update(key_share=True))
+_LOCK = Prepared(_named.with_for_update(key_share=True))
+_SEEN = Prepared(update(users).where(users.c.id == bindparam("user")).values(last_seen_at=bindparam("now")))
+_RELEASE = Prepared(
+    update(users)
+    .where(users.c.id == bindparam("user"), users.c.held_until.is_not(None))
+    .values(held_until=None, away_since=None, status_note="")
+)
+
+
 def find(connection: Connection, username: str) -> Row[tuple[object, ...]]:
     """Raises `NotFound`."""
-    row = connection.execute(select(users).where(users.c.username == username)).first()
+    row = _FIND.first(connection, {"name": username})
     if row is None:
         raise errors.NotFound(f"no user {username}")
     return row
@@ -58,8 +72,7 @@ def find(connection: Connection, username: str) -> Row[tuple[object, ...]]:
 
 def find_agent(connection: Connection, username: str, *, lock: bool = False) -> Row[tuple[object, ...]]:
     """Raises `NotFound` for anything but an agent. `lock` holds other claims of this agent off until the transaction ends."""
-    query = select(users).where(users.c.username == username, users.c.kind == "agent")
-    row = connection.execute(query.with_for_update(key_share=True) if lock else query).first()
+    row = (_LOCK_AGENT if lock else _FIND_AGENT).first(connection, {"name": username})
     if row is None:
         raise errors.NotFound(f"no agent {username}")
     return row
@@ -67,7 +80,7 @@ def find_agent(connection: Connection, username: str, *, lock: bool = False) -> 
 
 def lock_slots(connection: Connection) -> None:
     """Hold all other claims off until the transaction ends: each must see the turns that the one before began."""
-    connection.execute(select(users.c.id).where(users.c.username == COLONY).with_for_update(key_share=True))
+    _LOCK.first(connection, {"name": COLONY})
 
 
 def listed(connection: Connection, kind: str | None) -> list[schema.User]:
@@ -109,7 +122,7 @@ def token_hash(token: str) -> str:
 
 
 def seen(connection: Connection, user_id: int, now: datetime) -> None:
-    connection.execute(update(users).where(users.c.id == user_id).values(last_seen_at=now))
+    _SEEN.run(connection, {"user": user_id, "now": now})
 
 
 def hold(connection: Connection, user_id: int, until: datetime, note: str, now: datetime) -> None:
@@ -120,8 +133,7 @@ def hold(connection: Connection, user_id: int, until: datetime, note: str, now: 
 
 def release(connection: Connection, user_id: int) -> None:
     """End a hold, if there is one."""
-    held = (users.c.id == user_id) & users.c.held_until.is_not(None)
-    connection.execute(update(users).where(held).values(held_until=None, away_since=None, status_note=""))
+    _RELEASE.run(connection, {"user": user_id})
 
 
 def limit(connection: Connection, user_id: int, limits: schema.SetLimits) -> None:
