@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, Response, request
+from flask import Flask, request
+from werkzeug import Request, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.http import HTTP_STATUS_CODES
 
@@ -16,10 +17,11 @@ from colony.operations import OPERATIONS, Operation
 from server import metrics, openapi, scrape
 from server.gate import Gate
 from server.identity import Credentials, peer_uid
+from server.shortcut import Shortcut, View
 from server.stream import Streams
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 MAX_REQUEST_BYTES = 6 * schema.MAX_BODY_BYTES + 16_384  # JSON may escape each byte of a body as six
 log = logging.getLogger(__name__)
@@ -28,14 +30,17 @@ log = logging.getLogger(__name__)
 def mount(app: Flask, gate: Gate) -> None:
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
     streams = Streams(gate.config.max_streams, lambda: gate.waiters.is_closed)
+    shortcut = Shortcut(app.wsgi_app, _problem)
     for operation in OPERATIONS.values():
         view = _streaming_view(gate, streams, operation) if operation.streams else _view(gate, operation)
-        app.add_url_rule(_rule(operation), operation.name, view, methods=[operation.method])
+        app.add_url_rule(_rule(operation), operation.name, _through_flask(view), methods=[operation.method])
+        shortcut.add(operation, view)
+    app.wsgi_app = shortcut  # type: ignore[method-assign]  # Flask's own way to put something in front of it
     app.add_url_rule("/healthz", "healthz", lambda: _healthz(gate))
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(gate, streams))
     document = json.dumps(openapi.document())
     app.add_url_rule("/openapi.json", "openapi", lambda: Response(document, mimetype="application/json"))
-    app.register_error_handler(Exception, _problem)
+    app.register_error_handler(Exception, lambda error: _problem(error, request))
 
 
 def _rule(operation: Operation[Any, Any]) -> str:
@@ -46,24 +51,37 @@ def _rule(operation: Operation[Any, Any]) -> str:
     return rule
 
 
-def _view(gate: Gate, operation: Operation[Any, Any]) -> Callable[..., Response]:
-    def view(**path: Any) -> Response:
-        came: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy looks it up at each use
+class _Answer:
+    """WSGI: what an operation found, without what Werkzeug's response could do besides."""
+
+    def __init__(self, found: schema.Response) -> None:
+        self._body = found.model_dump_json().encode()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(self._body)))])
+        return [self._body]
+
+
+def _through_flask(view: View) -> Callable[..., WSGIApplication]:
+    return lambda **path: view(request, **path)
+
+
+def _view(gate: Gate, operation: Operation[Any, Any]) -> View:
+    def view(came: Request, **path: Any) -> WSGIApplication:
         credentials, turn_header = _credentials(came.environ), came.environ.get("HTTP_COLONY_TURN")
         result = gate.perform(operation, credentials, path, lambda: _sent(operation, came), turn_header, "http")
-        return Response(result.model_dump_json(), mimetype="application/json")
+        return _Answer(result)
 
     return view
 
 
-def _streaming_view(gate: Gate, streams: Streams, operation: Operation[Any, Any]) -> Callable[..., Response]:
+def _streaming_view(gate: Gate, streams: Streams, operation: Operation[Any, Any]) -> View:
     """A stream of server-sent events, or for who asks for JSON an ordinary answer."""
     page = _view(gate, operation)
 
-    def view(**path: Any) -> Response:
-        came: Request = request._get_current_object()  # type: ignore[attr-defined]
+    def view(came: Request, **path: Any) -> WSGIApplication:
         if came.accept_mimetypes.best_match(["text/event-stream", "application/json"]) == "application/json":
-            return page(**path)
+            return page(came, **path)
         credentials, turn_header = _credentials(came.environ), came.environ.get("HTTP_COLONY_TURN")
         since = came.headers.get("Last-Event-ID") or came.args.get("since")  # a browser comes back with both
 
@@ -124,8 +142,8 @@ def _metrics(gate: Gate, streams: Streams) -> Response:
     return Response(scrape.metrics(gate, streams), content_type=metrics.CONTENT_TYPE)
 
 
-def _problem(error: Exception) -> Response:
-    found = _as_colony_error(error)
+def _problem(error: Exception, came: Request) -> Response:
+    found = _as_colony_error(error, came)
     title = HTTP_STATUS_CODES[found.status]
     body = schema.Problem(title=title, status=found.status, detail=found.detail, code=found.code)
     response = Response(body.model_dump_json(), found.status, mimetype="application/problem+json")
@@ -134,7 +152,7 @@ def _problem(error: Exception) -> Response:
     return response
 
 
-def _as_colony_error(error: Exception) -> errors.ColonyError:
+def _as_colony_error(error: Exception, came: Request) -> errors.ColonyError:
     if isinstance(error, errors.ColonyError):
         return error
     if isinstance(error, RequestEntityTooLarge):
@@ -142,6 +160,6 @@ def _as_colony_error(error: Exception) -> errors.ColonyError:
     if isinstance(error, MethodNotAllowed):
         return errors.MethodNotAllowed()
     if isinstance(error, HTTPException):
-        return errors.NotFound(f"no {request.path} here") if error.code == 404 else errors.Invalid(error.description)
-    log.exception("operation crashed method=%s path=%s", request.method, request.path, exc_info=error)
+        return errors.NotFound(f"no {came.path} here") if error.code == 404 else errors.Invalid(error.description)
+    log.exception("operation crashed method=%s path=%s", came.method, came.path, exc_info=error)
     return errors.ColonyError()

@@ -24,9 +24,7 @@ class Prepared:
 
     def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[Row[*tuple[Any, ...]]]:
         """All rows that it returns, as an ordinary execution would give them."""
-        compiled = self._for(connection.dialect)
-        cursor = compiled.execute(connection, values)
-        return compiled.fetch(cursor) if cursor.description else []
+        return self._for(connection.dialect).execute(connection, values)[1]
 
     def first(self, connection: Connection, values: Mapping[str, Any]) -> Row[*tuple[Any, ...]] | None:
         """The first row, if there is any."""
@@ -39,7 +37,7 @@ class Prepared:
 
     def run(self, connection: Connection, values: Mapping[str, Any]) -> int:
         """How many rows it changed."""
-        return int(self._for(connection.dialect).execute(connection, values).rowcount)
+        return self._for(connection.dialect).execute(connection, values)[0]
 
     def _for(self, dialect: Dialect) -> _Compiled:
         if dialect.name not in self._compiled:
@@ -62,18 +60,20 @@ class _Compiled:
         self._columns = list(getattr(statement, "exported_columns", ()))  # a text has none
         self._shape: _Shape | None = None
 
-    def execute(self, connection: Connection, values: Mapping[str, Any]) -> Any:
+    def execute(self, connection: Connection, values: Mapping[str, Any]) -> tuple[int, list[Row[*tuple[Any, ...]]]]:
+        """How many rows it changed, and those that it returns."""
         bound = _processed([values.get(name, default) for name, default in self._slots], self._processes)
         parameters = bound if self._is_positional else dict(zip((name for name, _ in self._slots), bound, strict=True))
         try:
-            return connection.connection.driver_connection.execute(self._text, parameters)  # type: ignore[union-attr]
+            cursor = connection.connection.driver_connection.execute(self._text, parameters)  # type: ignore[union-attr]
+            found = cursor.fetchall() if cursor.description else []
         except self._error as error:
             raise DBAPIError.instance(self._text, parameters, error, self._error, dialect=self._dialect) from error
-
-    def fetch(self, cursor: Any) -> list[Row[*tuple[Any, ...]]]:
+        if not (found and self._columns):  # SQLAlchemy may have asked for a key that the statement doesn't return
+            return cursor.rowcount, []
         if self._shape is None:
             self._shape = _Shape(self._columns, cursor.description, self._dialect)
-        return self._shape.rows(cursor.fetchall())
+        return cursor.rowcount, self._shape.rows(found)
 
 
 class _Shape:

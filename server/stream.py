@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from flask import Response
+from werkzeug import Response
 
 from colony import errors, schema
 
