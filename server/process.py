@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import resource
 import select
@@ -93,6 +94,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "loglevel": "warning",
             "control_socket_disable": True,
             "when_ready": self._open,
+            "pre_fork": _share_memory,
             "post_fork": _tie_to_parent,
             "post_worker_init": self._prepare_worker,
             "proc_name": "colony-server",
@@ -124,6 +126,12 @@ def _allow_descriptors(count: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count if hard == resource.RLIM_INFINITY else min(count, hard), hard))
+
+
+def _share_memory(arbiter: Any, worker: Any) -> None:
+    """The collector would write to everything that the two have in common, and so copy it."""
+    gc.collect()
+    gc.freeze()
 
 
 def _tie_to_parent(arbiter: Any, worker: Any) -> None:
