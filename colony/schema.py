@@ -172,7 +172,7 @@ class Message(Response):
     hops: int = 0
     created_at: datetime
     duplicate: bool = False  # True: this client_id had been posted before; nothing new was stored
-    unknown_mentions: list[str] = []  # in the answer to a post: names after an @ that nobody here has
+    unknown_mentions: list[str] = Field(default_factory=list)  # in the answer to a post: names after an @ that nobody here has
 
 
 class ReadMessages(Request):

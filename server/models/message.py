@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -104,24 +103,18 @@ def openings(connection: Connection, condition: ColumnElement[bool], max_charact
 
 def to_schema(row: Row[tuple[object, ...]]) -> schema.Message:
     """The message; where the database holds what is none, one that says so: it must not hide those around it."""
-    fields = row._mapping
-    own = {name: fields[name] for name in ("id", "channel", "author", "author_kind")}
+    fields: dict[str, Any] = dict(zip(row._fields, row, strict=True))  # what a message does not have is ignored
     try:
-        return schema.Message(**own, **shared(fields))
+        return schema.Message(**fields)
     except ValidationError:
         unreadable = {"author_kind": "service", "type": "unreadable", "body": "(the colony can't read this message)"}
-        kept = {name: fields[name] for name in ("seq", "created_at")}
-        return schema.Message(**own | unreadable | kept)
+        kept = {name: fields[name] for name in ("id", "channel", "author", "seq", "created_at")}
+        return schema.Message(**kept | unreadable)
 
 
 def _cut(message: schema.Message, max_characters: int) -> schema.Message:
     body = message.body
     return message if len(body) <= max_characters else message.model_copy(update={"body": f"{body[:max_characters]}…"})
-
-
-def shared(fields: Mapping[Any, Any]) -> dict[str, Any]:
-    """What a message's row and its wire form name alike."""
-    return {name: fields[name] for name in ("seq", "body", "type", "reply_to", "turn_id", "hops", "created_at")}
 
 
 def by_client_id(connection: Connection, author_id: int, client_id: str) -> Row[tuple[object, ...]] | None:

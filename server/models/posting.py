@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -60,7 +61,7 @@ def post(connection: Connection, author: Author, request: schema.PostMessage, gu
     channel_id, seq, streak = channel_model.next_seq(connection, request.channel, author.kind)
     if request.reply_to and not message.is_in(connection, request.reply_to, channel_id):
         raise errors.Invalid(f"reply_to: there is no message {request.reply_to} in {request.channel}")
-    values = {
+    values: dict[str, Any] = {
         "channel_id": channel_id,
         "seq": seq,
         "author_id": author.id,
@@ -83,12 +84,12 @@ def post(connection: Connection, author: Author, request: schema.PostMessage, gu
     missed = mentions.usernames if delivered.named < len(mentions.usernames) else frozenset()
     known = user.statuses(connection, missed) if missed else {}
     stored = schema.Message(
+        **values,
         id=message_id,
         channel=request.channel,
         author=author.username,
         author_kind=author.kind,
         unknown_mentions=sorted(missed - known.keys()),
-        **message.shared(values),
     )
     posted = [Posted(stored, delivered.receivers, channel_id)]
     if tripped and _is_first(guard, author, streak):
