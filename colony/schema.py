@@ -458,8 +458,18 @@ class Agent(Response):
     posts_per_turn: int = 10
 
 
+class Allowance(Response):
+    """What all agents together have used, and may use."""
+
+    turns_this_hour: int
+    turns_per_hour: int | None  # None: no limit
+    cost_usd_today: float
+    budget_usd_per_day: float | None
+
+
 class Agents(Response):
     agents: list[Agent]
+    colony: Allowance | None = None
 
 
 class Heartbeat(Request):

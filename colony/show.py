@@ -195,7 +195,11 @@ def _(answer: schema.Agents) -> Sequence[Part]:
         (*(told[column](agent) if column in told else getattr(agent, column) for column in columns), agent.last_seen_at)
         for agent in answer.agents
     ]
-    return [Table((*columns, "last_seen_at"), rows)] if rows else []
+    together = answer.colony and story.left(answer.colony)
+    return [
+        *([Table((*columns, "last_seen_at"), rows)] if rows else []),
+        *([Word(f"All agents together have left: {together}")] if together else []),
+    ]
 
 
 @parts.register

@@ -60,15 +60,15 @@ def activity(agent: schema.Agent) -> Words | None:
     return Words(tuple(said)) if said else None
 
 
-def left(agent: schema.Agent) -> str | None:
-    """What its own limits leave it; None without any."""
+def left(whose: schema.Agent | schema.Allowance) -> str | None:
+    """What an agent's own limits leave it, or the colony's leave all of them; None without any."""
     said = []
-    if agent.budget_usd_per_day is not None:
-        usd = max(0.0, agent.budget_usd_per_day - agent.cost_usd_today)
-        said.append(f"${usd:.2f} of ${agent.budget_usd_per_day:.2f} today")
-    if agent.turns_per_hour is not None:
-        turns = max(0, agent.turns_per_hour - agent.turns_this_hour)
-        said.append(f"{turns} of {agent.turns_per_hour} turns this hour")
+    if whose.budget_usd_per_day is not None:
+        usd = max(0.0, whose.budget_usd_per_day - whose.cost_usd_today)
+        said.append(f"${usd:.2f} of ${whose.budget_usd_per_day:.2f} today")
+    if whose.turns_per_hour is not None:
+        turns = max(0, whose.turns_per_hour - whose.turns_this_hour)
+        said.append(f"{turns} of {whose.turns_per_hour} turns this hour")
     return ", ".join(said) or None
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, func, select
 
+from colony import schema
 from server.models import spending
 from server.models.turn import turns
 
@@ -56,6 +57,17 @@ def reserve(connection: Connection, agent: Row[tuple[object, ...]], colony: Limi
             return Exhausted(f"running turns have reserved the rest of {whose.says} budget", "", None)
         allowed = min(allowed, left)
     return allowed if is_bounded else 0.0
+
+
+def together(connection: Connection, colony: Limits, now: datetime) -> schema.Allowance:
+    """What all agents together have used of the colony's limits."""
+    spent = spending.of(connection, None, now)
+    return schema.Allowance(
+        turns_this_hour=spent.turns_this_hour,
+        turns_per_hour=colony.turns_per_hour,
+        cost_usd_today=spent.usd_today,
+        budget_usd_per_day=colony.budget_usd_per_day,
+    )
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from sqlalchemy import Row
 from colony import errors, operations, schema
 from server.gate import Call, Wait, handles
 from server.models import agent as agent_model
-from server.models import settle, user
+from server.models import limits, settle, user
 from server.models.claim import outlook
 
 
 @handles(operations.AGENTS)
 def agents(call: Call, request: schema.ListAgents) -> schema.Agents:
-    return schema.Agents(agents=agent_model.listed(call.connection, call.config.patience, call.now))
+    together = limits.together(call.connection, call.config.terms.limits, call.now)
+    return schema.Agents(agents=agent_model.listed(call.connection, call.config.patience, call.now), colony=together)
 
 
 @handles(operations.HEARTBEAT)

@@ -268,6 +268,11 @@ def test_what_limits_leave_an_agent_is_shown() -> None:
     assert "$3.20 of $5.00 today, 12 of 30 turns this hour" in rows[1]
     assert "$0.00 of $1.00 today" in rows[2]
     assert "of" not in shown(schema.Agents(agents=[free])).splitlines()[1]
+    unlimited = schema.Allowance(turns_this_hour=3, turns_per_hour=None, cost_usd_today=7.5, budget_usd_per_day=None)
+    assert shown(schema.Agents(agents=[free], colony=unlimited)) == shown(schema.Agents(agents=[free]))
+    together = schema.Allowance(turns_this_hour=3, turns_per_hour=40, cost_usd_today=7.5, budget_usd_per_day=20)
+    said = shown(schema.Agents(agents=[free], colony=together)).splitlines()[-1]
+    assert said == "All agents together have left: $12.50 of $20.00 today, 37 of 40 turns this hour"
 
 
 def test_what_an_agent_does_is_seen_in_a_narrow_terminal_too(monkeypatch: pytest.MonkeyPatch) -> None:

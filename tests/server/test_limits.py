@@ -208,6 +208,8 @@ def test_the_colonys_turns_are_those_of_all_agents(housed: Callable[..., Colony]
     colony.post(colony.ann, "@scout")
     assert colony.claim(colony.scout).reason == "the colony's 2 turns an hour are used up"
     assert "`colony-server run --turns-per-hour`" in notices(colony)[0]
+    together = colony.ann.call(operations.AGENTS, schema.ListAgents()).colony
+    assert together == schema.Allowance(turns_this_hour=2, turns_per_hour=2, cost_usd_today=0.0, budget_usd_per_day=None)
     colony.close()
 
 
