@@ -30,8 +30,8 @@ class Bare(process._Server):
 
 def create_app(url: str) -> Flask:
     app = Flask(__name__, static_folder=None)
-    app.extensions["gate"] = SimpleNamespace(waiters=Waiters())  # which the process closes when it stops
     database = open_database(url)
+    app.extensions["gate"] = SimpleNamespace(waiters=Waiters(), database=database)  # which the process closes when it stops
     database.write(lambda connection: posts.create(connection, checkfirst=True))
 
     @app.get("/healthz")

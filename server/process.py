@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import os
@@ -110,8 +111,10 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def _prepare_worker(self, worker: Any) -> None:
         from server import watch
 
+        gate = worker.wsgi.extensions["gate"]
         _stop_gracefully(worker)
-        watch.start(worker.wsgi.extensions["gate"], self._config.patience)
+        atexit.register(gate.database.close)  # when all threads have ended; then SQLite leaves everything in one file
+        watch.start(gate, self._config.patience)
 
     def load(self) -> Flask:
         from server import create_app
