@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Boolean, Column, Connection, Float, ForeignKey, Integer, Row, String, Table, Text, bindparam, select, update
 
@@ -82,6 +83,11 @@ def _taken(usage: schema.Usage) -> dict[str, object]:
 
 
 def _to_schema(row: Row[tuple[object, ...]]) -> schema.Attempt:
-    own = set(schema.Attempt.model_fields) & set(row._fields) - {"tools"}
-    fields = {name: row._mapping[name] for name in own}
-    return schema.Attempt(**fields, tools=json.loads(row.tools), seconds=(row.ended_at - row.began_at).total_seconds())
+    """The attempt; where the database holds what is none, one that says so."""
+    fields: dict[str, Any] = dict(zip(row._fields, row, strict=True))  # what the wire form does not have is ignored
+    fields["seconds"] = (row.ended_at - row.began_at).total_seconds()
+    try:
+        return schema.Attempt(**fields | {"tools": json.loads(row.tools)})
+    except (ValueError, TypeError):
+        kept = {name: fields[name] for name in ("number", "began_at", "ended_at", "seconds")}
+        return schema.Attempt(**kept, error="(the colony can't read this attempt)")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import get_args
+from typing import Any, get_args
 
+from pydantic import ValidationError
 from sqlalchemy import (
     Column,
     Connection,
@@ -176,7 +177,12 @@ def newest(connection: Connection, agent_id: int | None, limit: int) -> list[sch
 
 
 def to_schema(row: Row[tuple[object, ...]]) -> schema.Turn:
-    own = set(schema.Turn.model_fields) & set(row._fields)
+    """The turn; where the database holds what is none, one that says so: it must not hide the others."""
+    fields: dict[str, Any] = dict(zip(row._fields, row, strict=True))  # what the wire form does not have is ignored
     failure = FAILURES.get(row.error_code)
-    return schema.Turn(**{name: row._mapping[name] for name in own}, remedy=failure.remedy if failure else None)
+    try:
+        return schema.Turn(**fields, remedy=failure.remedy if failure else None)
+    except ValidationError:
+        kept = {name: fields[name] for name in ("id", "agent", "channel", "lease_until", "started_at")}
+        return schema.Turn(**kept, kind="answer", state="failed", attempt=1, error="(the colony can't read this turn)")
 

@@ -197,3 +197,27 @@ def test_a_database_that_is_away_is_nobodys_fault(colony: Colony, monkeypatch: p
     monkeypatch.undo()
     assert [item.attempts for item in colony.items("scout")] == [0]
     assert colony.turn(colony.scout)
+
+
+ODD_TURNS = [
+    "UPDATE turns SET kind = 'nap'",
+    "UPDATE turns SET state = 'lost'",
+    "UPDATE turns SET started_at = 9223372036854775807, finished_at = -9223372036854775808",
+    "UPDATE attempts SET tools = '{'",
+    "UPDATE attempts SET tools = '[7]'",
+    "UPDATE attempts SET ended_at = -9223372036854775808",
+]
+
+
+@pytest.mark.parametrize("statement", ODD_TURNS)
+def test_an_odd_turn_hides_no_other_and_stops_nobody(colony: Colony, statement: str) -> None:
+    asked = ask(colony)
+    odd = colony.finish(colony.turn(colony.scout), "one")
+    spoil(colony, statement)
+    ask(colony)
+    colony.finish(colony.turn(colony.scout), "two")
+    shown = colony.ann.call(operations.TURNS, schema.ListTurns()).turns
+    assert [turn.id for turn in shown] == [odd.id + 1, odd.id]
+    assert colony.ann.call(operations.TURN, schema.GetTurn(id=odd.id)).posts[0].body == "one"
+    assert colony.ann.call(operations.EXPLAIN, schema.ExplainMessage(id=asked.id)).turns[0].id == odd.id
+    assert shown[0].state == "finished"
