@@ -16,12 +16,11 @@ from typing import Any
 REASONS = {
     "mention → awake": """\
 Called in one process, the post and the look at the inbox are a small part of this; an answer of `/healthz`, which does next to nothing,
-takes a good part of it. So the rest is mostly the way of two requests through gunicorn's threads and Flask. Needed: fewer hand-overs
-between threads per request; what that would save has not been measured.""",
+takes a good part of it. So the rest is mostly the way of two requests through gunicorn's parser and threads. Needed: a parser that is
+compiled; what that would save has not been measured.""",
     "posts/s, one mention": """\
-A post does four statements, one of them for the audit, where the bare endpoint does one insert. In a profile of the threads that hold
-the interpreter, Flask outside of our own view was the largest other part. Needed: a shorter way around Flask's request context, which
-has not been tried.""",
+A post does four statements, one of them for the audit, where the bare endpoint does one insert, and its request is checked field by
+field. Both share the parsing of HTTP and the commit. Needed: less Python per statement; what that would save has not been measured.""",
     "posts/s to": """\
 Above a mention this is fifty more rows with their index entries and foreign keys. Nothing is acknowledged during the measurement, so the
 index of open items grows. Without foreign keys, without one of the indexes, or with other settings of SQLite the difference was within

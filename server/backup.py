@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from colony import errors
 from server import access, migrations, sqlite_file
 from server.database import sqlite_url
-from server.models import audit, channel, posting
+from server.models import audit, channel, event, posting
 
 _NAME = re.compile(r"colony-\d{8}T\d{6}\.\d{6}Z\.db")
 _BESIDE = ("", "-journal", "-wal", "-shm")  # what SQLite puts beside a file, and the file
@@ -61,7 +61,7 @@ def restore(source: Path, target: Path, now: datetime) -> Path | None:
         try:
             _checked_copy(source, partial)
             with access.opened(sqlite_url(partial)) as database:
-                database.write(lambda connection: _arrive(connection, source, now))
+                database.write(lambda connection: _arrive(connection, source, _newest(target), now))
             aside = _put_aside(target, now) if target.stat().st_size else None
             os.replace(partial, target)
             sqlite_file.sync_folder(target.parent)
@@ -97,11 +97,29 @@ def _rows(connection: Any) -> int:
     return sum(connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for (name,) in tables)
 
 
-def _arrive(connection: Connection, source: Path, now: datetime) -> None:
-    """Make the copy this code's, and tell every channel what it has lost."""
+def _newest(path: Path) -> event.Position:
+    """How far the events of a database have come, as far as it can be read."""
+    try:
+        with sqlite_file.opened(path) as connection:
+            newest = (connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0] for table in ("messages", "audit"))
+            return event.Position(*newest)
+    except errors.Unavailable:
+        return event.Position(0, 0)
+
+
+def _arrive(connection: Connection, source: Path, before: event.Position, now: datetime) -> None:
+    """Make the copy this code's, and tell every channel what it has lost.
+
+    What is new gets ids that were never given before, so that whoever follows the events from a position of then misses nothing.
+    """
     if migrations.current(connection) is None:
         raise errors.Invalid(f"{source} is a database, but no colony's")
     migrations.upgrade(connection)
+    with event.leap(connection, before, now):
+        _tell(connection, source, now)
+
+
+def _tell(connection: Connection, source: Path, now: datetime) -> None:
     for name, last_seq in channel.spoken_in(connection):
         body = (
             f"This colony was restored from the backup {source.name}. What was said here after #{last_seq} is gone. "

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, func, select
+from sqlalchemy import Connection, Row, Select, Table, delete, func, select
 
 from colony import operations, schema
 from colony.operations import OPERATIONS
 from server.models import message
 from server.models.audit import audit
+from server.models.channel import channels
 from server.models.message import messages
-from server.models.user import users
+from server.models.user import COLONY, users
 
+LEAP = 1_000_000  # more than a colony says between its last backup and the disaster
 MAX_SCANNED = 10_000  # audit rows per page: among very many posts there may be few deeds
 _POSTS = {operations.POST.name}  # they show as their messages
 _FOR_ADMINISTRATORS = {row.name for row in OPERATIONS.values() if row.who == "admin"}
@@ -58,13 +61,30 @@ def newest(connection: Connection) -> Position:
     return Position(*connection.execute(select(*last)).one())
 
 
+@contextmanager
+def leap(connection: Connection, before: Position, now: datetime) -> Iterator[None]:
+    """What is written meanwhile comes far beyond both that position and all that is there."""
+    here = newest(connection)
+    ids = [(max(pair) // LEAP + 1) * LEAP for pair in ((here.message, before.message), (here.audit, before.audit))]
+    author = select(users.c.id).where(users.c.username == COLONY).scalar_subquery()
+    channel = select(func.min(channels.c.id)).scalar_subquery()
+    # SQLite gives the next id after the highest that is there.
+    empty = {"id": ids[0], "channel_id": channel, "author_id": author, "seq": 0, "body": "", "type": "notice", "created_at": now}
+    connection.execute(messages.insert().values(empty))
+    connection.execute(audit.insert().values(id=ids[1], at=now, operation="leap", outcome="done", surface="command"))
+    yield
+    for table, taken in zip((messages, audit), ids, strict=True):
+        connection.execute(delete(table).where(table.c.id == taken))
+
+
 def page(connection: Connection, since: Position | None, until: Position, limit: int, *, sees_all: bool) -> schema.Events:
     """The events after `since` up to `until`, or the newest up to there; oldest first.
 
     A page may be empty and yet lead further. Deeds of administrators are for those who see all.
     """
     first = since or Position(0, max(0, until.audit - MAX_SCANNED))
-    last = Position(until.message, min(until.audit, first.audit + MAX_SCANNED))
+    next_deed = connection.execute(select(func.min(audit.c.id)).where(audit.c.id > first.audit)).scalar() or first.audit
+    last = Position(until.message, min(until.audit, next_deed + MAX_SCANNED))
     said = [_message(row) for row in _rows(connection, message.selected(), messages, (first.message, last.message), limit, since is None)]
     hidden = _POSTS if sees_all else _POSTS | _FOR_ADMINISTRATORS
     deeds = select(audit, users.c.username.label("actor")).select_from(audit.outerjoin(users, users.c.id == audit.c.actor_id))

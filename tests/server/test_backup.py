@@ -261,6 +261,32 @@ def test_who_follows_a_channel_through_a_restore_hears_of_it(colony: Colony) -> 
     assert colony.ann.call(operations.READ, ahead).last_seq == 1  # at once
 
 
+@pytest.mark.parametrize("is_lost", [False, True], ids=["the file before is there", "the file before is lost"])
+def test_who_follows_the_events_through_a_restore_misses_nothing(sqlite_file: Path, tmp_path: Path, clock: Clock, is_lost: bool) -> None:
+    file = shutil.copyfile(sqlite_file, tmp_path / "colony.db")
+    colony = Colony(sqlite_url(file), clock)
+    colony.post(colony.ann, "one")
+    made = backup.make(file, tmp_path / "backups", None, NOON).path
+    for number in range(3):
+        colony.post(colony.ann, f"gone {number}")
+    position = colony.ann.call(operations.EVENTS, schema.ListEvents()).position
+    colony.close()
+    if is_lost:
+        file.write_bytes(b"")
+    assert (backup.restore(made, file, NOON) is None) == is_lost
+
+    colony = Colony(sqlite_url(file), clock)
+    colony.post(colony.ann, "two")
+    said = colony.ann.call(operations.EVENTS, schema.ListEvents(since=position))
+    notice, newest = [each.message for each in said.events if each.message]
+    assert "was restored from the backup" in notice.body
+    assert (newest.body, newest.seq) == ("two", 3)
+    assert newest.id > notice.id > 1_000_000
+    assert [each.deed.operation for each in said.events if each.deed] == ["restore"]
+    colony.close()
+    assert "sound" in done("--database", sqlite_url(file), "check")
+
+
 # --- PostgreSQL
 
 
