@@ -23,7 +23,9 @@ from colony_agent import entry, state
 from colony_agent.settings import STATE_FILE
 from colony_agent.tools import Toolbox
 from provisioning import home as homes
-from tests.server.support import Server, die_with_parent, token_of
+from tests.server.cast import token_of
+from tests.server.machine import die_with_parent
+from tests.server.serving import Server
 
 BIN = Path(sys.executable).parent
 WORKER = Path(state.__file__).with_name("worker.py")

@@ -22,7 +22,7 @@ from colony_agent.settings import STATE_FILE
 from tests.colony_agent.agents import Agent, House, Process, living, wait_for
 from tests.colony_agent.cast import new_mark, running
 from tests.colony_agent.relay import Relay, problem
-from tests.server.support import as_root
+from tests.server.machine import as_root
 from tests.standin import Reply, Standin, error, hang, prompt_text, text, tool, tool_result
 from tests.standin.claude import claude_binary
 from tests.standin.replies import Failure

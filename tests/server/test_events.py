@@ -20,7 +20,10 @@ from server.database import PostgreSQL
 from server.models import base, event, posting
 from server.models.audit import audit
 from server.models.message import messages
-from tests.server.support import SAMPLES, SECRET, Clock, Colony, Server, only_sqlite, problem, token_of
+from tests.server.cast import token_of
+from tests.server.samples import SAMPLES, SECRET
+from tests.server.serving import Server
+from tests.server.support import Clock, Colony, only_sqlite, problem
 
 only_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 START = "0.0"

@@ -15,7 +15,8 @@ from server.models.claim import Terms
 from server.models.inbox import inbox
 from server.models.message import messages
 from server.models.turn import turns
-from tests.server.support import Clock, Colony, only_sqlite, token_of
+from tests.server.cast import token_of
+from tests.server.support import Clock, Colony, only_sqlite
 
 COUNTED = [failure for failure in failures.FAILURES.values() if failure.counted and not failure.permanent]
 UNCOUNTED = [failure for failure in failures.FAILURES.values() if not failure.counted]
