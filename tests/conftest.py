@@ -1,4 +1,4 @@
-"""The fixtures of all tests. Their types are in `tests/server/support.py`.
+"""The fixtures of all tests. Their types are in `tests/server/`: `support.py`, `serving.py` and `postgres.py`.
 
 - `colony`: a colony in this process with its standing cast, once on SQLite and once on PostgreSQL.
   `colony.post(colony.ann, "hi @scout")`, `colony.turn(colony.scout)`, `colony.clock.advance(30)`.
@@ -17,7 +17,10 @@ from pathlib import Path
 import pytest
 
 from server.database import sqlite_url
-from tests.server.support import Clock, Colony, Postgres, Server, sqlite_template
+from tests.server.cast import sqlite_template
+from tests.server.postgres import Postgres
+from tests.server.serving import Server
+from tests.server.support import Clock, Colony
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to what runs in the background: Ctrl-C could not be tested
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,7 +16,7 @@ from server import gate
 from server import operations as handlers
 from server.http import mount
 from server.models.tables import TABLES
-from tests.server.support import SAMPLES
+from tests.server.samples import SAMPLES
 
 ROOT = Path(__file__).parents[1]
 every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from colony import cli, client, operations
-from tests.server.support import Server
+from tests.server.serving import Server
 
 BIN = Path(sys.executable).parent
 PATIENCE_SECONDS = 20.0

@@ -13,7 +13,7 @@ import pytest
 
 from colony import cli, client, config, errors, operations, schema
 from tests.colony.cast import PATIENCE_SECONDS, Said, Shell, bodies, on_terminal
-from tests.server.support import token_of
+from tests.server.cast import token_of
 
 ANN = token_of("ann")
 

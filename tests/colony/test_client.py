@@ -11,7 +11,9 @@ import pytest
 
 from colony import errors, operations, schema
 from colony.client import Client, _blocks
-from tests.server.support import Colony, Server, only_sqlite, token_of
+from tests.server.cast import token_of
+from tests.server.serving import Server
+from tests.server.support import Colony, only_sqlite
 
 
 @contextmanager

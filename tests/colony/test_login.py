@@ -9,7 +9,7 @@ import pytest
 
 from colony import client, config, errors, login
 from tests.colony.cast import Shell, on_terminal
-from tests.server.support import token_of
+from tests.server.cast import token_of
 
 ANN = token_of("ann")
 

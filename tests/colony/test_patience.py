@@ -15,7 +15,7 @@ from colony import cli, client, errors, operations, patience, schema
 from server import backup
 from server.models.base import now
 from tests.colony.cast import PATIENCE_SECONDS, House, LosesAnswers, Said, Shell, bodies, wait_for_call, wait_until
-from tests.server.support import token_of
+from tests.server.cast import token_of
 
 ANN = token_of("ann")
 

@@ -23,12 +23,16 @@ from colony_agent import entry, state
 from colony_agent.settings import STATE_FILE
 from colony_agent.tools import Toolbox
 from provisioning import home as homes
-from tests.server.support import Server, die_with_parent, token_of
+from tests.colony_agent.brains import ECHO
+from tests.server.cast import token_of
+from tests.server.machine import die_with_parent
+from tests.server.serving import Server
 
 BIN = Path(sys.executable).parent
 WORKER = Path(state.__file__).with_name("worker.py")
-ECHO = "cat > said.json; echo run >> runs; echo answered"  # a brain that notes what it was told and how often it ran
+DONE, FAILED, NOTHING = 0, 10, 75  # the exit codes of a turn
 LONG = 30.0  # seconds that a noisy machine may take for what takes one
+SOON = 5.0  # what takes milliseconds; whoever only polls needs 25 s
 _numbers = itertools.count(1)
 
 
@@ -173,6 +177,14 @@ class Agent:
         return self.said()
 
 
+def claim(scout: Agent, **more: object) -> schema.Turn:
+    """A turn taken by hand, with the agent's identity."""
+    with scout.house.server.client(scout.token) as client:
+        claimed = client.call(operations.CLAIM, schema.ClaimTurn(**more)).turn
+    assert claimed
+    return claimed
+
+
 def toolbox(agent: Agent, turn: schema.Turn, url: str = "") -> Toolbox:
     """The tools of this attempt of a turn."""
     return Toolbox(Client(url or agent.house.server.url, agent.token, f"{turn.id}.{turn.attempt}"), turn)
@@ -245,6 +257,12 @@ class Process:
         for each in living(family):
             with suppress(psutil.NoSuchProcess):  # it may end just now
                 each.kill()
+
+
+def idle(worker: Process) -> None:
+    """Wait until it holds its long poll."""
+    worker.await_log("status=healthy")
+    time.sleep(0.3)
 
 
 def living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:

@@ -20,7 +20,7 @@ from colony import operations, schema
 from colony.client import Client
 from colony.files import private_folder
 from tests.colony_agent.agents import LONG, Process, living, wait_for
-from tests.server.support import free_port
+from tests.server.machine import free_port
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("colony", "colony_agent", "provisioning", "server", "souls")

@@ -1,4 +1,4 @@
-"""What is remembered between turns. How turns live with a broken state is in test_turn.py."""
+"""What is remembered between turns. How turns live with a broken state is in test_turn_journal.py."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from colony.failpoints import POINTS
 from prove import report, run
 from prove.plan import Options
 from prove.run import Proof
-from tests.server.support import Postgres
+from tests.server.postgres import Postgres
 
 pytestmark = pytest.mark.timeout(400)  # seconds; it takes one tenth of that where nothing else runs
 SHORT = Options(kills=45, agents=3)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.server.support import Server, as_root
+from tests.server.machine import as_root
+from tests.server.serving import Server
 
 MEGABYTES = 16
 

@@ -12,7 +12,8 @@ from sqlalchemy import update
 
 from colony import errors, operations, schema
 from server.models.user import users
-from tests.server.support import Colony, only_sqlite, token_of
+from tests.server.cast import token_of
+from tests.server.support import Colony, only_sqlite
 
 STATUSES = get_args(schema.Status)
 MOVES = {

@@ -22,8 +22,11 @@ from server.database import open_database, sqlite_url
 from server.models.base import now
 from server.models.message import messages
 from tests.colony_agent.agents import House, wait_for
+from tests.server.cast import token_of
 from tests.server.disks import disk
-from tests.server.support import NOON, Clock, Colony, Postgres, Server, token_of
+from tests.server.postgres import Postgres
+from tests.server.serving import Server
+from tests.server.support import NOON, Clock, Colony
 
 BIN = Path(sys.executable).parent
 

@@ -18,7 +18,11 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from colony import errors, operations, schema
 from server import database as database_module
 from server.database import FIXED_SQLITE, TRIES, PostgreSQL, SQLite, open_database, sqlite_url
-from tests.server.support import Clock, Colony, Postgres, Server, as_root, problem, settle_cast, token_of
+from tests.server.cast import settle_cast, token_of
+from tests.server.machine import as_root
+from tests.server.postgres import Postgres
+from tests.server.serving import Server
+from tests.server.support import Clock, Colony, problem
 
 
 @pytest.fixture

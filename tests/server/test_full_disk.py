@@ -16,8 +16,9 @@ from colony.client import Client
 from server import soundness
 from server.database import sqlite_url
 from tests.colony_agent.agents import House, wait_for
+from tests.server.cast import token_of
 from tests.server.disks import CrampedServer, refused
-from tests.server.support import problem, token_of
+from tests.server.support import problem
 
 POSTERS = 6
 REFUSALS = 10  # that each of them sees before it believes it

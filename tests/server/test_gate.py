@@ -13,7 +13,9 @@ from colony.operations import OPERATIONS, POST, Operation
 from server import gate
 from server.models.audit import audit
 from server.models.tables import TABLES
-from tests.server.support import SAMPLES, SECRET, Colony, only_sqlite, problem, token_of
+from tests.server.cast import token_of
+from tests.server.samples import SAMPLES, SECRET
+from tests.server.support import Colony, only_sqlite, problem
 
 AnyOperation = Operation[Any, Any]
 every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)

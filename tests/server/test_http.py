@@ -11,7 +11,10 @@ import pytest
 from colony import errors, schema
 from colony.operations import OPERATIONS, Operation
 from server.http import MAX_REQUEST_BYTES
-from tests.server.support import SAMPLES, Colony, Server, only_sqlite, problem, token_of
+from tests.server.cast import token_of
+from tests.server.samples import SAMPLES
+from tests.server.serving import Server
+from tests.server.support import Colony, only_sqlite, problem
 
 AnyOperation = Operation[Any, Any]
 WITH_BODY = [operation for operation in OPERATIONS.values() if operation.method in ("POST", "PUT")]

@@ -12,7 +12,9 @@ from colony import errors, operations, schema
 from server.database import open_database, sqlite_url
 from server.models import base
 from server.models import user as users
-from tests.server.support import WRONG_TOKEN, Colony, Server, token_of
+from tests.server.cast import WRONG_TOKEN, token_of
+from tests.server.serving import Server
+from tests.server.support import Colony
 
 NOGROUP = 65534
 # Speaks HTTP by hand, so that a user who can't read this checkout can run it.

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from colony import errors, operations, schema
-from tests.server.support import Colony, only_sqlite, token_of
+from tests.server.cast import token_of
+from tests.server.support import Colony, only_sqlite
 
 
 def ack(colony: Colony, username: str, ids: list[int]) -> list[int]:

@@ -12,7 +12,9 @@ from colony import errors, operations, schema
 from server import scrape
 from server.metrics import CONTENT_TYPE, Histogram, Metrics
 from server.models.inbox import inbox
-from tests.server.support import Colony, Server, only_sqlite, problem, token_of
+from tests.server.cast import token_of
+from tests.server.serving import Server
+from tests.server.support import Colony, only_sqlite, problem
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -16,7 +16,8 @@ from colony import errors
 from server import migrations
 from server.database import Database, open_database, sqlite_url
 from server.models.tables import TABLES, metadata
-from tests.server.support import Postgres, Server
+from tests.server.postgres import Postgres
+from tests.server.serving import Server
 
 
 def set_revision(database: Database, revision: str) -> None:

@@ -15,7 +15,8 @@ from schemathesis import GenerationMode, checks
 
 from colony.operations import OPERATIONS, Operation
 from server.database import sqlite_url
-from tests.server.support import Clock, Colony, token_of
+from tests.server.cast import token_of
+from tests.server.support import Clock, Colony
 
 checks.load_all_checks()
 CHECKS = [

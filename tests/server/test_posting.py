@@ -15,7 +15,8 @@ from server.models.inbox import inbox
 from server.models.message import messages
 from server.models.posting import LoopGuard
 from server.models.user import users
-from tests.server.support import Clock, Colony, only_sqlite, token_of
+from tests.server.cast import token_of
+from tests.server.support import Clock, Colony, only_sqlite
 
 THREADS = 16
 

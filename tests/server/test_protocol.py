@@ -24,7 +24,8 @@ from server.models.inbox import inbox
 from server.models.message import messages
 from server.models.spending import spending
 from server.models.turn import turns
-from tests.server.support import Clock, Colony, Postgres
+from tests.server.postgres import Postgres
+from tests.server.support import Clock, Colony
 
 agents = st.sampled_from(["scout", "rook"])
 channels = st.sampled_from(["general", "ops"])

@@ -18,7 +18,9 @@ from server.database import sqlite_url
 from server.models.audit import audit
 from server.models.inbox import inbox
 from server.models.message import messages
-from tests.server.support import Colony, Server, token_of
+from tests.server.cast import token_of
+from tests.server.serving import Server
+from tests.server.support import Colony
 
 DAY = 86_400
 

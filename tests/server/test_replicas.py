@@ -17,7 +17,10 @@ from colony.client import Client
 from server.database import open_database
 from server.models.base import now
 from server.models.user import users
-from tests.server.support import Clock, Colony, Postgres, Server, token_of
+from tests.server.cast import token_of
+from tests.server.postgres import Postgres
+from tests.server.serving import Server
+from tests.server.support import Clock, Colony
 
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 LONG = 40.0  # seconds that a noisy machine may take

@@ -12,7 +12,8 @@ from colony import errors, operations, schema
 from colony.client import Client
 from server.models.retry import retries
 from server.models.user import users
-from tests.server.support import Colony, only_sqlite, token_of
+from tests.server.cast import token_of
+from tests.server.support import Colony, only_sqlite
 
 
 def given_up(colony: Colony, body: str = "@scout hello") -> schema.Message:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from server import process
-from tests.server.support import Server
+from tests.server.serving import Server
 
 THREADS = 24
 LONG = 30.0  # seconds that a noisy machine may take

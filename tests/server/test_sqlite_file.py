@@ -17,8 +17,9 @@ from pysqlite3 import dbapi2 as sqlite
 from colony import errors, operations, schema
 from server import sqlite_file as sqlite_file_module
 from tests.colony_agent.agents import wait_for
+from tests.server.cast import token_of
 from tests.server.disks import ServerOn, disk, refused
-from tests.server.support import Server, token_of
+from tests.server.serving import Server
 
 PAGE = 4096
 

@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 
 from colony import operations, schema
-from tests.server.support import Colony, Server, token_of
+from tests.server.cast import token_of
+from tests.server.serving import Server
+from tests.server.support import Colony
 
 
 def test_the_cast_is_there(colony: Colony) -> None:

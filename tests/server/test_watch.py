@@ -18,7 +18,9 @@ from server.config import ServerConfig
 from server.models.agent import Patience
 from server.models.channel import channels
 from server.models.user import users
-from tests.server.support import Clock, Colony, Server, token_of
+from tests.server.cast import token_of
+from tests.server.serving import Server
+from tests.server.support import Clock, Colony
 
 PATIENCE = Patience()
 QUIET = 91  # seconds without a heartbeat that are too many

@@ -1,0 +1,78 @@
+"""A call of each operation that succeeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from colony import schema
+from colony.client import Client
+from tests.server.support import Colony
+
+SECRET = "a-text-that-only-the-receiver-may-read"
+Sample = tuple[Client, schema.Request]
+
+
+def _running(colony: Colony) -> schema.Turn:
+    colony.post(colony.ann, "@scout hello")
+    return colony.turn(colony.scout)
+
+
+def _finish(colony: Colony) -> Sample:
+    turn = _running(colony)
+    return colony.in_turn(turn), schema.FinishTurn(id=turn.id, reply=SECRET)
+
+
+def _fail(colony: Colony) -> Sample:
+    turn = _running(colony)
+    return colony.in_turn(turn), schema.FailTurn(id=turn.id, code="crashed", detail=SECRET)
+
+
+def _renew(colony: Colony) -> Sample:
+    turn = _running(colony)
+    return colony.in_turn(turn), schema.RenewTurn(id=turn.id)
+
+
+def _claim(colony: Colony) -> Sample:
+    colony.post(colony.ann, "@scout hello")
+    return colony.scout, schema.ClaimTurn()
+
+
+def _ack(colony: Colony) -> Sample:
+    colony.post(colony.ann, "@bob hello")
+    return colony.bob, schema.AckInbox(ids=[item.id for item in colony.inbox(colony.bob)])
+
+
+def _retry(colony: Colony) -> Sample:
+    asked = colony.post(colony.ann, "@scout hello")
+    colony.fail(colony.turn(colony.scout), permanent=True)
+    return colony.ann, schema.RetryMessage(id=asked.id)
+
+
+SAMPLES: dict[str, Callable[[Colony], Sample]] = {
+    "whoami": lambda colony: (colony.ann, schema.Whoami()),
+    "users": lambda colony: (colony.ann, schema.ListUsers()),
+    "create_user": lambda colony: (colony.admin, schema.CreateUser(username="zoe", kind="ape")),
+    "issue_token": lambda colony: (colony.admin, schema.IssueToken(username="bob")),
+    "channels": lambda colony: (colony.ann, schema.ListChannels()),
+    "create_channel": lambda colony: (colony.ann, schema.CreateChannel(name="garden")),
+    "watch": lambda colony: (colony.bob, schema.WatchChannel(channel="general")),
+    "unwatch": lambda colony: (colony.bob, schema.UnwatchChannel(channel="general")),
+    "read": lambda colony: (colony.ann, schema.ReadMessages(channel="general")),
+    "post": lambda colony: (colony.ann, schema.PostMessage(channel="general", body=SECRET)),
+    "explain": lambda colony: (colony.ann, schema.ExplainMessage(id=colony.post(colony.ann, "@scout hello").id)),
+    "retry": _retry,
+    "inbox": lambda colony: (colony.ann, schema.ReadInbox()),
+    "ack": _ack,
+    "claim": _claim,
+    "finish": _finish,
+    "fail": _fail,
+    "renew": _renew,
+    "stop": lambda colony: (colony.ann, schema.StopTurn(id=_running(colony).id)),
+    "turn": lambda colony: (colony.ann, schema.GetTurn(id=_running(colony).id)),
+    "turns": lambda colony: (colony.ann, schema.ListTurns()),
+    "agents": lambda colony: (colony.ann, schema.ListAgents()),
+    "heartbeat": lambda colony: (colony.scout, schema.Heartbeat(agent="scout")),
+    "events": lambda colony: (colony.ann, schema.ListEvents()),
+    "set_status": lambda colony: (colony.admin, schema.SetStatus(agent="rook", status="paused")),
+    "set_limits": lambda colony: (colony.admin, schema.SetLimits(agent="rook", turns_per_hour=7)),
+}
