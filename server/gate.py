@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +26,7 @@ from server.waiters import Topic, Waiters
 
 EVENTS = "events"  # the topic of those who want to know of everything
 MAX_HOPS = 10**6  # more can't be; a number that the database couldn't hold would keep the turn from ever ending
+LOOKS = 2  # at once, of those who were woken: a crowd that wakes together would fight for the interpreter
 log = logging.getLogger(__name__)
 
 
@@ -91,6 +93,7 @@ class Gate:
         self.clock = clock
         self.metrics = Metrics()
         self._identities = Identities(database)
+        self._looks = threading.Semaphore(LOOKS)
         database.subscribe(self._hear)
 
     def speak(self, say: Callable[[Connection, datetime], list[Posted]]) -> None:
@@ -204,7 +207,8 @@ class Gate:
             if self.waiters.is_closed:
                 return result.answer
             moment = self.waiters.moment
-            result = self._read(caller, reference, result.again)  # at the deadline, too: another server may have had the news
+            with self._looks:
+                result = self._read(caller, reference, result.again)  # at the deadline, too: another server may have had the news
             if isinstance(result, Wait) and not woken and until >= deadline:
                 return result.answer
         return result
