@@ -14,7 +14,7 @@ def facts() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "processor": _processor(),
         "memory": f"{psutil.virtual_memory().total / 1024**3:.0f} GiB",
-        "kernel": platform.release(),
+        "kernel": platform.release().split("-")[0],
         "Python": platform.python_version(),
         "SQLite": str(dbapi2.sqlite_version),
         "load before": f"{os.getloadavg()[0]:.2f}",

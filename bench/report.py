@@ -56,8 +56,8 @@ def page(document: Mapping[str, Any]) -> str:
 
 Made by `{document["command"]}` from its own results ([`performance.json`](performance.json)); no number here is typed by hand.
 
-Machine: {machine}. Load generator, server and peers share it. Every comparison is made in the same run and is
-best read as the ratio.
+Machine: {machine}.
+Load generator, server and peers share it. Every comparison is made in the same run and is best read as the ratio.
 
 | what | measured | budget | | peers, in the same run |
 |---|---|---|---|---|
