@@ -120,7 +120,8 @@ def _arrive(connection: Connection, source: Path, before: event.Position, now: d
 
 
 def _tell(connection: Connection, source: Path, now: datetime) -> None:
-    for name, last_seq in channel.spoken_in(connection):
+    channels = channel.numbered(connection)
+    for name, last_seq in [each for each in channels if each[1]] or channels[:1]:  # one at least: its id is the next ones' measure
         body = (
             f"This colony was restored from the backup {source.name}. What was said here after #{last_seq} is gone. "
             "What waited for an answer then is answered, perhaps for the second time; tokens, statuses and budgets are those of then."

@@ -197,7 +197,7 @@ class PostgreSQL:
 @contextmanager
 def _reading(engine: Engine, translated: Callable[[DatabaseError], Exception]) -> Iterator[Connection]:
     try:
-        with engine.begin() as connection:  # so that all it reads is of one moment
+        with engine.begin() as connection:  # so that all it reads of a file is of one moment
             yield connection
     except DatabaseError as error:
         raise translated(error) from error

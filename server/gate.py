@@ -207,8 +207,12 @@ class Gate:
             if self.waiters.is_closed:
                 return result.answer
             moment = self.waiters.moment
-            with self._looks:
+            if not self._looks.acquire(timeout=max(0.0, deadline - monotonic())):
+                return result.answer
+            try:
                 result = self._read(caller, reference, result.again)  # at the deadline, too: another server may have had the news
+            finally:
+                self._looks.release()
             if isinstance(result, Wait) and not woken and until >= deadline:
                 return result.answer
         return result

@@ -55,15 +55,16 @@ class _Compiled:
         self._error: type[Exception] = dialect.dbapi.Error  # type: ignore[union-attr]
         self._is_positional = bool(compiled.positional)
         binds = {name: bind for bind, name in compiled.bind_names.items()}
-        self._slots = [(name, compiled.params[name]) for name in compiled.positiontup or binds]
-        self._processes = _processes(binds[name].type.dialect_impl(dialect).bind_processor(dialect) for name, _ in self._slots)
+        self._names = list(compiled.positiontup or binds)
+        self._defaults = {name: compiled.params[name] for name in self._names if not binds[name].required}
+        self._processes = _processes(binds[name].type.dialect_impl(dialect).bind_processor(dialect) for name in self._names)
         self._columns = list(getattr(statement, "exported_columns", ()))  # a text has none
         self._shape: _Shape | None = None
 
     def execute(self, connection: Connection, values: Mapping[str, Any]) -> tuple[int, list[Row[*tuple[Any, ...]]]]:
         """How many rows it changed, and those that it returns."""
-        bound = _processed([values.get(name, default) for name, default in self._slots], self._processes)
-        parameters = bound if self._is_positional else dict(zip((name for name, _ in self._slots), bound, strict=True))
+        bound = _processed([values[name] if name in values else self._defaults[name] for name in self._names], self._processes)
+        parameters = bound if self._is_positional else dict(zip(self._names, bound, strict=True))
         try:
             cursor = connection.connection.driver_connection.execute(self._text, parameters)  # type: ignore[union-attr]
             found = cursor.fetchall() if cursor.description else []

@@ -57,7 +57,8 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
             for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 conn.sock.setsockopt(socket.SOL_SOCKET, option, _SLOW_CLIENT)
         keeps_open = super().handle(conn)
-        while keeps_open is True and self.alive and _speaks_on(conn):
+        # As long as nobody waits for a thread; else a few who never pause would keep all of them.
+        while keeps_open is True and self.alive and self.tpool._work_queue.empty() and _speaks_on(conn):
             keeps_open = super().handle(conn)
         if not keeps_open:
             conn.close(graceful=True)  # here, and not in the one thread that accepts: it waits for the client to hang up

@@ -73,8 +73,11 @@ def report_late(connection: Connection, turn: Row[tuple[object, ...]], usage: sc
 
 def of_turns(connection: Connection, turns: Collection[schema.Turn]) -> dict[int, list[schema.Attempt]]:
     """The newest ended attempts of each turn, oldest first, by the turn's id."""
-    shown = ((turn.id, _NEWEST.rows(connection, {"turn": turn.id, "after": turn.attempt - SHOWN})) for turn in turns)
-    return {turn_id: [_to_schema(row) for row in rows] for turn_id, rows in shown}
+    found: dict[int, list[schema.Attempt]] = {}
+    for turn in turns:
+        rows = _NEWEST.rows(connection, {"turn": turn.id, "after": turn.attempt - SHOWN})
+        found[turn.id] = [_to_schema(row) for row in rows]
+    return found
 
 
 def _taken(usage: schema.Usage) -> dict[str, object]:

@@ -73,8 +73,10 @@ def find(connection: Connection, name: str) -> Row[tuple[object, ...]]:
     return row
 
 
-def name_of(connection: Connection, channel_id: int) -> str:
-    return str(_NAME.scalar(connection, {"id": channel_id}))
+def name_of(connection: Connection, channel_id: int | None) -> str | None:
+    """None where there is none."""
+    found: str | None = _NAME.scalar(connection, {"id": channel_id})
+    return found
 
 
 def exists(connection: Connection, name: str) -> bool:
@@ -85,9 +87,9 @@ def listed(connection: Connection, user_id: int) -> list[schema.Channel]:
     return [_to_schema(row) for row in connection.execute(_seen_by(user_id).order_by(channels.c.name))]
 
 
-def spoken_in(connection: Connection) -> list[tuple[str, int]]:
-    """The channels that hold messages, each with the number of its last."""
-    query = select(channels.c.name, channels.c.last_seq).where(channels.c.last_seq > 0).order_by(channels.c.name)
+def numbered(connection: Connection) -> list[tuple[str, int]]:
+    """The channels by name, each with the number of its last message."""
+    query = select(channels.c.name, channels.c.last_seq).order_by(channels.c.name)
     return [(row.name, row.last_seq) for row in connection.execute(query)]
 
 

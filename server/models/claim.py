@@ -163,7 +163,8 @@ def _refuse(
     if why.until is None:
         return schema.Claim(reason=why.reason, retry_in_seconds=slots.RECHECK_SECONDS), []
     user.hold(connection, agent.id, why.until, f"{why.reason}, until {why.until:%Y-%m-%d %H:%M} UTC. What helps: {why.remedy}", now)
-    told = posting.absence(connection, agent.id, channel.name_of(connection, oldest.channel_id), now) if oldest else []
+    name = channel.name_of(connection, oldest.channel_id) if oldest else None
+    told = posting.absence(connection, agent.id, name, now) if name else []
     return _later(why.reason, why.until, now), told
 
 

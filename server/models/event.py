@@ -82,9 +82,8 @@ def page(connection: Connection, since: Position | None, until: Position, limit:
 
     A page may be empty and yet lead further. Deeds of administrators are for those who see all.
     """
-    first = since or Position(0, max(0, until.audit - MAX_SCANNED))
-    next_deed = connection.execute(select(func.min(audit.c.id)).where(audit.c.id > first.audit)).scalar() or first.audit
-    last = Position(until.message, min(until.audit, next_deed + MAX_SCANNED))
+    first = since or Position(0, _first_scanned(connection))
+    last = Position(until.message, min(until.audit, _last_scanned(connection, since))) if since else until
     said = [_message(row) for row in _rows(connection, message.selected(), messages, (first.message, last.message), limit, since is None)]
     hidden = _POSTS if sees_all else _POSTS | _FOR_ADMINISTRATORS
     deeds = select(audit, users.c.username.label("actor")).select_from(audit.outerjoin(users, users.c.id == audit.c.actor_id))
@@ -95,6 +94,18 @@ def page(connection: Connection, since: Position | None, until: Position, limit:
         return _numbered(merged[-limit:], _before(merged[-limit:], last), last)
     is_all = len(merged) <= limit and max(len(said), len(done)) < limit
     return _numbered(merged[:limit], since, last if is_all else None)
+
+
+def _first_scanned(connection: Connection) -> int:
+    """The audit row that one page without a position begins after."""
+    found = select(audit.c.id).order_by(audit.c.id.desc()).offset(MAX_SCANNED).limit(1)
+    return int(connection.execute(found).scalar() or 0)
+
+
+def _last_scanned(connection: Connection, since: Position) -> int:
+    """The highest id of the audit that one page from a position looks at; there may be a gap first."""
+    following = connection.execute(select(func.min(audit.c.id)).where(audit.c.id > since.audit)).scalar()
+    return (following or since.audit) + MAX_SCANNED
 
 
 def _rows(

@@ -205,4 +205,4 @@ def _book(
 
 
 def _channel_name(connection: Connection, turn: Row[tuple[object, ...]]) -> str | None:
-    return None if turn.channel_id is None else channel.name_of(connection, turn.channel_id)
+    return channel.name_of(connection, turn.channel_id)

@@ -158,7 +158,7 @@ def show(connection: Connection, turn_id: int, *, to_work_on: bool = False) -> s
     context = []
     if to_work_on and items:
         context = message.around(connection, row.channel_id, [item.message for item in items], CONTEXT_MESSAGES)
-    shown = to_schema(row)
+    shown = to_schema(row, must_be_sound=to_work_on)
     tried = [] if to_work_on else attempt.of_turns(connection, [shown])[turn_id]
     posts = message.of_turn(connection, turn_id)
     return shown.model_copy(update={"items": items, "context": context, "posts": posts, "attempts": tried})
@@ -176,13 +176,15 @@ def newest(connection: Connection, agent_id: int | None, limit: int) -> list[sch
     return [to_schema(row) for row in connection.execute(query.where(turns.c.agent_id == agent_id) if agent_id else query)]
 
 
-def to_schema(row: Row[tuple[object, ...]]) -> schema.Turn:
-    """The turn; where the database holds what is none, one that says so: it must not hide the others."""
+def to_schema(row: Row[tuple[object, ...]], *, must_be_sound: bool = False) -> schema.Turn:
+    """The turn; where the database holds what is none, one that says so: it must not hide the others. But nobody can work on it."""
     fields: dict[str, Any] = dict(zip(row._fields, row, strict=True))  # what the wire form does not have is ignored
     failure = FAILURES.get(row.error_code)
     try:
         return schema.Turn(**fields, remedy=failure.remedy if failure else None)
     except ValidationError:
+        if must_be_sound:
+            raise
         kept = {name: fields[name] for name in ("id", "agent", "channel", "lease_until", "started_at")}
         return schema.Turn(**kept, kind="answer", state="failed", attempt=1, error="(the colony can't read this turn)")
 

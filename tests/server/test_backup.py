@@ -268,6 +268,7 @@ def test_who_follows_a_channel_through_a_restore_hears_of_it(colony: Colony) -> 
 def test_who_follows_the_events_through_a_restore_misses_nothing(sqlite_file: Path, tmp_path: Path, clock: Clock, is_lost: bool) -> None:
     file = shutil.copyfile(sqlite_file, tmp_path / "colony.db")
     colony = Colony(sqlite_url(file), clock)
+    colony.open_channel("garden")
     colony.post(colony.ann, "one")
     made = backup.make(file, tmp_path / "backups", None, NOON).path
     for number in range(3):
@@ -286,8 +287,26 @@ def test_who_follows_the_events_through_a_restore_misses_nothing(sqlite_file: Pa
     assert (newest.body, newest.seq) == ("two", 3)
     assert newest.id > notice.id > 1_000_000
     assert [each.deed.operation for each in said.events if each.deed] == ["restore"]
+    deeds = [each.deed.operation for each in colony.ann.call(operations.EVENTS, schema.ListEvents()).events if each.deed]
+    assert deeds == ["create_channel", "restore"]  # what was done before is shown, too
     colony.close()
     assert "sound" in done("--database", sqlite_url(file), "check")
+
+
+def test_after_the_restore_of_a_colony_where_nobody_had_spoken_ids_go_on_as_well(sqlite_file: Path, tmp_path: Path, clock: Clock) -> None:
+    file = shutil.copyfile(sqlite_file, tmp_path / "colony.db")
+    made = backup.make(file, tmp_path / "backups", None, NOON).path
+    colony = Colony(sqlite_url(file), clock)
+    for number in range(5):
+        colony.post(colony.ann, f"gone {number}")
+    position = colony.ann.call(operations.EVENTS, schema.ListEvents()).position
+    colony.close()
+    backup.restore(made, file, NOON)
+    colony = Colony(sqlite_url(file), clock)
+    colony.post(colony.ann, "one")
+    said = colony.ann.call(operations.EVENTS, schema.ListEvents(since=position)).events
+    assert [each.message.body for each in said if each.message][-1] == "one"
+    colony.close()
 
 
 # --- PostgreSQL

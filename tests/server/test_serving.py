@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -116,3 +119,32 @@ def test_it_takes_the_descriptors_that_its_clients_need(sqlite_file: Path, limit
         assert [each.rlimit(psutil.RLIMIT_NOFILE)[0] for each in server.processes()] == [soft, soft]
     finally:
         server.close()
+
+
+def test_clients_that_never_pause_keep_no_thread_from_others(sqlite_file: Path) -> None:
+    server = Server(sqlite_file, ("--threads", "8"))
+    over = threading.Event()
+
+    def chat() -> int:
+        count = 0
+        with httpx.Client(base_url=server.http_url) as client:
+            while not over.is_set():
+                count += client.get("/healthz").status_code == 200
+                over.wait(0.02)
+        return count
+
+    try:
+        server.start()
+        with ThreadPoolExecutor(12) as pool:
+            chats = [pool.submit(chat) for _ in range(12)]
+            time.sleep(1)
+            began = time.monotonic()
+            for _ in range(5):
+                assert httpx.get(f"{server.http_url}/healthz", timeout=LONG).status_code == 200
+            took = time.monotonic() - began
+            over.set()
+            assert all(each.result(LONG) > 5 for each in chats)
+    finally:
+        over.set()
+        server.close()
+    assert took < LONG / 2

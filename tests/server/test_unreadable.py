@@ -221,3 +221,14 @@ def test_an_odd_turn_hides_no_other_and_stops_nobody(colony: Colony, statement: 
     assert colony.ann.call(operations.TURN, schema.GetTurn(id=odd.id)).posts[0].body == "one"
     assert colony.ann.call(operations.EXPLAIN, schema.ExplainMessage(id=asked.id)).turns[0].id == odd.id
     assert shown[0].state == "finished"
+
+
+@only_sqlite
+def test_nobody_works_on_a_turn_that_cannot_be_read(colony: Colony) -> None:
+    """Else it would be begun without its fence and its budget."""
+    ask(colony)
+    colony.fail(colony.turn(colony.scout))
+    spoil(colony, "UPDATE turns SET tokens_in = 'x'")
+    colony.clock.advance(3600)
+    claim = colony.claim(colony.scout)
+    assert (claim.turn, claim.reason) == (None, "a message could not be read")
