@@ -15,7 +15,8 @@ Process = Callable[[Any], Any]
 class Prepared:
     """A statement with bound parameters by name.
 
-    It runs on the driver's connection, within the transaction that SQLAlchemy has begun there. Raises what SQLAlchemy would.
+    It runs on the driver's connection, within the transaction that SQLAlchemy has begun there. Raises SQLAlchemy's errors,
+    and `KeyError` for a parameter without a value.
     """
 
     def __init__(self, statement: Any) -> None:

@@ -65,4 +65,4 @@ def _is_number(part: str) -> bool:
 
 
 def _parts(path: str) -> list[str]:
-    return path[1:].split("/")
+    return path.split("/")  # the first is empty: what stands before the root is a part, too

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Boolean, Column, Connection, Float, ForeignKey, Integer, Row, String, Table, Text, bindparam, select, update
 
@@ -87,7 +86,7 @@ def _taken(usage: schema.Usage) -> dict[str, object]:
 
 def _to_schema(row: Row[tuple[object, ...]]) -> schema.Attempt:
     """The attempt; where the database holds what is none, one that says so."""
-    fields: dict[str, Any] = dict(zip(row._fields, row, strict=True))  # what the wire form does not have is ignored
+    fields = row._asdict()  # what the wire form does not have is ignored
     fields["seconds"] = (row.ended_at - row.began_at).total_seconds()
     try:
         return schema.Attempt(**fields | {"tools": json.loads(row.tools)})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import ValidationError
 from sqlalchemy import (
     Column,
@@ -103,7 +101,7 @@ def openings(connection: Connection, condition: ColumnElement[bool], max_charact
 
 def to_schema(row: Row[tuple[object, ...]]) -> schema.Message:
     """The message; where the database holds what is none, one that says so: it must not hide those around it."""
-    fields: dict[str, Any] = dict(zip(row._fields, row, strict=True))  # what a message does not have is ignored
+    fields = row._asdict()  # what a message does not have is ignored
     try:
         return schema.Message(**fields)
     except ValidationError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic import ValidationError
 from sqlalchemy import (
@@ -178,7 +178,7 @@ def newest(connection: Connection, agent_id: int | None, limit: int) -> list[sch
 
 def to_schema(row: Row[tuple[object, ...]], *, must_be_sound: bool = False) -> schema.Turn:
     """The turn; where the database holds what is none, one that says so: it must not hide the others. But nobody can work on it."""
-    fields: dict[str, Any] = dict(zip(row._fields, row, strict=True))  # what the wire form does not have is ignored
+    fields = row._asdict()  # what the wire form does not have is ignored
     failure = FAILURES.get(row.error_code)
     try:
         return schema.Turn(**fields, remedy=failure.remedy if failure else None)

@@ -59,6 +59,7 @@ def answer(app: Any, method: str, path: str, token: str) -> tuple[str, dict[str,
 @example(method="GET", path="/api/inbox/")
 @example(method="GET", path="/api//inbox")
 @example(method="GET", path="api/inbox")
+@example(method="GET", path="xapi/inbox")
 @example(method="GET", path="")
 @example(method="HEAD", path="/api/inbox")
 def test_both_ways_lead_to_the_same_answer(colony: Colony, method: str, path: str) -> None:
