@@ -1,0 +1,141 @@
+"""Carries out a plan: the only code that changes the machine."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+
+from colony import errors
+from colony.failpoints import reach
+from provisioning import places, stepdown
+from provisioning.steps import Act, Ask, AsUser, Disable, Enable, Folder, Link, Reload, Remove, Run, Start, Step, Stop, Write
+from provisioning.systemd import Systemd
+
+Tell = Callable[[Step, float], None]
+
+
+def apply(steps: Sequence[Step], tell: Tell = lambda step, seconds: None) -> None:
+    """Carry out the steps in their order; `tell` hears of each that is done, with its seconds. Raises `ColonyError` that names the step."""
+    with ExitStack() as stack:
+        hand = _Hand(stack)
+        for step in steps:
+            began = time.monotonic()
+            for act in step.acts:
+                try:
+                    hand.do(act)
+                except OSError as error:
+                    raise errors.Unavailable(f"{step.says}: {error}") from error
+                except errors.ColonyError as error:
+                    raise type(error)(f"{step.says}: {error.detail}") from error
+            tell(step, time.monotonic() - began)
+            reach("host.step", step.name)
+
+
+class _Hand:
+    """Connections are opened when the first act needs them, and closed with the stack."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._systemd: Systemd | None = None
+
+    def do(self, act: Act) -> None:
+        match act:
+            case Run():
+                _run(act)
+            case Folder():
+                _folder(act)
+            case Write():
+                _write(act)
+            case Link():
+                _link(act)
+            case Remove():
+                _remove(act)
+            case AsUser():
+                stepdown.as_user(act.user, act.work)
+            case Ask(user="root"):
+                _ask(act)
+            case Ask():
+                stepdown.as_user(act.user, partial(_ask, act))
+            case Reload():
+                self.systemd.reload()
+            case Enable():
+                self.systemd.enable(act.units)
+            case Disable():
+                self.systemd.disable(act.units)
+            case Start():
+                self.systemd.start(act.units, restart=act.restart)
+            case Stop():
+                self.systemd.stop(act.units)
+
+    @property
+    def systemd(self) -> Systemd:
+        if self._systemd is None:
+            self._systemd = self._stack.enter_context(Systemd())
+        return self._systemd
+
+
+def _run(act: Run) -> None:
+    done = subprocess.run(act.argv, input=act.stdin or b"", capture_output=True)
+    if done.returncode:
+        words = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+        raise errors.Unavailable(f"{act.argv[0]}: {words[-1] if words else f'it ended with code {done.returncode}'}")
+
+
+def _folder(act: Folder) -> None:
+    with suppress(FileExistsError):
+        act.path.mkdir(mode=0o700)
+    descriptor = os.open(act.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(descriptor, *_owner(act))
+        os.fchmod(descriptor, act.mode)
+    finally:
+        os.close(descriptor)
+
+
+def _write(act: Write) -> None:
+    staged = act.path.with_name(f".{act.path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "w") as file:
+            file.write(act.text)
+            file.flush()
+            os.fchown(descriptor, *_owner(act))
+            os.fchmod(descriptor, act.mode)
+            os.fsync(descriptor)
+        staged.rename(act.path)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+
+
+def _link(act: Link) -> None:
+    staged = act.path.with_name(f".{act.path.name}.{secrets.token_hex(4)}")
+    staged.symlink_to(act.target)
+    staged.rename(act.path)
+
+
+def _remove(act: Remove) -> None:
+    if act.path.is_symlink() or not act.path.is_dir():
+        act.path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(act.path)
+
+
+def _owner(act: Folder | Write) -> tuple[int, int]:
+    return pwd.getpwnam(act.user).pw_uid, grp.getgrnam(act.group).gr_gid
+
+
+def _ask(act: Ask) -> None:
+    from colony.client import Client
+    from colony.patience import repeated
+
+    with Client(f"unix:{places.SOCKET}") as client:
+        repeated(lambda: client.call(act.operation, act.request))

@@ -1,0 +1,116 @@
+"""What can be done to a machine. A plan is a list of steps, made by looking and thinking only; `apply` carries them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from colony import schema
+from colony.operations import Operation
+
+
+@dataclass(frozen=True)
+class Run:
+    """A program with its arguments, no shell. What it says is shown if it fails."""
+
+    argv: tuple[str, ...]
+    stdin: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder with this mode and owner; made where it is missing, set right where it differs."""
+
+    path: Path
+    mode: int = 0o755
+    user: str = "root"
+    group: str = "root"
+
+
+@dataclass(frozen=True)
+class Write:
+    """A file with this text, replaced as a whole; it never has another mode or owner, not for a moment."""
+
+    path: Path
+    text: str = field(repr=False)
+    mode: int = 0o644
+    user: str = "root"
+    group: str = "root"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A symbolic link, replaced as a whole."""
+
+    path: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Remove:
+    """The file or link, or the folder with all that is in it, is gone; other file systems below it stay."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class AsUser:
+    """Work that a child process does as another user: whatever lies in that user's folders can do no more than the user may."""
+
+    user: str
+    work: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """An operation of the colony's server; as root, or as a Linux user."""
+
+    operation: Operation[Any, Any]
+    request: schema.Request
+    user: str = "root"
+
+
+@dataclass(frozen=True)
+class Reload:
+    """systemd reads its unit files again."""
+
+
+@dataclass(frozen=True)
+class Enable:
+    units: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Disable:
+    """They are not started at boot any more; also where there are no such units."""
+
+    units: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Start:
+    """They are active in the end."""
+
+    units: tuple[str, ...]
+    restart: bool = False  # what runs is ended first
+
+
+@dataclass(frozen=True)
+class Stop:
+    """They are not active in the end; also where there are no such units."""
+
+    units: tuple[str, ...]
+
+
+Act = Run | Folder | Write | Link | Remove | AsUser | Ask | Reload | Enable | Disable | Start | Stop
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of a plan that people hear of. It can be repeated: an interruption in the middle does no harm."""
+
+    name: str  # a word
+    says: str  # what it brings about, as a part of a sentence
+    acts: tuple[Act, ...]
