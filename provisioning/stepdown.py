@@ -11,7 +11,7 @@ from colony import errors
 
 
 def as_user(user: str, work: Callable[[], None]) -> None:
-    """Raises the `ColonyError` that the work raised; whatever else went wrong is an `Unavailable`. Not for processes with several threads."""
+    """Raises the `ColonyError` that the work raised; anything else is an `Unavailable`. Not for a process with threads."""
     account = pwd.getpwnam(user)
     receiving, sending = os.pipe()
     child = os.fork()
