@@ -10,13 +10,13 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 
 from colony import errors
 from colony.failpoints import reach
-from provisioning import places, stepdown
-from provisioning.steps import Act, Ask, AsUser, Disable, Enable, Folder, Link, Reload, Remove, Run, Start, Step, Stop, Write
+from provisioning import clone, home, places, stepdown
+from provisioning.steps import Act, Ask, Disable, Enable, Folder, Link, Reload, Remove, Run, Settle, Start, Step, Stop, Write
 from provisioning.systemd import Systemd
 
 Tell = Callable[[Step, float], None]
@@ -58,8 +58,8 @@ class _Hand:
                 _link(act)
             case Remove():
                 _remove(act)
-            case AsUser():
-                stepdown.as_user(act.user, act.work)
+            case Settle():
+                _settle(act)
             case Ask(user="root"):
                 _ask(act)
             case Ask():
@@ -127,6 +127,15 @@ def _remove(act: Remove) -> None:
         act.path.unlink(missing_ok=True)
     else:
         shutil.rmtree(act.path)
+
+
+def _settle(act: Settle) -> None:
+    def work(source: str | None, descriptors: Sequence[int]) -> None:
+        home.prepare(act.path, act.soul, act.connection, act.agent, act.repo, source, descriptors)
+        home.begin_history(act.path)
+
+    with clone.readable(act.repo) if act.repo else nullcontext((None, ())) as (source, descriptors):
+        stepdown.as_user(act.user, partial(work, source, descriptors))
 
 
 def _owner(act: Folder | Write) -> tuple[int, int]:

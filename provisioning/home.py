@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from colony import errors, files
@@ -26,10 +26,19 @@ _FOLDERS = ("memory/dreams", "memory/diary", ".claude/rules")
 _IGNORED = "/repo/\n/.claude/*\n!/.claude/rules/\n/.claude.json*\n/.colony*\n/.cache/\n"
 
 
-def prepare(path: Path, soul: str, connection: Mapping[str, str], agent: Mapping[str, object], repo: str | None = None) -> None:
+def prepare(
+    path: Path,
+    soul: str,
+    connection: Mapping[str, str],
+    agent: Mapping[str, object],
+    repo: str | None = None,
+    source: str | None = None,
+    descriptors: Sequence[int] = (),
+) -> None:
     """Fill a home with what is missing; what is there stays as it is. Safe to repeat, also after an interruption.
 
     `connection` (url, token) and `agent` become the machine's .colony.toml, which comes last: a home that has it is complete.
+    `source` is what `repo` is cloned from where it can't be read itself, with the descriptors that this takes.
     Raises `Unavailable` when the repository can't be cloned, `OSError` when the agent has put a link in the way.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -47,7 +56,7 @@ def prepare(path: Path, soul: str, connection: Mapping[str, str], agent: Mapping
         if not files.exists(path, name):
             files.write(path, name, text)
     if repo and not files.exists(path, "repo"):
-        _clone(repo, path / "repo")
+        _clone(repo, source or repo, descriptors, path / "repo")
     if not files.exists(path, PROJECT_FILE):
         files.write(path, PROJECT_FILE, _toml(connection, agent))
 
@@ -58,11 +67,33 @@ def _toml(connection: Mapping[str, str], agent: Mapping[str, object]) -> str:
     return "\n".join([*lines, "", "[agent]", *(f"{key} = {json.dumps(value)}" for key, value in agent.items())]) + "\n"
 
 
-def _clone(repo: str, target: Path) -> None:
+def begin_history(path: Path) -> None:
+    """Make the home a git repository with all that is in it, where it is none. Only before the agent has ever run: git obeys its files."""
+    if _git(path, "rev-parse", "--verify", "--quiet", "HEAD").returncode == 0:
+        return
+    name = path.name
+    identity = ("-c", f"user.name={name}", "-c", f"user.email={name}@colony.invalid")
+    for words in (("init", "--quiet"), ("add", "."), (*identity, "commit", "--quiet", "--message", f"Birth of {name}")):
+        done = _git(path, *words)
+        if done.returncode:
+            raise errors.Unavailable(f"git {words[0]}: {_last_line(done.stderr)}")
+
+
+def _clone(repo: str, source: str, descriptors: Sequence[int], target: Path) -> None:
     staged = target.with_name(f"{target.name}.new")
     subprocess.run(["rm", "-rf", "--", str(staged)], check=True)
-    done = subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", "--", repo, str(staged)], capture_output=True, text=True)
+    argv = ["git", "clone", "--quiet", "--no-hardlinks", "--", source, str(staged)]
+    done = subprocess.run(argv, capture_output=True, text=True, pass_fds=descriptors)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise errors.Unavailable(f"can't clone {repo}: {last}")
+        raise errors.Unavailable(f"can't clone {repo}: {_last_line(done.stderr)}")
+    if source != repo:
+        subprocess.run(["git", "-C", str(staged), "remote", "set-url", "origin", repo], check=True)
     staged.rename(target)
+
+
+def _git(path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", "-C", str(path), *words], capture_output=True, text=True)
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason given"])[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,15 @@ class Remove:
 
 
 @dataclass(frozen=True)
-class AsUser:
-    """Work that a child process does as another user: whatever lies in that user's folders can do no more than the user may."""
+class Settle:
+    """An agent's home has all that it begins with; see `home.prepare`. Done as the agent: what lies there can do no more than it may."""
 
+    path: Path
     user: str
-    work: Callable[[], None]
+    soul: str = field(repr=False)
+    connection: Mapping[str, str]
+    agent: Mapping[str, object]
+    repo: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Stop:
     units: tuple[str, ...]
 
 
-Act = Run | Folder | Write | Link | Remove | AsUser | Ask | Reload | Enable | Disable | Start | Stop
+Act = Run | Folder | Write | Link | Remove | Settle | Ask | Reload | Enable | Disable | Start | Stop
 
 
 @dataclass(frozen=True)

@@ -80,20 +80,22 @@ class Systemd:
         deadline = time.monotonic() + seconds
         for unit in units:
             with _translated(unit):
-                self._manager.ResetFailedUnit(unit.encode()) if self.state(unit).active == "failed" else None
+                if self.state(unit).active == "failed":  # its start limit begins anew
+                    self._manager.ResetFailedUnit(unit.encode())
                 (self._manager.RestartUnit if restart else self._manager.StartUnit)(unit.encode(), b"replace")
         for unit in units:
             self._await(unit, ("active",), ("failed", "inactive"), deadline)
 
     def stop(self, units: Sequence[str], seconds: float = STOP_SECONDS) -> None:
-        """Returns once none is active."""
+        """Returns once all are inactive."""
         deadline = time.monotonic() + seconds
-        present = [unit for unit in units if self.state(unit).active not in ("inactive", "failed")]
+        present = [unit for unit in units if self.state(unit).active != "inactive"]
         for unit in present:
             with _translated(unit):
                 self._manager.StopUnit(unit.encode(), b"replace")
         for unit in present:
-            self._await(unit, ("inactive", "failed"), (), deadline)
+            if self._await(unit, ("inactive", "failed"), (), deadline).active == "failed":
+                self._manager.ResetFailedUnit(unit.encode())  # nobody shall look into it any more
 
     def state(self, unit: str) -> UnitState:
         from pystemd.systemd1 import Unit
@@ -127,7 +129,7 @@ class Systemd:
     def version(self) -> str:
         return str(self._manager.Version.decode())
 
-    def _await(self, unit: str, wanted: tuple[str, ...], lost: tuple[str, ...], deadline: float) -> None:
+    def _await(self, unit: str, wanted: tuple[str, ...], lost: tuple[str, ...], deadline: float) -> UnitState:
         began = time.monotonic()
         while (state := self.state(unit)).active not in wanted:
             # A start that is still queued looks like a unit that does nothing.
@@ -135,6 +137,7 @@ class Systemd:
             if (state.active in lost and not has_job) or time.monotonic() > deadline:
                 raise errors.Unavailable(f"{unit} is {state.active} ({state.result or state.sub}); see journalctl -u {unit}")
             time.sleep(_TICK_SECONDS)
+        return state
 
 
 def is_running() -> bool:

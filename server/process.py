@@ -105,9 +105,8 @@ class _Server(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def _open(self, arbiter: Any) -> None:
-        """A host's server lets every local user knock: the kernel says who it is, and strangers are refused."""
-        if os.geteuid() == 0:
-            self._listen.socket.chmod(0o666)
+        """Every local user who can reach the socket may knock: the kernel says who it is, and strangers are refused."""
+        self._listen.socket.chmod(0o666)
 
     def _prepare_worker(self, worker: Any) -> None:
         from server import watch

@@ -118,6 +118,10 @@ def unwatch(connection: Connection, name: str, user_id: int) -> None:
     connection.execute(delete(watches).where(watches.c.channel_id == channel.id, watches.c.user_id == user_id))
 
 
+def unwatch_all(connection: Connection, user_id: int) -> None:
+    connection.execute(delete(watches).where(watches.c.user_id == user_id))
+
+
 def next_seq(connection: Connection, name: str, author_kind: str) -> tuple[int, int, int]:
     """The channel's id, its next number and the streak that includes it; others wait, so that no number is left out.
 

@@ -114,12 +114,13 @@ def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) 
     for kind in connection.execute(update(turns).where(*mine).values(gone).returning(turns.c.kind)).scalars():
         ending.of_turn(connection, kind, "failed", failures.GONE.code)
     inbox.close_all(connection, agent.id, "dead", now)
+    channel.unwatch_all(connection, agent.id)
     channels_left = sorted({item.message.channel for item in still_open})
     regrets = {name: [item for item in still_open if item.message.channel == name] for name in channels_left}
     return [
         posted
         for name, items in regrets.items()
-        for posted in posting.notice(connection, name, _regret(agent.username, items, failures.GONE), f"{agent.id}:gone:{name}", now)
+        for posted in posting.notice(connection, name, _regret(agent.username, items, failures.GONE), f"{agent.id}:gone:{name}:{now.isoformat()}", now)
     ]
 
 

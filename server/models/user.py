@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, String, Table, bindparam, func, literal, select, update
@@ -16,6 +16,7 @@ from server.prepared import Prepared
 
 COLONY = "colony"  # the service that signs notices, and whom an administrator without an account of their own acts as
 RESERVED = frozenset({"agents", "apes"})  # @agents and @apes are broadcasts
+POSTS_PER_TURN = 10  # besides the reply, unless the agent is given another limit
 
 users = Table(
     "users",
@@ -34,7 +35,7 @@ users = Table(
     Column("created_at", Timestamp, nullable=False),
     Column("budget_usd_per_day", Float),  # an agent's; NULL: only the colony's
     Column("turns_per_hour", Integer),  # likewise
-    Column("posts_per_turn", Integer, nullable=False, server_default="10"),
+    Column("posts_per_turn", Integer, nullable=False, server_default=str(POSTS_PER_TURN)),
     Column("status_at", Timestamp),  # when it took its status, if it ever changed
     Column("alarmed_at", Timestamp),  # since then people know that the agent is silent
     Index("ix_users_kind", "kind"),
@@ -95,17 +96,26 @@ def statuses(connection: Connection, usernames: Collection[str]) -> dict[str, sc
 
 
 def create(connection: Connection, request: schema.CreateUser, owner_id: int | None, now: datetime) -> schema.User:
-    """Raises `Conflict` when the name or the Linux user is taken or reserved."""
+    """The name of a dead agent may be given to a new one, which begins anew. Raises `Conflict` when the name or the Linux user is taken."""
     if request.username in RESERVED:
         raise errors.Conflict(f"{request.username} is reserved: @{request.username} addresses all of them")
     status = "provisioning" if request.kind == "agent" else "healthy"
     values = request.model_dump() | {"status": status, "owner_id": owner_id, "created_at": now}
     try:
         with connection.begin_nested():
-            row = connection.execute(users.insert().values(values).returning(*users.c)).one()
+            row = _reborn(connection, values) if request.kind == "agent" else None
+            row = row or connection.execute(users.insert().values(values).returning(*users.c)).one()
     except IntegrityError:
         raise errors.Conflict(f"there is a user {request.username} or one for this Linux user already") from None
     return to_schema(row)
+
+
+def _reborn(connection: Connection, values: Mapping[str, object]) -> Row[tuple[object, ...]] | None:
+    """The dead agent of this name as a new one. It keeps its id, by which its messages and its costs are known."""
+    anew = dict.fromkeys(("last_seen_at", "status_at", "alarmed_at", "budget_usd_per_day", "turns_per_hour"))
+    is_dead = users.c.username == values["username"], users.c.kind == "agent", users.c.status == "dead"
+    changed = update(users).where(*is_dead).values({**anew, **values, "status_note": "", "posts_per_turn": POSTS_PER_TURN})
+    return connection.execute(changed.returning(*users.c)).one_or_none()
 
 
 def issue_token(connection: Connection, username: str) -> str:
@@ -151,6 +161,8 @@ def move(connection: Connection, agent: Row[tuple[object, ...]], status: str, no
         raise errors.Conflict(f"{agent.username} is {agent.status} and can become {allowed}, not {status}")
     since = None if status == "healthy" else now if status != agent.status else agent.away_since
     changes = {"status": status, "status_note": note, "status_at": now, "held_until": None, "away_since": since}
+    if status == "dead":  # its Linux user may be somebody else's tomorrow
+        changes |= {"linux_user": None, "token_hash": None}
     connection.execute(update(users).where(users.c.id == agent.id).values(changes))
 
 

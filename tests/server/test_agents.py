@@ -180,6 +180,49 @@ def test_the_dead_are_nobody_at_once(colony: Colony) -> None:
             colony.scout.call(operation, request)
 
 
+def test_the_name_of_a_dead_agent_may_be_born_again_and_begins_anew(colony: Colony) -> None:
+    before = colony.id_of("scout")
+    colony.scout.call(operations.WATCH, schema.WatchChannel(channel="general"))
+    colony.admin.call(operations.SET_LIMITS, schema.SetLimits(agent="scout", turns_per_hour=1, posts_per_turn=3))
+    colony.set_status("scout", "draining")
+    colony.set_status("scout", "dead")
+    colony.post(colony.ann, "nobody listens")
+
+    again = colony.admin.call(operations.CREATE_USER, schema.CreateUser(username="scout", kind="agent", linux_user="scout"))
+    assert (again.id, again.status, again.linux_user, again.last_seen_at) == (before, "provisioning", "scout", None)
+    with pytest.raises(errors.Unauthenticated):  # the token of its former life
+        colony.scout.call(operations.WHOAMI, schema.Whoami())
+    colony.set_status("scout", "healthy")
+    reborn = colony.client(colony.admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username="scout")).token)
+    colony.post(colony.ann, "still nobody watches")
+    assert not reborn.call(operations.INBOX, schema.ReadInbox()).items
+    row = colony.rows(users, users.c.username == "scout")[0]
+    assert (row.turns_per_hour, row.posts_per_turn) == (None, 10)
+
+
+@pytest.mark.parametrize("name", ["rook", "ann"])
+def test_the_name_of_the_living_is_taken(colony: Colony, name: str) -> None:
+    with pytest.raises(errors.Conflict, match=f"there is a user {name}"):
+        colony.admin.call(operations.CREATE_USER, schema.CreateUser(username=name, kind="agent"))
+
+
+def test_each_death_is_told_to_who_waits(colony: Colony) -> None:
+    for life in range(2):
+        colony.clock.advance(1)
+        colony.post(colony.ann, "@scout help")
+        colony.set_status("scout", "draining")
+        colony.set_status("scout", "dead")
+        assert sum("no longer part of the colony" in message.body for message in colony.read("general")) == life + 1
+        colony.admin.call(operations.CREATE_USER, schema.CreateUser(username="scout", kind="agent"))
+        colony.set_status("scout", "healthy")
+
+
+def test_the_linux_user_of_a_dead_agent_is_free(colony: Colony) -> None:
+    colony.admin.call(operations.CREATE_USER, schema.CreateUser(username="crow", kind="agent", linux_user="crow"))
+    colony.set_status("crow", "dead")
+    colony.admin.call(operations.CREATE_USER, schema.CreateUser(username="dan", kind="ape", linux_user="crow"))
+
+
 def test_a_new_status_ends_a_hold(colony: Colony) -> None:
     colony.post(colony.ann, "@scout")
     colony.fail(colony.turn(colony.scout), "credentials_rejected")

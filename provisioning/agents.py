@@ -1,0 +1,62 @@
+"""Births and deaths of agents on this machine: looks, thinks, and has it done, one at a time for each name."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from colony import errors
+from provisioning import birth, clone, death, facts, places, record, units
+from provisioning.apply import Tell, apply
+from provisioning.steps import Step, Write
+from provisioning.systemd import Systemd
+from provisioning.wish import Wish
+
+
+def bear(wish: Wish, tell: Tell = lambda step, seconds: None, *, dry_run: bool = False) -> list[Step]:
+    """Bring an agent to life, or complete an earlier birth; with the steps that this takes, none if it lives already.
+
+    What can be known to fail is known before anything is changed. Raises `ColonyError`; the agent is then as it was, or `provisioning`,
+    and another birth completes it.
+    """
+    with _alone(wish.name), Systemd() as systemd:
+        steps = birth.plan(facts.read(wish.name, systemd), wish)
+        if any(step.name == "home" for step in steps) and wish.repo:
+            clone.require_reachable(wish.repo)
+        units.check(_unit_files(steps))
+        if not dry_run:
+            apply(steps, tell)
+    return steps
+
+
+def bury(name: str, tell: Tell = lambda step, seconds: None, *, purge: bool = False, dry_run: bool = False) -> list[Step]:
+    """Remove all of an agent from this machine, or what an earlier death has left; its home is archived unless `purge`.
+
+    Raises `NotFound` where nothing of it is.
+    """
+    archive_name = None if purge else f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    with _alone(name), Systemd() as systemd:
+        steps = death.plan(facts.read(name, systemd, for_death=True), archive_name)
+        if not dry_run:
+            apply(steps, tell)
+    return steps
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Raises `Conflict` while another process does something to the agent."""
+    facts.require_root()
+    record.checked_name(name)
+    places.LOCKS.mkdir(mode=0o700, exist_ok=True)
+    with open(places.LOCKS / name, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.Conflict(f"somebody else is giving birth to {name}, or changes or ends it; try again when that is done") from None
+        yield
+
+
+def _unit_files(steps: list[Step]) -> dict[str, str]:
+    return {act.path.name: act.text for step in steps for act in step.acts if isinstance(act, Write) and act.path.parent == places.UNITS}

@@ -1,0 +1,132 @@
+"""The birth of an agent, thought out: from what there is and what is wanted to the steps that are missing. Nothing is changed here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from colony import errors, operations, schema
+from provisioning import credentials, places, record, units
+from provisioning.facts import COMMENT, Facts
+from provisioning.record import Record
+from provisioning.steps import Ask, Enable, Folder, Reload, Run, Settle, Start, Step, Write
+from provisioning.wish import Wish
+
+WELCOME = "@{name} welcome: you have just been born. Introduce yourself, in two or three sentences. Who are you, and what are you good for?"
+WELCOMED_IN = "general"
+
+
+def plan(facts: Facts, wish: Wish) -> list[Step]:
+    """What is missing; nothing for an agent that lives as wished. Raises `Conflict` or `Invalid` when it can't be born here."""
+    _require_possible(facts, wish)
+    known = facts.record or Record(wish.name, wish.runner, record.now(), wish.memory_max_bytes)
+    files = units.render(known, facts.release, facts.credentials if known.runner == "claude" else {})
+    steps: list[Step | None] = [
+        _record(facts, known),
+        _member(facts),
+        _account(facts),
+        _home(facts, wish),
+        _limits(facts, wish),
+        _watches(facts, wish),
+        _units(facts, files, wish),
+        _life(facts, wish),
+        *(() if facts.is_born or not wish.start else (_healthy(wish.name), _welcome(known), _end(known))),
+    ]
+    return [step for step in steps if step]
+
+
+def _require_possible(facts: Facts, wish: Wish) -> None:
+    name = record.checked_name(wish.name)
+    if facts.is_foreign:
+        raise errors.Conflict(f"a Linux user or group {name} is there already and is no agent's; choose another name")
+    if facts.member and facts.member.kind != "agent":
+        raise errors.Conflict(f"{name} is one of the colony's {facts.member.kind}s; choose another name")
+    if facts.member and facts.member.status != "dead" and facts.member.linux_user != name:
+        raise errors.Conflict(f"{name} is an agent of this colony that lives elsewhere; choose another name")
+    if facts.record and facts.record.runner != wish.runner:
+        raise errors.Conflict(f"{name} runs {facts.record.runner} already; for {wish.runner} it must die first: colony-agent death {name}")
+    if wish.runner == "claude" and not facts.is_born and not facts.credentials.keys() & {*credentials.KEYS}:
+        raise errors.Invalid(f"Claude Code needs a key: colony-agent credential set {credentials.KEYS[0]}")
+    if missing := sorted({*wish.watch} - facts.channels):
+        raise errors.NotFound(f"there is no channel {', '.join(missing)} to watch; colony create-channel makes one")
+
+
+def _record(facts: Facts, known: Record) -> Step | None:
+    if facts.record:
+        return None
+    return Step("record", f"the host's record of {known.name}", (Write(known.path, known.text),))
+
+
+def _member(facts: Facts) -> Step | None:
+    if facts.member and facts.member.status != "dead":
+        return None
+    request = schema.CreateUser(username=facts.name, kind="agent", linux_user=facts.name)
+    return Step("member", f"{facts.name} in the colony", (Ask(operations.CREATE_USER, request),))
+
+
+def _account(facts: Facts) -> Step | None:
+    if facts.has_account:
+        return None
+    argv = ("useradd", "--system", "--user-group", "--groups", places.AGENTS_GROUP, "--no-create-home", "--shell", "/usr/sbin/nologin")
+    return Step("user", f"the Linux user {facts.name}", (Run((*argv, "--home-dir", str(_path(facts)), "--comment", COMMENT, facts.name)),))
+
+
+def _home(facts: Facts, wish: Wish) -> Step | None:
+    if facts.is_home_complete:
+        return None
+    path = _path(facts)
+    connection = {"url": f"unix:{places.SOCKET}"}  # no token: the kernel says who calls
+    made = Folder(path, 0o700, facts.name, facts.name)
+    says = f"its home {path}" + (f" with a clone of {wish.repo}" if wish.repo else "")
+    return Step("home", says, (made, Settle(path, facts.name, wish.soul, connection, wish.agent, wish.repo or None)))
+
+
+def _limits(facts: Facts, wish: Wish) -> Step | None:
+    if facts.is_born or not wish.limits:
+        return None
+    request = schema.SetLimits.model_validate({"agent": facts.name, **wish.limits})
+    return Step("limits", "its limits", (Ask(operations.SET_LIMITS, request),))
+
+
+def _watches(facts: Facts, wish: Wish) -> Step | None:
+    if facts.is_born or not wish.watch:
+        return None
+    asks = tuple(Ask(operations.WATCH, schema.WatchChannel(channel=channel), user=facts.name) for channel in wish.watch)
+    return Step("watch", f"that it watches {', '.join(wish.watch)}", asks)
+
+
+def _units(facts: Facts, files: dict[str, str], wish: Wish) -> Step | None:
+    changed = tuple(Write(places.UNITS / name, text) for name, text in files.items() if facts.unit_files.get(name) != text)
+    wanted = tuple(name for name in _lasting(facts.name) if wish.start and name not in facts.enabled)
+    if not changed and not wanted:
+        return None
+    return Step("units", "its units", (*changed, *((Reload(),) if changed else ()), *((Enable(wanted),) if wanted else ())))
+
+
+def _life(facts: Facts, wish: Wish) -> Step | None:
+    missing = tuple(name for name in _lasting(facts.name) if name not in facts.active)
+    if not wish.start or not missing:
+        return None
+    return Step("start", "its worker", (Start(missing),))
+
+
+def _healthy(name: str) -> Step:
+    request = schema.SetStatus(agent=name, status="healthy")
+    return Step("healthy", f"that {name} may work", (Ask(operations.SET_STATUS, request),))
+
+
+def _welcome(known: Record) -> Step:
+    request = schema.PostMessage(channel=WELCOMED_IN, body=WELCOME.format(name=known.name), client_id=f"birth:{known.name}:{known.born_at}")
+    return Step("welcome", f"a welcome in #{WELCOMED_IN}", (Ask(operations.POST, request),))
+
+
+def _end(known: Record) -> Step:
+    return Step("born", "that nothing is missing", (Write(known.path, replace(known, is_born=True).text),))
+
+
+def _lasting(name: str) -> tuple[str, str]:
+    return units.worker(name), units.dream_timer(name)
+
+
+def _path(facts: Facts) -> Path:
+    return places.HOMES / facts.name

@@ -1,0 +1,102 @@
+"""Reads what there is of an agent: on this machine, and in the colony."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from colony import errors, operations, schema
+from colony.config import PROJECT_FILE
+from provisioning import credentials, places, record, units
+from provisioning.record import Record
+from provisioning.systemd import Systemd
+
+COMMENT = "Colony agent"  # in the account, by which it is known as ours
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What there is of one agent before something is changed."""
+
+    name: str
+    release: Path  # that new units shall run
+    record: Record | None
+    has_record: bool  # be it one that can't be read
+    member: schema.User | None  # who has this name in the colony
+    channels: frozenset[str]
+    has_account: bool
+    is_foreign: bool  # the Linux user or group of this name is somebody else's
+    has_home: bool
+    is_home_complete: bool
+    unit_files: Mapping[str, str]  # those that are there
+    enabled: frozenset[str]
+    active: frozenset[str]
+    credentials: Mapping[str, Path]  # what may be given to it
+
+    @property
+    def is_born(self) -> bool:
+        """Whether a birth was completed, and no death has begun."""
+        lives = self.member is not None and self.member.status not in ("provisioning", "dead")
+        return lives and self.record is not None and self.record.is_born
+
+
+def read(name: str, systemd: Systemd, *, for_death: bool = False) -> Facts:
+    """Raises `Unavailable` when the colony doesn't answer, and `Invalid` for a record that can't be read, unless it is to go anyway."""
+    known = None if for_death else record.read(name)
+    member, channels = _colony(name)
+    account, group = _account(name), _group(name)
+    home = places.HOMES / name
+    found = units.names(name)
+    return Facts(
+        name=name,
+        release=places.CURRENT.resolve(),
+        record=known,
+        has_record=record.path(name).exists(),
+        member=member,
+        channels=channels,
+        has_account=account is not None,
+        is_foreign=(account is not None and not _is_ours(account)) or (account is None and group is not None),
+        has_home=home.is_dir(),
+        is_home_complete=(home / PROJECT_FILE).exists(),
+        unit_files={unit: (places.UNITS / unit).read_text() for unit in found if (places.UNITS / unit).exists()},
+        enabled=frozenset(unit for unit in found if systemd.is_enabled(unit)),
+        active=frozenset(unit for unit in found if systemd.state(unit).active == "active"),
+        credentials=credentials.given(name),
+    )
+
+
+def require_root() -> None:
+    """Raises `Forbidden`."""
+    if os.geteuid() != 0:
+        raise errors.Forbidden("this changes users and services of the machine: only root may; try sudo")
+
+
+def _colony(name: str) -> tuple[schema.User | None, frozenset[str]]:
+    from colony.client import Client
+
+    with Client(f"unix:{places.SOCKET}") as client:
+        members = client.call(operations.USERS, schema.ListUsers()).users
+        channels = client.call(operations.CHANNELS, schema.ListChannels()).channels
+    return next((user for user in members if user.username == name), None), frozenset(channel.name for channel in channels)
+
+
+def _account(name: str) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return None
+
+
+def _group(name: str) -> grp.struct_group | None:
+    try:
+        return grp.getgrnam(name)
+    except KeyError:
+        return None
+
+
+def _is_ours(account: pwd.struct_passwd) -> bool:
+    return account.pw_gecos == COMMENT and Path(account.pw_dir) == places.HOMES / account.pw_name

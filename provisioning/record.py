@@ -1,0 +1,70 @@
+"""What the host knows of an agent: /etc/colony/agents/NAME.toml, from which its units are made."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from colony import config, errors
+from provisioning import places
+
+NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,29}[a-z0-9])?")
+MEMORY_MAX_BYTES = 4 * 2**30
+MIN_MEMORY_MAX_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Record:
+    name: str
+    runner: str  # claude or command
+    born_at: str  # ISO 8601, UTC
+    memory_max_bytes: int = MEMORY_MAX_BYTES  # of all its processes together
+    is_born: bool = False  # True: nothing is missing any more
+
+    @property
+    def path(self) -> Path:
+        return path(self.name)
+
+    @property
+    def text(self) -> str:
+        """The file. After a change `colony-agent upgrade NAME` makes the units anew."""
+        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in asdict(self).items())
+
+
+def path(name: str) -> Path:
+    return places.RECORDS / f"{name}.toml"
+
+
+def read(name: str) -> Record | None:
+    """None where the host knows no such agent. Raises `Invalid` for a file that says something else."""
+    found = config.read_toml(path(name))
+    if not found:
+        return None
+    try:
+        record = Record(**found)
+        datetime.fromisoformat(record.born_at)
+        is_sound = record.name == name and record.runner in ("claude", "command") and isinstance(record.memory_max_bytes, int)
+        if not is_sound or record.memory_max_bytes < MIN_MEMORY_MAX_BYTES:
+            raise ValueError("it must hold the agent's name, runner, born_at and memory_max_bytes (at least 64 MiB)")
+    except (TypeError, ValueError) as error:
+        raise errors.Invalid(f"{path(name)}: {error}") from error
+    return record
+
+
+def names() -> list[str]:
+    """The agents of this host."""
+    return sorted(file.stem for file in places.RECORDS.glob("*.toml")) if places.RECORDS.is_dir() else []
+
+
+def checked_name(name: str) -> str:
+    """Raises `Invalid` for what can't be the name of an agent and of its Linux user."""
+    if not NAME.fullmatch(name):
+        raise errors.Invalid(f"{name!r} can't be an agent's name: up to 31 of a-z, 0-9 and -, a letter first and no - at the end")
+    return name
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

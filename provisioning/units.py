@@ -1,0 +1,104 @@
+"""An agent's units: written from templates, and checked before they are used."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from colony import errors
+from provisioning import places
+from provisioning.record import Record
+
+TEMPLATES = Path(__file__).resolve().parents[1] / "systemd"
+MAX_EXPOSURE = 2.5  # of 10, as `systemd-analyze security` counts
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+
+
+def worker(name: str) -> str:
+    return f"agent-{name}-worker.service"
+
+
+def dream(name: str) -> str:
+    return f"agent-{name}-dream.service"
+
+
+def dream_timer(name: str) -> str:
+    return f"agent-{name}-dream.timer"
+
+
+def names(name: str) -> tuple[str, ...]:
+    """An agent's units, in the order in which they are stopped."""
+    return dream_timer(name), worker(name), dream(name)
+
+
+def render(record: Record, release: Path, credentials: Mapping[str, Path]) -> dict[str, str]:
+    """An agent's unit files by their names. `credentials` are those encrypted files that it is to be given."""
+    values = {
+        "name": record.name,
+        "home": places.HOMES / record.name,
+        "record": places.RECORDS / f"{record.name}.toml",
+        "release": release,
+        "credentials": credentials,
+        "memory_max_bytes": record.memory_max_bytes,
+        "needs_network": record.runner == "claude",
+    }
+    return {
+        worker(record.name): write("agent-worker.service.j2", values),
+        dream(record.name): write("agent-dream.service.j2", values),
+        dream_timer(record.name): write("agent-dream.timer.j2", values),
+    }
+
+
+def write(template: str, values: Mapping[str, object]) -> str:
+    """One unit file. Raises jinja2's `UndefinedError` for a value that is missing."""
+    return _environment().get_template(template).render(values)
+
+
+def check(files: Mapping[str, str]) -> None:
+    """Raises `Invalid` with what `systemd-analyze verify` complains about, or for a service that is more exposed than it may be."""
+    if not files:
+        return
+    with tempfile.TemporaryDirectory(prefix="colony-units-") as folder:
+        paths = [Path(folder) / name for name in files]
+        for path in paths:
+            path.write_text(files[path.name])
+        # The generators would look at the whole machine, man pages and drop-ins are nobody's business here.
+        verified = _analyze("verify", "--man=no", "--generators=no", "--recursive-errors=no", *map(str, paths))
+        if verified.returncode or _complaints(verified.stderr):
+            raise errors.Invalid(f"systemd does not take the unit: {_complaints(verified.stderr) or verified.stderr.strip()}")
+        for path in paths:
+            if path.suffix == ".service" and (found := exposure(path)) > MAX_EXPOSURE:
+                raise errors.Invalid(f"{path.name} is too exposed: {found}, and {MAX_EXPOSURE} is allowed; see systemd-analyze security")
+
+
+def exposure(file: Path) -> float:
+    """Of a unit file, from 0 (nothing) to 10 (everything)."""
+    said = _analyze("security", "--offline=yes", "--no-pager", str(file)).stdout
+    found = re.search(r"exposure level for .*: ([0-9.]+) ", said)
+    if not found:
+        raise errors.Unavailable(f"systemd-analyze security said nothing of {file.name}")
+    return float(found[1])
+
+
+def _complaints(stderr: str) -> str:
+    """What is said of our files: verify speaks of other units of the machine, too."""
+    return "; ".join(line.strip() for line in stderr.splitlines() if "colony-units-" in line or line.startswith(("agent-", "colony-")))
+
+
+def _analyze(*words: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["systemd-analyze", *words], capture_output=True, text=True, env=_ENVIRONMENT)
+    except FileNotFoundError as error:
+        raise errors.Unavailable("systemd-analyze is missing: apt-get install systemd") from error
+
+
+@cache
+def _environment() -> Environment:
+    loader = FileSystemLoader(TEMPLATES)
+    return Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)

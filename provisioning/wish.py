@@ -1,0 +1,31 @@
+"""What somebody wants an agent to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from provisioning.record import MEMORY_MAX_BYTES
+
+
+@dataclass(frozen=True)
+class Wish:
+    name: str
+    soul: str  # the Markdown that becomes its CLAUDE.md
+    runner: str = "claude"  # or command
+    command: tuple[str, ...] = ()
+    model: str = ""
+    repo: str = ""  # a URL, or the path of a repository on this machine
+    watch: tuple[str, ...] = ()  # channels
+    memory_max_bytes: int = MEMORY_MAX_BYTES
+    limits: Mapping[str, float] = field(default_factory=dict)  # as `schema.SetLimits` calls them
+    settings: Mapping[str, int] = field(default_factory=dict)  # further ones of the [agent] table in its home
+    start: bool = True  # False: it is made ready, and a second birth brings it to life
+
+    @property
+    def agent(self) -> dict[str, object]:
+        """The [agent] table in its home."""
+        command = {"command": list(self.command)} if self.command else {}
+        model = {"model": self.model} if self.model else {}
+        repo = {"repo": "repo"} if self.repo else {}
+        return {"name": self.name, "runner": self.runner, **command, **model, **repo, **self.settings}
