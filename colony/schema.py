@@ -44,6 +44,9 @@ Wait = Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, de
 Limit = Annotated[int, Field(ge=1, le=500)]
 Position = Annotated[str, Field(pattern=r"^[0-9]{1,18}[.][0-9]{1,18}$", examples=["12.40"])]
 ToolName = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=MAX_TOOL_NAME)]
+UsdPerDay = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+TurnsPerHour = Annotated[int, Field(ge=0, le=10**6)]
+PostsPerTurn = Annotated[int, Field(ge=0, le=1000)]
 LeaseSeconds = Annotated[int, Field(ge=5, le=3600, description="The turn is handed out again unless it is renewed or ended in time.")]
 
 Kind = Literal["ape", "agent", "gateway", "service"]
@@ -502,9 +505,9 @@ class SetLimits(Request):
     """Limit what an agent may use; what is not given stays as it is. An agent that waits for a new day or hour goes on."""
 
     agent: Username
-    budget_usd_per_day: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = Field(default=None, description="In UTC days.")
-    turns_per_hour: Annotated[int, Field(ge=0, le=10**6)] | None = Field(default=None, description="Each attempt counts.")
-    posts_per_turn: Annotated[int, Field(ge=0, le=1000)] | None = Field(default=None, description="Besides the reply.")
+    budget_usd_per_day: UsdPerDay | None = Field(default=None, description="In UTC days.")
+    turns_per_hour: TurnsPerHour | None = Field(default=None, description="Each attempt counts.")
+    posts_per_turn: PostsPerTurn | None = Field(default=None, description="Besides the reply.")
     lift: Literal["budget_usd_per_day", "turns_per_hour", "all"] | None = Field(default=None, description="A limit to take away.")
 
 

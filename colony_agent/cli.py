@@ -11,6 +11,7 @@ import click
 
 from colony import lifeline
 from colony_agent import entry, settings
+from colony_agent.soul_commands import soul
 
 KILL_MARGIN_SECONDS = 150  # on top of a turn's own limit: to deliver an earlier answer and this one while the server restarts
 
@@ -67,6 +68,9 @@ def dream(home: Path) -> None:
     from colony_agent import turn as turns
 
     sys.exit(turns.run(settings.load(home.absolute()), "dream"))
+
+
+cli.add_command(soul)
 
 
 def _worker_script() -> str:

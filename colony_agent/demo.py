@@ -21,6 +21,7 @@ from colony.client import Client
 from colony.lifeline import StopSignals
 from colony_agent.supervisor import Supervisor
 from provisioning import home as homes
+from provisioning import soul as souls
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -113,19 +114,19 @@ def _prepare_agent(client: Client, path: Path, url: str) -> str:
     is_claude = bool(os.environ.get("ANTHROPIC_API_KEY"))
     if is_claude and not (BIN / "claude").exists():
         raise errors.Unavailable("ANTHROPIC_API_KEY is set, but Claude Code is not in .venv; run `make run` again to install it")
-    librarian = [os.path.realpath("/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable), "-I"]
+    soul = souls.load(ROOT / "souls" / ("scout.md" if is_claude else "librarian.md"))
+    python = os.path.realpath("/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable)
     thinks: dict[str, object] = (
         {"runner": "claude", "claude": str(BIN / "claude")}
         if is_claude
-        else {"runner": "command", "command": [*librarian, str(ROOT / "souls" / "librarian.py")]}
+        else {"runner": "command", "command": [python, "-I", *soul.command]}
     )
     connection = _connection(client, path, url)
     (path / config.PROJECT_FILE).unlink(missing_ok=True)  # the key may have come or gone since
     if not is_claude:  # it only reads its clone: a new one shows it today's files
         shutil.rmtree(path / "repo", ignore_errors=True)
-    soul = (ROOT / "souls" / ("scout.md" if is_claude else "librarian.md")).read_text()
     repo = str(ROOT) if (ROOT / ".git").exists() else None
-    homes.prepare(path, soul, connection, {"name": AGENT, **thinks, "repo": "repo"}, repo)
+    homes.prepare(path, soul.text, connection, {"name": AGENT, **thinks, "repo": "repo"}, repo)
     agent = next(each for each in client.call(operations.AGENTS, schema.ListAgents()).agents if each.username == AGENT)
     if agent.status in ("provisioning", "healthy"):  # for a healthy one it ends a hold: perhaps the key has been mended
         client.call(operations.SET_STATUS, schema.SetStatus(agent=AGENT, status="healthy"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from colony import config, errors
+from colony.bounds import BOUNDS
 
 SandboxKind = Literal["bwrap", "none"]
 RunnerKind = Literal["claude", "command"]
@@ -28,15 +29,6 @@ class AgentSettings:
     pulse_minutes: int = 30  # 0: no pulse; at most a week
     memory_max_bytes: int = 16_384  # 256 bytes … 48 KiB: a dream's whole answer fits in a message
     dreams_kept: int = 30
-
-
-_BOUNDS = {
-    "turn_timeout_seconds": (1, 86_400),
-    "lease_seconds": (5, 3600),
-    "pulse_minutes": (0, 10_080),
-    "memory_max_bytes": (256, 49_152),
-    "dreams_kept": (0, 10_000),
-}
 
 
 @dataclass(frozen=True)
@@ -77,6 +69,6 @@ def _checked(file: Path, table: dict[str, Any]) -> dict[str, Any]:
             raise errors.Invalid(f"{file}: agent.{key} must be one of {', '.join(choices)}")
         elif not choices and type(value) is not types[key]:
             raise errors.Invalid(f"{file}: agent.{key} must be {'a whole number' if types[key] is int else 'text'}")
-        if key in _BOUNDS and not _BOUNDS[key][0] <= value <= _BOUNDS[key][1]:
-            raise errors.Invalid(f"{file}: agent.{key} must be from {_BOUNDS[key][0]} to {_BOUNDS[key][1]}")
+        if key in BOUNDS and not BOUNDS[key][0] <= value <= BOUNDS[key][1]:
+            raise errors.Invalid(f"{file}: agent.{key} must be from {BOUNDS[key][0]} to {BOUNDS[key][1]}")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -I
 """The librarian's brain: answers a question about a repository with the files and lines that speak of it.
 
 It searches and does not think. It reads a turn as JSON on stdin and prints the reply; it needs nothing but Python and, at best, git.

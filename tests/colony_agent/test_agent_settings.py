@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from colony import errors
+from colony.bounds import BOUNDS
 from colony_agent import settings
 from colony_agent.settings import AgentSettings, load
 
@@ -104,7 +105,7 @@ def test_a_choice_names_the_others(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_every_number_has_bounds_that_hold(tmp_path: Path, name: str) -> None:
-    low, high = settings._BOUNDS[name]
+    low, high = BOUNDS[name]
     for value in (low, high):
         assert getattr(load(write(tmp_path, f'name = "scout"\n{name} = {value}')).agent, name) == value
     for value in (low - 1, high + 1):
@@ -112,6 +113,6 @@ def test_every_number_has_bounds_that_hold(tmp_path: Path, name: str) -> None:
 
 
 def test_the_defaults_are_within_their_bounds() -> None:
-    assert set(NUMBERS) == set(settings._BOUNDS)
-    for name, (low, high) in settings._BOUNDS.items():
+    assert set(NUMBERS) == set(BOUNDS)
+    for name, (low, high) in BOUNDS.items():
         assert low <= getattr(AgentSettings("scout"), name) <= high

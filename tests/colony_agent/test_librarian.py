@@ -15,6 +15,7 @@ import pytest
 
 from colony_agent.runner.command import CommandRunner
 from colony_agent.sandbox import for_home
+from provisioning import soul
 from tests.colony_agent.cast import scout_at, task
 
 ROOT = Path(__file__).parents[2]
@@ -180,6 +181,7 @@ def test_three_hundred_files_are_searched_in_a_moment(home: Path) -> None:
 
 
 def test_it_answers_from_its_sandbox(home: Path) -> None:
-    scout = scout_at(home, runner="command", repo="repo", command=(str(Path(sys.executable).resolve()), "-I", str(LIBRARIAN)))
+    """As its soul says: the program is run by its own first line."""
+    scout = scout_at(home, runner="command", repo="repo", command=soul.load(LIBRARIAN.with_suffix(".md")).command)
     answer = CommandRunner(scout, for_home(scout)).run(task("", "@scout where is the token hashed?"), print)
     assert places(answer.reply)[0] == "server/models/user.py:5"

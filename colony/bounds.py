@@ -1,0 +1,11 @@
+"""What an agent's settings may be, for whoever writes them down and whoever reads them."""
+
+from __future__ import annotations
+
+BOUNDS = {  # from, to
+    "turn_timeout_seconds": (1, 86_400),
+    "lease_seconds": (5, 3600),
+    "pulse_minutes": (0, 10_080),
+    "memory_max_bytes": (256, 49_152),
+    "dreams_kept": (0, 10_000),
+}
