@@ -56,12 +56,19 @@ def show(answer: schema.Response, is_json: bool, out: TextIO | None = None, now:
         text = answer.model_dump_json(ensure_ascii=(out.encoding or "utf-8").lower() != "utf-8")
         # Within JSON such characters stand in strings only, where an escape means the same.
         print(_HARMFUL.sub(lambda match: f"\\u{ord(match[0]):04x}", text), file=out)
-    elif out.isatty():
+    else:
+        write(parts(answer), out, now)
+
+
+def write(parts: Sequence[Part], out: TextIO | None = None, now: datetime | None = None) -> None:
+    """Write the parts to `out`, readably for whatever that is."""
+    out = out or _stdout()
+    if out.isatty():
         from colony import terminal
 
-        terminal.write(parts(answer), out, now or datetime.now(UTC))
+        terminal.write(parts, out, now or datetime.now(UTC))
     else:
-        for part in parts(answer):
+        for part in parts:
             print(plain(part), file=out)
 
 

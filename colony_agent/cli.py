@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import ClassVar, cast
 
 import click
 
 from colony import lifeline
 from colony_agent import entry, settings
-from colony_agent.soul_commands import soul
 
 KILL_MARGIN_SECONDS = 150  # on top of a turn's own limit: to deliver an earlier answer and this one while the server restarts
 
@@ -24,7 +25,33 @@ _home = click.option(
 )
 
 
-@click.group()
+class _Commands(click.Group):
+    """Commands that people give are imported when they are given: a worker starts with none of them."""
+
+    ELSEWHERE: ClassVar = {
+        "birth": "birth_commands",
+        "death": "birth_commands",
+        "status": "life_commands",
+        "logs": "life_commands",
+        "pause": "life_commands",
+        "resume": "life_commands",
+        "drain": "life_commands",
+        "restart": "life_commands",
+        "upgrade": "life_commands",
+        "credential": "credential_commands",
+        "soul": "soul_commands",
+    }
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return [*self.ELSEWHERE, *self.commands]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if module := self.ELSEWHERE.get(name):
+            return cast("click.Command", getattr(import_module(f"colony_agent.{module}"), name))
+        return super().get_command(context, name)
+
+
+@click.group(cls=_Commands)
 def cli() -> None:
     """Agents on this machine."""
 
@@ -62,15 +89,18 @@ def turn(home: Path, pulse: bool) -> None:
 
 
 @cli.command()
+@click.argument("name", required=False)
 @_home
-def dream(home: Path) -> None:
+@click.option("--now", is_flag=True, help="Let the agent NAME of this machine dream in its service, now, and say how it went.")
+def dream(name: str | None, home: Path, now: bool) -> None:
     """Let the agent compact its memory. Exits 75 while a turn of it runs."""
+    if name or now:
+        from colony_agent import life_commands
+
+        sys.exit(life_commands.dream_now(name, now))
     from colony_agent import turn as turns
 
     sys.exit(turns.run(settings.load(home.absolute()), "dream"))
-
-
-cli.add_command(soul)
 
 
 def _worker_script() -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from colony import errors
-from provisioning import birth, clone, death, facts, places, record, units
+from provisioning import birth, clone, death, facts, places, reach, record, units
 from provisioning.apply import Tell, apply
 from provisioning.steps import Step, Write
 from provisioning.systemd import Systemd
@@ -21,10 +21,13 @@ def bear(wish: Wish, tell: Tell = lambda step, seconds: None, *, dry_run: bool =
     What can be known to fail is known before anything is changed. Raises `ColonyError`; the agent is then as it was, or `provisioning`,
     and another birth completes it.
     """
-    with _alone(wish.name), Systemd() as systemd:
+    with alone(wish.name), Systemd() as systemd:
         steps = birth.plan(facts.read(wish.name, systemd), wish)
-        if any(step.name == "home" for step in steps) and wish.repo:
-            clone.require_reachable(wish.repo)
+        if any(step.name == "home" for step in steps):
+            if wish.repo:
+                clone.require_reachable(wish.repo)
+            if wish.command:
+                reach.require_runnable(wish.command[0])
         units.check(_unit_files(steps))
         if not dry_run:
             apply(steps, tell)
@@ -37,7 +40,7 @@ def bury(name: str, tell: Tell = lambda step, seconds: None, *, purge: bool = Fa
     Raises `NotFound` where nothing of it is.
     """
     archive_name = None if purge else f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    with _alone(name), Systemd() as systemd:
+    with alone(name), Systemd() as systemd:
         steps = death.plan(facts.read(name, systemd, for_death=True), archive_name)
         if not dry_run:
             apply(steps, tell)
@@ -45,7 +48,7 @@ def bury(name: str, tell: Tell = lambda step, seconds: None, *, purge: bool = Fa
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[None]:
+def alone(name: str) -> Iterator[None]:
     """Raises `Conflict` while another process does something to the agent."""
     facts.require_root()
     record.checked_name(name)

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 
-from colony import errors
+from colony import errors, files
 from colony.failpoints import reach
 from provisioning import clone, home, places, stepdown
-from provisioning.steps import Act, Ask, Disable, Enable, Folder, Link, Reload, Remove, Run, Settle, Start, Step, Stop, Write
+from provisioning.steps import Act, Ask, Disable, Enable, Folder, Link, Reload, Remove, Run, Settle, Start, Step, Stop, Write, WriteAs
 from provisioning.systemd import Systemd
 
 Tell = Callable[[Step, float], None]
@@ -60,6 +60,8 @@ class _Hand:
                 _remove(act)
             case Settle():
                 _settle(act)
+            case WriteAs():
+                stepdown.as_user(act.user, partial(files.write, act.folder, act.name, act.text))
             case Ask(user="root"):
                 _ask(act)
             case Ask():

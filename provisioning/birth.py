@@ -20,7 +20,7 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
     """What is missing; nothing for an agent that lives as wished. Raises `Conflict` or `Invalid` when it can't be born here."""
     _require_possible(facts, wish)
     known = facts.record or Record(wish.name, wish.runner, record.now(), wish.memory_max_bytes)
-    files = units.render(known, facts.release, facts.credentials if known.runner == "claude" else {})
+    files = unit_files(facts, known)
     steps: list[Step | None] = [
         _record(facts, known),
         _member(facts),
@@ -33,6 +33,11 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
         *(() if facts.is_born or not wish.start else (_healthy(wish.name), _welcome(known), _end(known))),
     ]
     return [step for step in steps if step]
+
+
+def unit_files(facts: Facts, known: Record) -> dict[str, str]:
+    """The unit files that the agent should have."""
+    return units.render(known, facts.release, facts.credentials if known.runner == "claude" else {})
 
 
 def _require_possible(facts: Facts, wish: Wish) -> None:

@@ -22,6 +22,7 @@ You are an agent of a colony: people ("apes") and other agents write to you in c
 - heartbeat.md is yours: what you write there is given to you every half hour. Leave it empty if nothing needs looking after.
 - A folder with a copy of your repository may be here: `repo/`.
 """
+RULES_FILE = ".claude/rules/colony.md"
 _FOLDERS = ("memory/dreams", "memory/diary", ".claude/rules")
 _IGNORED = "/repo/\n/.claude/*\n!/.claude/rules/\n/.claude.json*\n/.colony*\n/.cache/\n"
 
@@ -46,7 +47,7 @@ def prepare(
         files.make_folder(path, folder)
     texts = {
         "CLAUDE.md": soul,
-        ".claude/rules/colony.md": RULES,
+        RULES_FILE: RULES,
         "heartbeat.md": "",
         "memory/memory.md": "",
         ".gitignore": _IGNORED,

@@ -74,7 +74,8 @@ def parse_runner(said: str, folder: Path) -> tuple[RunnerKind, tuple[str, ...]]:
         raise errors.Invalid("command: names no program; give command:PROGRAM ARGUMENTS")
     if not all(word.isprintable() for word in words):
         raise errors.Invalid("a runner's command holds control characters")
-    program = str((folder / words[0]).resolve()) if words[0].startswith("./") else words[0]
+    # Links stay: what lies in the present release is to be found there after an upgrade, too.
+    program = os.path.abspath(folder / words[0]) if words[0].startswith("./") else words[0]
     if program.startswith("/") and not (os.path.isfile(program) and os.access(program, os.X_OK)):
         raise errors.Invalid(f"{program} is no file that can be run; make it executable, or name another program")
     return "command", (program, *words[1:])

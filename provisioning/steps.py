@@ -68,6 +68,16 @@ class Settle:
 
 
 @dataclass(frozen=True)
+class WriteAs:
+    """A file in a user's own folder, written as that user; links on the way are not followed."""
+
+    user: str
+    folder: Path
+    name: str  # relative to the folder
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Ask:
     """An operation of the colony's server; as root, or as a Linux user."""
 
@@ -108,7 +118,7 @@ class Stop:
     units: tuple[str, ...]
 
 
-Act = Run | Folder | Write | Link | Remove | Settle | Ask | Reload | Enable | Disable | Start | Stop
+Act = Run | Folder | Write | Link | Remove | Settle | WriteAs | Ask | Reload | Enable | Disable | Start | Stop
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from colony import errors
 
 START_SECONDS = 60.0
 STOP_SECONDS = 120.0  # a unit's own limit comes first
+RUN_SECONDS = 900.0
 _TICK_SECONDS = 0.005
 _UNSET = 2**64 - 1  # for numbers that systemd doesn't know
 
@@ -28,6 +29,7 @@ class UnitState:
     sub: str
     result: str = ""  # of a service: success, exit-code, signal, watchdog, oom-kill, start-limit-hit, …
     pid: int = 0
+    exit_code: int = 0  # of its main process, the last time it ended
     restarts: int = 0
     memory_bytes: int | None = None
     cpu_seconds: float | None = None
@@ -86,6 +88,17 @@ class Systemd:
         for unit in units:
             self._await(unit, ("active",), ("failed", "inactive"), deadline)
 
+    def run(self, unit: str, seconds: float = RUN_SECONDS) -> UnitState:
+        """How a service ended that does one thing and then ends; it may run already."""
+        with _translated(unit):
+            self._manager.StartUnit(unit.encode(), b"replace")
+        deadline = time.monotonic() + seconds
+        while (state := self.state(unit)).active in ("activating", "active", "deactivating", "reloading"):
+            if time.monotonic() > deadline:
+                raise errors.Unavailable(f"{unit} has run for more than {seconds:g} s; see journalctl -u {unit}")
+            time.sleep(_TICK_SECONDS)
+        return state
+
     def stop(self, units: Sequence[str], seconds: float = STOP_SECONDS) -> None:
         """Returns once all are inactive."""
         deadline = time.monotonic() + seconds
@@ -115,6 +128,7 @@ class Systemd:
                 sub,
                 result=service.Result.decode(),
                 pid=int(service.MainPID),
+                exit_code=int(service.ExecMainStatus),
                 restarts=int(service.NRestarts),
                 memory_bytes=_number(service.MemoryCurrent),
                 cpu_seconds=None if cpu is None else cpu / 1e9,

@@ -117,10 +117,11 @@ def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) 
     channel.unwatch_all(connection, agent.id)
     channels_left = sorted({item.message.channel for item in still_open})
     regrets = {name: [item for item in still_open if item.message.channel == name] for name in channels_left}
+    death = f"{agent.id}:gone:{now.isoformat()}"  # it may be born again, and die once more
     return [
         posted
         for name, items in regrets.items()
-        for posted in posting.notice(connection, name, _regret(agent.username, items, failures.GONE), f"{agent.id}:gone:{name}:{now.isoformat()}", now)
+        for posted in posting.notice(connection, name, _regret(agent.username, items, failures.GONE), f"{death}:{name}", now)
     ]
 
 

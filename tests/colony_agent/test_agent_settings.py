@@ -10,7 +10,6 @@ import pytest
 
 from colony import errors
 from colony.bounds import BOUNDS
-from colony_agent import settings
 from colony_agent.settings import AgentSettings, load
 
 NAMES = [field.name for field in fields(AgentSettings)]

@@ -1,0 +1,117 @@
+"""`colony-agent birth` and `death`: an agent comes to this machine, and leaves it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from colony import errors
+
+if TYPE_CHECKING:
+    from provisioning.soul import Soul
+    from provisioning.steps import Step
+    from provisioning.wish import Wish
+
+_dry_run = click.option("--dry-run", is_flag=True, help="Show the steps, and change nothing.")
+_json = click.option("--json", "is_json", is_flag=True, help="Print a JSON document.")
+
+
+@click.command("birth")
+@click.argument("name")
+@click.option("--soul", "soul_file", type=click.Path(path_type=Path), required=True, help="The Markdown file it is born from.")
+@click.option("--repo", metavar="URL|PATH", default="", help="A repository of which it gets a clone.")
+@click.option("--runner", metavar="claude|command:…", help="What thinks; default: as the soul says, else claude.")
+@click.option("--memory-max", metavar="SIZE", help="The most memory of all its processes, like 4G.")
+@click.option("--watch", metavar="CHANNEL", multiple=True, help="It gets every message of this channel, besides the soul's.")
+@click.option("--no-start", is_flag=True, help="Make all ready; a second birth brings it to life.")
+@_dry_run
+@_json
+def birth(
+    name: str,
+    soul_file: Path,
+    repo: str,
+    runner: str | None,
+    memory_max: str | None,
+    watch: tuple[str, ...],
+    no_start: bool,
+    dry_run: bool,
+    is_json: bool,
+) -> None:
+    """Bring an agent to life on this machine: a Linux user, a home, a service. Safe to repeat."""
+    from provisioning import agents, facts, soul
+
+    facts.require_root()
+    began = time.monotonic()
+    wish = _wish(name, soul.load(soul_file), repo, runner, memory_max, watch, start=not no_start)
+    steps = agents.bear(wish, _quietly if is_json else _told, dry_run=dry_run)
+    lives = f"{name} lives; talk to it: colony post general '@{name} …'"
+    _conclude(
+        name, steps, began, dry_run, is_json, nothing=f"{name} lives already, and as wished", done=f"{name} is ready" if no_start else lives
+    )
+
+
+@click.command("death")
+@click.argument("name")
+@click.option("--purge", is_flag=True, help="Keep no archive of its home.")
+@_dry_run
+@_json
+def death(name: str, purge: bool, dry_run: bool, is_json: bool) -> None:
+    """End an agent: its services, its home and its Linux user go; what it said stays."""
+    from provisioning import agents
+
+    began = time.monotonic()
+    steps = agents.bury(name, _quietly if is_json else _told, purge=purge, dry_run=dry_run)
+    _conclude(name, steps, began, dry_run, is_json, nothing="", done=f"{name} is dead")
+
+
+def _wish(
+    name: str, soul: Soul, repo: str, runner: str | None, memory_max: str | None, watch: Sequence[str], *, start: bool
+) -> Wish:
+    from provisioning import soul as souls
+    from provisioning.record import MEMORY_MAX_BYTES
+    from provisioning.wish import Wish
+
+    if soul.name not in (None, name):
+        raise errors.Invalid(f"that is the soul of {soul.name}, not of {name}")
+    kind, command = souls.parse_runner(runner, Path.cwd()) if runner else (soul.runner or "claude", soul.command)
+    limits = soul.limits.model_dump(exclude_none=True)
+    timeout, memory = limits.pop("turn_timeout_seconds", None), limits.pop("memory_max", MEMORY_MAX_BYTES)
+    settings = {"turn_timeout_seconds": timeout, "pulse_minutes": soul.pulse_minutes}
+    return Wish(
+        name=name,
+        soul=soul.text,
+        runner=kind,
+        command=command,
+        model=(soul.model or "") if kind == "claude" else "",
+        repo=str(Path(repo).absolute()) if repo and Path(repo).is_dir() else repo,
+        watch=tuple(dict.fromkeys((*soul.watch, *watch))),
+        memory_max_bytes=souls.parse_memory_max(memory_max) if memory_max else memory,
+        limits=limits,
+        settings={key: value for key, value in settings.items() if value is not None},
+        start=start,
+    )
+
+
+def _told(step: Step, seconds: float) -> None:
+    click.echo(f"  {step.says} ({seconds * 1000:.0f} ms)", err=True)
+
+
+def _quietly(step: Step, seconds: float) -> None:
+    pass
+
+
+def _conclude(name: str, steps: Sequence[Step], began: float, dry_run: bool, is_json: bool, nothing: str, done: str) -> None:
+    if is_json:
+        told = [{"name": step.name, "says": step.says} for step in steps]
+        click.echo(json.dumps({"agent": name, "steps": told, "is_dry_run": dry_run, "seconds": round(time.monotonic() - began, 3)}))
+    elif dry_run:
+        for step in steps:
+            click.echo(f"{step.name}: {step.says}")
+        click.echo(f"{len(steps)} steps; nothing was changed" if steps else nothing, err=True)
+    else:
+        click.echo(done if steps else nothing)

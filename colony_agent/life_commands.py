@@ -1,0 +1,178 @@
+"""What people do with the agents that live on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from colony import errors, schema, show
+
+if TYPE_CHECKING:
+    from provisioning.status import Life, Overview
+
+WATCH_SECONDS = 2.0
+CLEAR = "\x1b[H\x1b[2J"
+
+_json = click.option("--json", "is_json", is_flag=True, help="Print a JSON document.")
+_name = click.argument("name")
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@_json
+def status(name: str | None, watch: bool, is_json: bool) -> None:
+    """Show how the agents of this machine are, or one of them."""
+    from provisioning import status as states
+    from provisioning.systemd import Systemd
+
+    with Systemd() as systemd:
+        while True:
+            overview = states.read(systemd, name)
+            if watch:
+                click.echo(CLEAR, nl=False)
+            _show(overview, is_json)
+            if not watch:
+                return
+            show.flush()
+            time.sleep(WATCH_SECONDS)
+
+
+@click.command()
+@_name
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=100, show_default=True)
+def logs(name: str, follow: bool, lines: int) -> None:
+    """Show what the agent's worker, turns and dreams wrote into the journal."""
+    from provisioning import record, units
+
+    record.checked_name(name)
+    which = (f"--unit={units.worker(name)}", f"--unit={units.dream(name)}")
+    os.execvp("journalctl", ["journalctl", *which, f"--lines={lines}", *(["--follow"] if follow else [])])
+
+
+def _moves(name: str, status: schema.Status, help: str) -> click.Command:
+    @click.command(name, help=help)
+    @click.argument("names", metavar="NAME...", nargs=-1, required=True)
+    @click.option("--note", default="", help="Why; shown with the agent.")
+    def move(names: Sequence[str], note: str) -> None:
+        from colony import operations
+        from colony.client import Client
+        from provisioning import places
+
+        with Client(f"unix:{places.SOCKET}") as client:
+            for each in names:
+                agent = client.call(operations.SET_STATUS, schema.SetStatus(agent=each, status=status, note=note))
+                click.echo(f"{agent.username} is {agent.status}")
+
+    return move
+
+
+pause = _moves("pause", "paused", "Let agents rest: what waits for them waits on.")
+resume = _moves("resume", "healthy", "Let agents work again.")
+drain = _moves("drain", "draining", "Let agents hand back their work and take no more.")
+
+
+@click.command()
+@click.argument("names", metavar="NAME...", nargs=-1)
+@click.option("--all", "everyone", is_flag=True, help="All agents of this machine.")
+def restart(names: Sequence[str], everyone: bool) -> None:
+    """Restart workers; a turn that runs is handed back, and goes on afterwards."""
+    from provisioning import facts, units
+    from provisioning.systemd import Systemd
+
+    facts.require_root()
+    with Systemd() as systemd:
+        _for_each(_chosen(names, everyone), lambda name: systemd.start([units.worker(name)], restart=True), "runs again")
+
+
+@click.command()
+@click.argument("names", metavar="NAME...", nargs=-1)
+@click.option("--all", "everyone", is_flag=True, help="All agents of this machine.")
+@click.option("--now", is_flag=True, help="Don't wait for a running turn: it is handed back, and goes on afterwards.")
+def upgrade(names: Sequence[str], everyone: bool, now: bool) -> None:
+    """Bring agents to the present release: new code, units and rules. What does not come back runs as before."""
+    from provisioning import facts
+    from provisioning import upgrade as upgrading
+
+    facts.require_root()
+    patience = 0.0 if now else upgrading.IDLE_SECONDS
+    _for_each(_chosen(names, everyone), lambda name: bool(upgrading.upgrade(name, idle_seconds=patience)), "runs the present release")
+
+
+def dream_now(name: str | None, is_wanted: bool) -> int:
+    """Start the agent's dream service and wait for its end; 75 when a turn runs or the agent shall not work."""
+    from provisioning import facts, units
+    from provisioning.systemd import Systemd
+
+    if not name or not is_wanted:
+        raise errors.Invalid("give both a name and --now; the dreams of its timer come by themselves")
+    facts.require_root()
+    _chosen([name], False)
+    with Systemd() as systemd:
+        ended = systemd.run(units.dream(name))
+    if ended.active == "failed":
+        raise errors.Unavailable(f"the dream failed, the memory is as it was; see colony-agent logs {name}")
+    if ended.exit_code:
+        click.echo(f"{name} does not dream now: a turn runs, or it shall not work", err=True)
+    else:
+        click.echo(f"{name} has dreamt")
+    return ended.exit_code
+
+
+def _chosen(names: Sequence[str], everyone: bool) -> Sequence[str]:
+    from provisioning import record
+
+    if bool(names) == everyone:
+        raise errors.Invalid("name one or more agents, or give --all")
+    known = record.names()
+    if missing := [name for name in names if name not in known]:
+        raise errors.NotFound(f"no agent {', '.join(missing)} lives on this machine" + (f"; here live {', '.join(known)}" if known else ""))
+    return known if everyone else names
+
+
+def _for_each(names: Sequence[str], work: Callable[[str], object], done: str) -> None:
+    """One that fails keeps no other from its turn. Raises the last error."""
+    failed: errors.ColonyError | None = None
+    for name in names:
+        try:
+            work(name)
+            click.echo(f"{name} {done}")
+        except errors.ColonyError as error:
+            click.echo(f"colony-agent: {error.detail}", err=True)
+            failed = error
+    if failed:
+        raise click.exceptions.Exit(failed.exit_code)
+
+
+def _show(overview: Overview, is_json: bool) -> None:
+    if is_json:
+        click.echo(json.dumps([_document(life) for life in overview.agents]))
+        return
+    if overview.is_colony_away:
+        click.echo("colony-agent: the colony does not answer; see systemctl status colony-server", err=True)
+    show.write([show.Table(COLUMNS, [_row(life) for life in overview.agents])])
+
+
+COLUMNS = ("agent", "state", "worker", "memory", "restarts", "inbox", "oldest", "heard", "works in", "turns", "usd", "trouble")
+
+
+def _row(life: Life) -> tuple[show.Cell, ...]:
+    memory = life.worker.memory_bytes
+    seen = [life.name, life.state, life.worker.active, f"{memory / 2**20:.0f} MB" if memory is not None else None, life.worker.restarts]
+    agent = life.member
+    if agent is None:
+        return (*seen, None, None, None, None, None, None, life.trouble)
+    known = [agent.inbox, agent.oldest_item_at, agent.last_seen_at, agent.turn_channel, agent.turns_today, round(agent.cost_usd_today, 2)]
+    return (*seen, *known, life.trouble)
+
+
+def _document(life: Life) -> dict[str, object]:
+    member = life.member.model_dump(mode="json") if life.member else None
+    return {"name": life.name, "worker": asdict(life.worker), "dream": asdict(life.dream), "member": member, "trouble": life.trouble}
