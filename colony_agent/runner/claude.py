@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from colony.failures import CRASHED
-from colony_agent import process
+from colony_agent import credentials, process
 from colony_agent.runner import TOOL_SERVER, Answer, RunnerFailed, Session, SessionUnusable, Task
 from colony_agent.sandbox import Command, Sandbox
 from colony_agent.settings import Home
@@ -82,7 +82,7 @@ class ClaudeRunner:
 
     def _command(self, own: list[str]) -> Command:
         claude = self._binary()
-        env = {**self.bounds, **{name: self.environ[name] for name in PASSED_ON if self.environ.get(name)}}
+        env = {**self.bounds, **credentials.given(PASSED_ON, self.environ)}
         return self.sandbox.confine([str(claude), *self._options(), *own], env, [claude])
 
     def _options(self) -> list[str]:
