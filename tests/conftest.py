@@ -5,6 +5,7 @@
   A test for which the database makes no difference says `@only_sqlite` (from `tests.server.support`).
 - `server`: the real `colony-server run` as a process, on a unix socket and a loopback port, over SQLite with the same cast.
 - `database_url`, `clock`, `postgres`, `sqlite_file`: what these two are made of.
+- `machine`: a throw-away machine with a real systemd and Colony installed; `bare_machine`: without (see `tests/guest/fixtures.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from tests.server.cast import sqlite_template
 from tests.server.postgres import Postgres
 from tests.server.serving import Server
 from tests.server.support import Clock, Colony
+
+pytest_plugins = ["tests.guest.fixtures"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to what runs in the background: Ctrl-C could not be tested
     signal.signal(signal.SIGINT, signal.default_int_handler)

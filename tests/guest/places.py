@@ -1,0 +1,94 @@
+"""Folders whose owner is one process: what a killed one leaves, mounts and processes included, goes away at the next claim."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.guest import cgroups
+
+PLACES = Path(tempfile.gettempdir()) / "colony-guests"
+_numbers = itertools.count(1)
+
+
+class Place:
+    """A new folder, this process' own until `give_back`. Its name is free for a host name and for cgroups, too."""
+
+    def __init__(self) -> None:
+        PLACES.mkdir(mode=0o700, exist_ok=True)
+        with locked(PLACES):
+            _sweep()
+            self.name = f"colony-guest-{os.getpid()}-{next(_numbers)}"
+            self.folder = PLACES / self.name
+            self.folder.mkdir(mode=0o700)
+            # The kernel gives the lock back when the owner dies, however it dies.
+            self._owner = _lock(self.folder, fcntl.LOCK_EX)
+
+    def give_back(self) -> None:
+        """Remove it with all that was mounted in it and all that runs in its cgroups."""
+        if self._owner >= 0:
+            _remove(self.folder)
+            os.close(self._owner)
+            self._owner = -1
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone in all processes that lock the same path: a folder, or a file that need not be there."""
+    descriptor = _lock(path, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def mount(kind: str, source: str, target: Path, *options: str) -> None:
+    """Mount at the folder `target`, which need not be there."""
+    target.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", kind, "-o", ",".join(options) or "defaults", source, target], check=True)
+
+
+def unmount(target: Path) -> None:
+    """Unmount it, at once for everybody who looks; what a dying process still holds goes with that process."""
+    if target.is_mount() and subprocess.run(["umount", target], check=False, capture_output=True).returncode:
+        subprocess.run(["umount", "--lazy", target], check=True)
+
+
+def _sweep() -> None:
+    for folder in PLACES.iterdir():
+        try:
+            os.close(_lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        except BlockingIOError:
+            continue
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    cgroups.kill(folder.name)
+    for mounted in reversed(_mounts_below(folder)):
+        unmount(mounted)
+    cgroups.remove(folder.name)
+    shutil.rmtree(folder)
+
+
+def _mounts_below(folder: Path) -> list[Path]:
+    """In the order in which they were mounted."""
+    points = [Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [point for point in points if folder in point.parents]
+
+
+def _lock(path: Path, how: int) -> int:
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDONLY | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, how)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
