@@ -70,8 +70,8 @@ def check(files: Mapping[str, str]) -> None:
             path.write_text(files[path.name])
         # The generators would look at the whole machine, man pages and drop-ins are nobody's business here.
         verified = _analyze("verify", "--man=no", "--generators=no", "--recursive-errors=no", *map(str, paths))
-        if verified.returncode or _complaints(verified.stderr):
-            raise errors.Invalid(f"systemd does not take the unit: {_complaints(verified.stderr) or verified.stderr.strip()}")
+        if complaints := _complaints(verified.stderr, folder) or (verified.returncode and "it says not why"):
+            raise errors.Invalid(f"systemd does not take the unit: {complaints}")
         for path in paths:
             if path.suffix == ".service" and (found := exposure(path)) > MAX_EXPOSURE:
                 raise errors.Invalid(f"{path.name} is too exposed: {found}, and {MAX_EXPOSURE} is allowed; see systemd-analyze security")
@@ -86,9 +86,10 @@ def exposure(file: Path) -> float:
     return float(found[1])
 
 
-def _complaints(stderr: str) -> str:
+def _complaints(stderr: str, folder: str) -> str:
     """What is said of our files: verify speaks of other units of the machine, too."""
-    return "; ".join(line.strip() for line in stderr.splitlines() if "colony-units-" in line or line.startswith(("agent-", "colony-")))
+    lines = (line.strip() for line in stderr.splitlines())
+    return "; ".join(line.replace(f"{folder}/", "") for line in lines if folder in line or line.startswith(("agent-", "colony-")))
 
 
 def _analyze(*words: str) -> subprocess.CompletedProcess[str]:

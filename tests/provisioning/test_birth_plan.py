@@ -1,0 +1,160 @@
+"""From what there is to the steps that are missing: no machine is needed to know them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colony import errors, operations
+from provisioning import birth
+from provisioning.facts import Facts
+from provisioning.steps import Ask, Start, Step, Write
+from provisioning.wish import Wish
+from tests.provisioning.cast import NOTHING, RECORD, WISH, lives, member
+
+ALL = ["record", "member", "user", "home", "limits", "watch", "units", "start", "healthy", "welcome", "born"]
+
+
+def names(steps: list[Step]) -> list[str]:
+    return [step.name for step in steps]
+
+
+def test_where_nothing_is_everything_is_made_in_this_order() -> None:
+    assert names(birth.plan(NOTHING, WISH)) == ALL
+
+
+def test_for_an_agent_that_lives_nothing_is_planned() -> None:
+    assert birth.plan(lives(), WISH) == []
+
+
+@pytest.mark.parametrize("status", ["paused", "draining"])
+def test_an_agent_that_rests_is_left_in_peace(status: str) -> None:
+    assert birth.plan(lives(member=member(status=status)), WISH) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({"has_account": False}, ["user"]),
+        ({"is_home_complete": False}, ["home"]),
+        ({"unit_files": {}}, ["units"]),
+        ({"enabled": frozenset()}, ["units"]),
+        ({"active": frozenset()}, ["start"]),
+        ({"member": member(status="provisioning")}, ["limits", "watch", "healthy", "welcome", "born"]),
+        ({"record": replace(RECORD, is_born=False)}, ["limits", "watch", "healthy", "welcome", "born"]),
+        ({"member": None}, ["member", "limits", "watch", "healthy", "welcome", "born"]),
+        ({"member": member(status="dead", linux_user=None)}, ["member", "limits", "watch", "healthy", "welcome", "born"]),
+    ],
+)
+def test_only_what_is_missing_is_made(changes: dict[str, Any], steps: list[str]) -> None:
+    assert names(birth.plan(lives(**changes), WISH)) == steps
+
+
+def test_an_interruption_after_any_step_leaves_the_rest_to_do() -> None:
+    """As if each step had been the last: the next plan holds those that come after it, and no new ones."""
+    facts, done = replace(NOTHING, unit_files={}), []
+    for step in birth.plan(NOTHING, WISH):
+        facts = after(facts, step)
+        done.append(step.name)
+        assert not {*names(birth.plan(facts, WISH))} & ({*done} - {"limits", "watch", "healthy", "welcome"}), done
+    assert birth.plan(facts, WISH) == []
+
+
+def after(facts: Facts, step: Step) -> Facts:
+    """What there is once the step is done."""
+    done = lives()
+    match step.name:
+        case "record":
+            return replace(facts, record=replace(RECORD, is_born=False), has_record=True)
+        case "member":
+            return replace(facts, member=member(status="provisioning"))
+        case "user":
+            return replace(facts, has_account=True)
+        case "home":
+            return replace(facts, has_home=True, is_home_complete=True)
+        case "units":
+            return replace(facts, unit_files=done.unit_files, enabled=done.enabled)
+        case "start":
+            return replace(facts, active=done.active)
+        case "healthy":
+            return replace(facts, member=member())
+        case "born":
+            return replace(facts, record=RECORD)
+        case _:
+            return facts
+
+
+def test_without_a_start_it_is_made_ready_only() -> None:
+    wish = replace(WISH, start=False)
+    assert names(birth.plan(NOTHING, wish)) == ["record", "member", "user", "home", "limits", "watch", "units"]
+    ready = lives(enabled=frozenset(), active=frozenset(), member=member(status="provisioning"), record=replace(RECORD, is_born=False))
+    assert names(birth.plan(ready, wish)) == ["limits", "watch"]
+    assert names(birth.plan(ready, WISH)) == ["limits", "watch", "units", "start", "healthy", "welcome", "born"]
+
+
+def test_the_welcome_is_one_message_however_often_it_is_sent() -> None:
+    facts = replace(NOTHING, record=replace(RECORD, is_born=False), has_record=True)
+    asked = [
+        act.request
+        for _ in range(2)
+        for step in birth.plan(facts, WISH)
+        for act in step.acts
+        if isinstance(act, Ask) and act.operation is operations.POST
+    ]
+    assert len(asked) == 2
+    assert asked[0] == asked[1]
+    assert RECORD.born_at in asked[0].client_id
+
+
+def test_units_are_read_before_they_are_started_and_only_changed_ones_are_written() -> None:
+    lived = lives()
+    one = {name: text for name, text in lived.unit_files.items() if "timer" not in name}
+    [units] = birth.plan(replace(lived, unit_files=one), WISH)
+    assert [act.path.name for act in units.acts if isinstance(act, Write)] == ["agent-scout-dream.timer"]
+    order = names(birth.plan(NOTHING, WISH))
+    assert order.index("units") < order.index("start") < order.index("healthy")
+
+
+def test_it_is_born_into_the_present_release_and_stays_in_its_own_memory() -> None:
+    texts = {act.path.name: act.text for step in birth.plan(NOTHING, WISH) for act in step.acts if isinstance(act, Write)}
+    assert "ExecStart=/opt/colony/releases/one/.venv/bin/colony-agent worker" in texts["agent-scout-worker.service"]
+    assert f"MemoryMax={WISH.memory_max_bytes}\n" in texts["agent-scout-worker.service"]
+    assert any(isinstance(act, Start) for step in birth.plan(NOTHING, WISH) for act in step.acts)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wish", "error", "says"),
+    [
+        ({}, replace(WISH, name="Scout"), errors.Invalid, "can't be an agent's name"),
+        ({}, replace(WISH, name="a" * 32), errors.Invalid, "can't be an agent's name"),
+        ({}, replace(WISH, name="a-"), errors.Invalid, "can't be an agent's name"),
+        ({"is_foreign": True}, WISH, errors.Conflict, "a Linux user or group scout is there already"),
+        ({"member": member(kind="ape")}, WISH, errors.Conflict, "one of the colony's apes"),
+        ({"member": member(linux_user=None)}, WISH, errors.Conflict, "lives elsewhere"),
+        ({"record": replace(RECORD, runner="claude")}, WISH, errors.Conflict, "must die first"),
+        ({}, Wish("scout", "soul"), errors.Invalid, "colony-agent credential set ANTHROPIC_API_KEY"),
+        ({}, replace(WISH, watch=("general", "nowhere")), errors.NotFound, "no channel nowhere"),
+    ],
+)
+def test_what_can_not_be_is_refused_in_one_line(changes: dict[str, Any], wish: Wish, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says) as caught:
+        birth.plan(replace(NOTHING, **changes), wish)
+    assert "\n" not in str(caught.value)
+
+
+def test_claude_code_is_given_the_credentials_and_a_command_is_not() -> None:
+    credentials = {"ANTHROPIC_API_KEY": Path("/etc/colony/credentials/ANTHROPIC_API_KEY")}
+    facts = replace(NOTHING, credentials=credentials)
+    given = {
+        runner: [line for text in texts(facts, wish) for line in text.splitlines() if line.startswith(("LoadCredential", "PrivateNetwork"))]
+        for runner, wish in {"claude": Wish("scout", "soul"), "command": WISH}.items()
+    }
+    assert given["claude"] == ["LoadCredentialEncrypted=ANTHROPIC_API_KEY:/etc/colony/credentials/ANTHROPIC_API_KEY"] * 2
+    assert given["command"] == ["PrivateNetwork=yes"] * 2
+
+
+def texts(facts: Facts, wish: Wish) -> list[str]:
+    return [act.text for step in birth.plan(facts, wish) for act in step.acts if isinstance(act, Write)]
