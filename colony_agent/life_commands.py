@@ -155,8 +155,8 @@ def _show(overview: Overview, is_json: bool) -> None:
     if is_json:
         click.echo(json.dumps([_document(life) for life in overview.agents]))
         return
-    if overview.is_colony_away:
-        click.echo("colony-agent: the colony does not answer; see systemctl status colony-server", err=True)
+    if overview.excuse:
+        click.echo(f"colony-agent: {overview.excuse}", err=True)
     show.write([show.Table(COLUMNS, [_row(life) for life in overview.agents])])
 
 

@@ -43,21 +43,23 @@ class Life:
 @dataclass(frozen=True)
 class Overview:
     agents: list[Life]
-    is_colony_away: bool
+    excuse: str = ""  # why the colony says nothing of them
 
 
 def read(systemd: Systemd, name: str | None = None) -> Overview:
     """All agents of this machine, or the one of that name. Raises `NotFound` for one that does not live here."""
+    members: dict[str, schema.Agent] = {}
+    excuse = ""
     try:
-        members, is_away = _members(), False
-    except errors.Unavailable:
-        members, is_away = {}, True
+        members = _members()
+    except errors.ColonyError as error:
+        excuse = error.detail
     here = sorted({*record.names(), *_with_units(systemd.named("agent-*-worker.service"))})
     if name is not None and name not in here:
         raise errors.NotFound(f"no agent {name} lives on this machine" + (f"; here live {', '.join(here)}" if here else ""))
     wanted = here if name is None else [name]
     lives = [Life(each, systemd.state(units.worker(each)), systemd.state(units.dream(each)), members.get(each)) for each in wanted]
-    return Overview(lives, is_away)
+    return Overview(lives, excuse)
 
 
 def heard_since(name: str, moment: datetime) -> bool:

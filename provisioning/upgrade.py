@@ -14,6 +14,7 @@ from provisioning.systemd import Systemd
 
 IDLE_SECONDS = 60.0  # that a running turn may take to end by itself; after that it is handed back, and goes on with the new worker
 PROOF_SECONDS = 20.0  # within which the new worker must have reported to the colony
+RESTART = "restart"  # the name of a step
 RULES_MAX_BYTES = 65_536
 _TICK_SECONDS = 0.1
 
@@ -26,16 +27,10 @@ def upgrade(name: str, tell: Tell = lambda step, seconds: None, *, idle_seconds:
     with agents.alone(name), Systemd() as systemd:
         found = facts.read(name, systemd)
         steps = plan(found, systemd.state(units.worker(name)).is_outdated, _rules(name))
-        if steps:
-            units.check(birth.unit_files(found, found.record) if found.record else {})
-            _await_idle(name, idle_seconds)
-            began = datetime.now(UTC)
-            try:
-                apply(steps, tell)
-                _prove(systemd, name, began)
-            except errors.ColonyError as error:
-                apply([_back(found)], tell)
-                raise errors.Unavailable(f"{name} did not come back, and runs as before: {error.detail}") from error
+        if any(step.name == RESTART for step in steps):
+            _restart(systemd, found, steps, tell, idle_seconds)
+        else:
+            apply(steps, tell)
         return steps
 
 
@@ -52,8 +47,21 @@ def plan(found: Facts, is_outdated: bool, rules: str) -> list[Step]:
     if changed or is_outdated:
         lasting = (units.worker(found.name), units.dream_timer(found.name))
         steps.append(Step("units", "its units", (*changed, Reload(), Enable(lasting))))
-        steps.append(Step("restart", "its worker", (Start(lasting, restart=True),)))
+        steps.append(Step(RESTART, "its worker", (Start(lasting, restart=True),)))
     return steps
+
+
+def _restart(systemd: Systemd, found: Facts, steps: list[Step], tell: Tell, idle_seconds: float) -> None:
+    assert found.record
+    units.check(birth.unit_files(found, found.record))
+    _await_idle(found.name, idle_seconds)
+    began = datetime.now(UTC)
+    try:
+        apply(steps, tell)
+        _prove(systemd, found.name, began)
+    except errors.ColonyError as error:
+        apply([_back(found)], tell)
+        raise errors.Unavailable(f"{found.name} did not come back, and runs as before: {error.detail}") from error
 
 
 def _rules(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,11 +16,11 @@ WHOLE_SOUL = "/opt/brains/whole.md"
 
 
 @pytest.fixture(scope="module")
-def host(shared_machine: Guest) -> Iterator[Guest]:
+def host(shared_machine: Guest) -> Guest:
     prepare(shared_machine)
     soul = shared_machine.path(SOUL).read_text().replace("pulse_minutes", "watch: general\nlimits: {turns_per_hour: 100}\npulse_minutes")
     shared_machine.write(WHOLE_SOUL, soul)
-    yield shared_machine
+    return shared_machine
 
 
 def killed_after(host: Guest, step: str, *command: str) -> None:
