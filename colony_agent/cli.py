@@ -11,7 +11,7 @@ from typing import ClassVar, cast
 
 import click
 
-from colony import lifeline
+from colony import errors, lifeline
 from colony_agent import entry, settings
 
 KILL_MARGIN_SECONDS = 150  # on top of a turn's own limit: to deliver an earlier answer and this one while the server restarts
@@ -49,6 +49,12 @@ class _Commands(click.Group):
         if module := self.ELSEWHERE.get(name):
             return cast("click.Command", getattr(import_module(f"colony_agent.{module}"), name))
         return super().get_command(context, name)
+
+    def invoke(self, context: click.Context) -> None:
+        try:
+            super().invoke(context)
+        except OSError as error:
+            raise errors.Unavailable(str(error)) from error
 
 
 @click.group(cls=_Commands)

@@ -75,8 +75,7 @@ def test_a_restart_hands_the_work_back_and_goes_on_with_it(host: Guest) -> None:
 def test_a_turn_that_eats_all_memory_dies_and_the_worker_lives(host: Guest) -> None:
     before = pid_of(host)
     asked = say(host, "@scout eat it all")
-    until(lambda: "attempt 1" in host.run("colony", "explain", str(asked)).stdout)
-    assert "crashed" in host.run("colony", "explain", str(asked)).stdout
+    until(lambda: "crashed" in host.run("colony", "explain", str(asked)).stdout)
     assert (pid_of(host), status(host, "scout")["worker"]["restarts"]) == (before, 0)
     turn = json.loads(host.run("colony", "turns", "scout", "--json").stdout)["turns"][0]["id"]
     host.run("colony", "stop", str(turn))
@@ -160,14 +159,14 @@ def test_an_upgrade_brings_the_present_release_and_hands_no_answer_over_twice(ho
 def test_a_release_that_does_not_work_is_left_again(host: Guest) -> None:
     answer(host, say(host, "@scout before"))
     unit = host.path("/etc/systemd/system/agent-scout-worker.service").read_text()
-    was = host.run("readlink", "/opt/colony/current").stdout.strip()
+    was = host.run("readlink", "-f", "/opt/colony/current").stdout.strip()
     new_release(host, "broken")
     host.write("/opt/colony/releases/broken/.venv/bin/colony-agent", "#!/bin/sh\nexit 3\n", 0o755)
-    ran = host.run("colony-agent", "upgrade", "scout", "--now", check=False, seconds=120)
+    ran = host.run(f"{was}/.venv/bin/colony-agent", "upgrade", "scout", "--now", check=False, seconds=120)
+    host.run("ln", "-sfn", was, "/opt/colony/current")
     assert "did not come back, and runs as before" in one_line(ran)
     assert host.path("/etc/systemd/system/agent-scout-worker.service").read_text() == unit
     assert answer(host, say(host, "@scout after")) == "you said: @scout after"
-    host.run("ln", "-sfn", was, "/opt/colony/current")
 
 
 def new_release(host: Guest, name: str) -> None:
