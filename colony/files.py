@@ -16,21 +16,21 @@ _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 def read(folder: Path, name: str, max_bytes: int) -> str:
     """The text of a regular file, at most its first `max_bytes`; empty where there is none. Raises `OSError` for anything odd."""
+    return read_bytes(folder, name, max_bytes).decode(errors="replace")
+
+
+def read_bytes(folder: Path, name: str, max_bytes: int) -> bytes:
+    """The same, without a guess at its encoding."""
     try:
         with _parent(folder, name) as parent:
             descriptor = os.open(PurePosixPath(name).name, os.O_RDONLY | _OPEN, dir_fd=parent)
     except FileNotFoundError:
-        return ""
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{folder / name} is no regular file")
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read(max_bytes).decode(errors="replace")
-    finally:
-        os.close(descriptor)
+        return b""
+    with _regular(descriptor, folder / name), open(descriptor, "rb", closefd=False) as file:
+        return file.read(max_bytes)
 
 
-def write(folder: Path, name: str, text: str) -> None:
+def write(folder: Path, name: str, text: str | bytes) -> None:
     """Replace the file, atomically and durably; its folders are made where they are missing."""
     with _parent(folder, name, make=True) as parent:
         final = PurePosixPath(name).name
@@ -38,7 +38,7 @@ def write(folder: Path, name: str, text: str) -> None:
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN, 0o600, dir_fd=parent)
         try:
             with open(descriptor, "wb") as file:
-                file.write(text.encode())
+                file.write(text.encode() if isinstance(text, str) else text)
                 file.flush()
                 os.fsync(descriptor)
             os.rename(staged, final, src_dir_fd=parent, dst_dir_fd=parent)
@@ -46,6 +46,30 @@ def write(folder: Path, name: str, text: str) -> None:
             os.unlink(staged, dir_fd=parent)
             raise
         os.fsync(parent)
+
+
+def append(folder: Path, name: str, text: bytes) -> None:
+    """Add to the end of a regular file, durably; it is made where it is missing. Raises `OSError`; the file is then as it was."""
+    with _parent(folder, name, make=True) as parent:
+        descriptor = os.open(PurePosixPath(name).name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _OPEN, 0o600, dir_fd=parent)
+        with _regular(descriptor, folder / name):
+            before = os.fstat(descriptor).st_size
+            try:
+                with open(descriptor, "wb", closefd=False) as file:
+                    file.write(text)
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, before)
+                raise
+        os.fsync(parent)
+
+
+def link(folder: Path, name: str, other: str) -> None:
+    """Let the file be found under another name, too, durably. Raises `OSError` when there is something of that name."""
+    with _parent(folder, name) as source, _parent(folder, other, make=True) as target:
+        names = PurePosixPath(name).name, PurePosixPath(other).name
+        os.link(*names, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+        os.fsync(target)
 
 
 def put_aside(folder: Path, name: str, aside: str) -> None:
@@ -87,6 +111,17 @@ def prune(folder: Path, name: str, keep: int) -> None:
         files = sorted(entry.name for entry in os.scandir(parent) if entry.is_file(follow_symlinks=False))
         for old in files[: max(0, len(files) - keep)]:
             os.unlink(old, dir_fd=parent)
+
+
+@contextmanager
+def _regular(descriptor: int, path: Path) -> Iterator[None]:
+    """Close the descriptor after the block, which is not entered for anything but a regular file."""
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is no regular file")
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

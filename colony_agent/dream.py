@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import logging
-import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from colony import failures, files, schema
-from colony_agent import process, prompt
+from colony_agent import overflow, prompt, repository
+from colony_agent.overflow import MEMORY, PIN
 from colony_agent.runner import Answer, Brief, Runner, RunnerFailed, Task
-from colony_agent.sandbox import for_home
 from colony_agent.settings import Home
 
 log = logging.getLogger(__name__)
 
-MEMORY = "memory/memory.md"
 DREAMS = "memory/dreams"
-PIN = "[pinned]"
 NOTHING_TO_SAY = "HEARTBEAT_OK"  # it leaves the memory as it is
 DREAM_SECONDS = 600
-GIT_SECONDS = 30
-COMMITTED = ("CLAUDE.md", "heartbeat.md", "memory", ".claude/rules")
 
 
 class Refused(ValueError):
@@ -28,24 +23,26 @@ class Refused(ValueError):
 
 
 def dream(home: Home, turn: schema.Turn, runner: Runner) -> Answer:
-    """Let the runner rewrite the memory. Raises `RunnerFailed`; the memory is then as it was."""
+    """Let the runner rewrite the memory: its reply is the new one. Raises `RunnerFailed`; the memory is then as it was."""
     limit = home.agent.memory_max_bytes
-    # What outgrew its bound is shown whole, so that nothing is lost unread; a dream that fails leaves it alone.
-    old = files.read(home.path, MEMORY, 64 * limit)
     now = datetime.now(UTC)
+    before = overflow.read(home, now)  # what outgrew its bound is shown whole, so that nothing is lost unread
+    old = before.decode(errors="replace")
     brief = Brief(prompt.render_dream(turn.agent, old, limit, now), turn)
     task = Task(lambda: brief, None, min(DREAM_SECONDS, home.agent.turn_timeout_seconds), turn.reserved_usd)
-    answer = runner.run(task, lambda text: log.info("dream turn=%d %s", turn.id, text))
+    try:
+        answer = runner.run(task, lambda text: log.info("dream turn=%d %s", turn.id, text))
+    finally:
+        _put_back(home, before)
     try:
         new = accept(answer.reply, old, limit)
     except Refused as error:
         raise RunnerFailed(failures.CRASHED, f"the dream's memory was refused: {error}", usage=answer.usage) from error
     if new != old:
-        if old.strip():
-            files.write(home.path, f"{DREAMS}/{now:%Y-%m-%dT%H%M%SZ}.md", old)
+        keep(home, before, now)
         files.write(home.path, MEMORY, new)
         files.prune(home.path, DREAMS, home.agent.dreams_kept)
-    commit(home, f"Dream of {now:%Y-%m-%d %H:%M} UTC")
+    repository.commit(home, f"Dream of {now:%Y-%m-%d %H:%M} UTC")
     return Answer("", answer.usage, None)
 
 
@@ -72,29 +69,19 @@ def accept(reply: str, old: str, max_bytes: int) -> str:
     return new + "\n"
 
 
-def commit(home: Home, message: str) -> None:
-    """Record the home's text files in its git repository. Git runs in the sandbox: the agent can write its hooks and settings.
+def keep(home: Home, old: bytes, now: datetime) -> None:
+    """Keep a memory that is being replaced, durably; it is one of the dreams then."""
+    if old.strip():
+        while files.exists(home.path, name := f"{DREAMS}/{now:%Y-%m-%dT%H%M%SZ}.md"):
+            now += timedelta(seconds=1)
+        files.write(home.path, name, old)
 
-    What the agent did to its repository can stop that, and costs the agent no more than its history.
-    """
+
+def _put_back(home: Home, before: bytes) -> None:
+    """Undo what the dreamer did to the file itself: nobody has checked that."""
     try:
-        _commit(home, message)
-    except RunnerFailed as failed:
-        log.warning("home not committed agent=%s: %s", home.agent.name, failed.detail)
-
-
-def _commit(home: Home, message: str) -> None:
-    identity = ("-c", f"user.name={home.agent.name}", "-c", f"user.email={home.agent.name}@colony.invalid")
-    present = [name for name in COMMITTED if (home.path / name).exists()]
-    _git(home, "init", "--quiet")
-    _git(home, "add", "--", *present)
-    if _git(home, "diff", "--cached", "--quiet") != 0:
-        _git(home, *identity, "commit", "--quiet", "--message", message)
-
-
-def _git(home: Home, *words: str) -> int:
-    command = for_home(home).confine(["git", *words], {})
-    ended = process.run(command, b"", lambda line: None, GIT_SECONDS, threading.Event())
-    if ended.stderr.strip():
-        log.warning("git said command=%s: %s", words[0], ended.last_words)
-    return ended.returncode
+        if files.read_bytes(home.path, MEMORY, len(before) + 1) != before:
+            files.write(home.path, MEMORY, before)
+            log.warning("dreamer wrote its memory itself: put back agent=%s", home.agent.name)
+    except OSError as error:
+        log.error("memory not put back agent=%s error=%s", home.agent.name, error)

@@ -39,8 +39,9 @@ def render_dream(agent: str, memory: str, max_bytes: int, now: datetime) -> str:
     return f"""\
 You are {agent}, an agent of this colony. It is {now:%A, %Y-%m-%d %H:%M} UTC, and you are dreaming: nobody is spoken to.
 
-Compact your memory. Read memory/diary/ if you keep one. Keep what will matter again: people and what they want, decisions with
-their reasons, open ends, how things are done here. Drop what is over. Keep every line that contains [pinned] as it is.
+Compact your memory. Read memory/diary/ if you keep one: lines that memory.md had no room for were moved to its overflow-*.md files, oldest
+first, and what still matters of them belongs back here. Keep what will matter again: people and what they want, decisions with their
+reasons, open ends, how things are done here. Drop what is over. Keep every line that contains [pinned] as it is.
 Answer with nothing but the whole new text of memory/memory.md, at most {max_bytes} bytes, between these two marks:
 
 <memory>

@@ -7,13 +7,11 @@ started, or when all is over.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -25,6 +23,7 @@ from colony import errors, failures, files
 from colony.failpoints import reach
 from colony_agent import prompt, sandbox, state
 from colony_agent.claim import Claimed, claim
+from colony_agent.lock import the_only_process
 from colony_agent.runner import Answer, Brief, Runner, RunnerFailed, Task
 from colony_agent.runner.claude import ClaudeRunner
 from colony_agent.settings import STATE_FILE, Home
@@ -52,7 +51,7 @@ class Exit(IntEnum):
 
 def run(home: Home, kind: schema.TurnKind = "answer") -> Exit:
     """Do the agent's next turn, if there is one. Raises `ColonyError` when the colony is out of reach."""
-    with _the_only_process(home) as is_alone:
+    with the_only_process(home) as is_alone:
         if not is_alone:
             log.info("another process of this agent is at work")
             return Exit.NOTHING
@@ -66,7 +65,12 @@ def run(home: Home, kind: schema.TurnKind = "answer") -> Exit:
         if isinstance(claimed, str):
             log.info("no turn: %s", claimed)
             return Exit.NOTHING
-        return _Turn(home, memory, claimed, stop).run()
+        try:
+            return _Turn(home, memory, claimed, stop).run()
+        finally:  # whatever came of it: the sandbox is gone
+            from colony_agent import overflow
+
+            overflow.settle(home, datetime.now(UTC))
 
 
 @dataclass
@@ -232,18 +236,6 @@ class _Lease:
                 # A server that doesn't wait, as one that is stopping or answers with an error, is not asked all the time.
                 self._over.wait(min(wait, MIN_RENEWAL_SECONDS) - (time.monotonic() - began))
         self._runner.stop()
-
-
-@contextmanager
-def _the_only_process(home: Home) -> Iterator[bool]:
-    """Hold the agent's lock, if it is free; it ends with this process. The file it is on is the machine's and stays in place."""
-    with open(home.config_file, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
 
 
 class _StopSignals:

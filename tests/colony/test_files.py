@@ -88,7 +88,46 @@ def test_an_odd_file_is_replaced_and_what_it_points_to_is_not(home: Path, make: 
     assert [path.name for path in home.iterdir()] == ["name"]
 
 
+def test_what_is_appended_stands_at_the_end(home: Path) -> None:
+    for word in (b"one\n", b"\xff\n"):
+        files.append(home, "deep/er/name", word)
+    assert files.read_bytes(home, "deep/er/name", 100) == b"one\n\xff\n"
+    assert (home / "deep").stat().st_mode & 0o777 == 0o700
+    assert (home / "deep/er/name").stat().st_mode & 0o777 == 0o600
+
+
+@odd
+def test_nothing_is_appended_to_an_odd_file(home: Path, make: Callable[[Path], object]) -> None:
+    make(home / "name")
+    open_before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        with pytest.raises(OSError, match=r".+"):
+            files.append(home, "name", b"mine")
+    assert len(os.listdir("/proc/self/fd")) < open_before + 20
+    assert secret(home) == "the host's"
+    assert [path.name for path in home.iterdir()] == ["name"]
+
+
+def test_nothing_is_appended_to_a_pipe_that_somebody_reads(home: Path) -> None:
+    os.mkfifo(home / "name")
+    reader = os.open(home / "name", os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(OSError, match="no regular file"):
+        files.append(home, "name", b"mine")
+    assert os.read(reader, 10) == b""
+    os.close(reader)
+
+
+def test_a_linked_file_outlives_the_replacement_of_its_first_name(home: Path) -> None:
+    files.write(home, "name", "one")
+    files.link(home, "name", "deep/other")
+    files.write(home, "name", "two")
+    assert files.read(home, "deep/other", 100) == "one"
+    with pytest.raises(FileExistsError):
+        files.link(home, "name", "deep/other")
+
+
 def test_a_link_on_the_way_is_not_followed(home: Path) -> None:
+    (home / "own").touch()
     (home / "memory").symlink_to("../outside")
     for act in (
         lambda: files.read(home, "memory/secret", 100),
@@ -96,6 +135,10 @@ def test_a_link_on_the_way_is_not_followed(home: Path) -> None:
         lambda: files.write(home, "memory/new", "mine"),
         lambda: files.write(home, "memory/deeper/new", "mine"),
         lambda: files.prune(home, "memory", 0),
+        lambda: files.append(home, "memory/secret", b"mine"),
+        lambda: files.append(home, "memory/new", b"mine"),
+        lambda: files.link(home, "memory/secret", "mine"),
+        lambda: files.link(home, "own", "memory/new"),
         lambda: files.put_aside(home, "memory/secret", "gone"),
         lambda: files.exists(home, "memory/secret"),
         lambda: files.exists(home, "memory/none"),

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from colony_agent.dream import Refused, accept
+from colony import schema
+from colony_agent.dream import Refused, accept, dream
+from colony_agent.runner import Answer, Task
 from tests.colony_agent.agents import Agent, House, wait_for
+from tests.colony_agent.cast import scout_at, turn_of
+from tests.colony_agent.crashes import crashes
 
 OLD = "# Memory\nann likes tea [pinned]\nthe lamp is broken\n"
 NEW = "# Memory\nann likes tea [pinned]\n"
@@ -24,6 +30,16 @@ def scout(house: House, tmp_path: Path) -> Agent:
     scout = house.agent(tmp_path, dreaming(NEW), memory_max_bytes=LIMIT)
     memory(scout).write_text(OLD)
     return scout
+
+
+class Dreamer:
+    """A runner that needs no process."""
+
+    def run(self, task: Task, progress: Callable[[str], None]) -> Answer:
+        return Answer(f"<memory>\n{NEW}</memory>", schema.Usage())
+
+    def stop(self) -> None:
+        pass
 
 
 def dreaming(text: str) -> str:
@@ -126,6 +142,46 @@ def test_old_dreams_are_pruned(scout: Agent) -> None:
         (scout.home / "memory" / "dreams" / name).write_text(name)
     assert scout.run("dream").returncode == 0
     assert kept(scout) == ["2003-01-01T000000Z.md", OLD]
+
+
+def test_what_the_dreamer_does_to_the_file_itself_does_not_count(scout: Agent) -> None:
+    for brain, code in ((f"echo mine > memory/memory.md; {dreaming(NEW)}", 0), ("rm memory/memory.md; exit 3", FAILED)):
+        memory(scout).write_text(OLD)
+        scout.settle(brain, memory_max_bytes=LIMIT)
+        done = scout.run("dream")
+        assert done.returncode == code
+        assert "put back" in done.stderr
+        assert memory(scout).read_text() == (NEW if code == 0 else OLD)
+    scout.settle("echo mine > memory/memory.md; echo HEARTBEAT_OK", memory_max_bytes=LIMIT)
+    assert scout.run("dream").returncode == 0
+    assert memory(scout).read_text() == OLD
+
+
+def test_a_dream_that_fails_says_so_in_its_log_its_exit_code_and_its_turn(scout: Agent) -> None:
+    scout.settle(dreaming(""), memory_max_bytes=LIMIT)
+    done = scout.run("dream")
+    assert done.returncode == FAILED
+    assert "turn failed" in done.stderr
+    assert "the dream's memory was refused: it is empty" in done.stderr
+    assert last(scout) == ("dream", "failed", "the dream's memory was refused: it is empty")
+    assert scout.turns()[0].error_code == "crashed"
+
+
+def test_a_crash_anywhere_leaves_the_old_or_the_new_memory_whole(tmp_path: Path) -> None:
+    home = scout_at(tmp_path / "scout", memory_max_bytes=LIMIT)
+    file = home.path / "memory" / "memory.md"
+    file.parent.mkdir()
+    file.write_text(OLD)
+    seen: list[str] = []
+    for _ in crashes(lambda: dream(home, turn_of(kind="dream"), Dreamer())):
+        now, old = file.read_text(), [path.read_text() for path in file.parent.glob("dreams/*.md")]
+        assert now == OLD or (now, old) == (NEW, [OLD])
+        seen.append(now)
+        if seen.count(NEW) == 5:  # what follows is only git's
+            break
+        file.write_text(OLD)
+        shutil.rmtree(file.parent / "dreams", ignore_errors=True)
+    assert set(seen) == {OLD, NEW}
 
 
 def test_an_overgrown_memory_is_shown_whole(scout: Agent) -> None:
