@@ -6,30 +6,29 @@ and a guest would ignore MemoryMax= and the like in silence: there they are boun
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
-KILLED_WITHIN = 10.0  # seconds
+WITHIN = 10.0  # seconds: so long may processes take to die
 
 
 def create(name: str, memory_bytes: int | None = None) -> None:
-    """Make the cgroups of that name anew; `memory_bytes` bounds all that runs in them."""
+    """Make the cgroups of that name anew; `memory_bytes` bounds all that runs in them, without swap."""
     remove(name)
+    if _is_v2_alone():
+        _enable_controllers()
     for hierarchy in _hierarchies():
         cgroup = hierarchy / name
-        if _is_unified() and hierarchy == ROOT:
-            _enable_controllers()
         cgroup.mkdir()
-        if (hierarchy / "cpuset.cpus").exists() and not _is_unified():
+        if (cgroup / "cgroup.clone_children").exists() and (cgroup / "cpuset.cpus").exists():
             _settle_cpuset(cgroup)
-        limit = cgroup / ("memory.max" if _is_unified() else "memory.limit_in_bytes")
-        if memory_bytes and limit.exists():
-            limit.write_text(str(memory_bytes))
+        if memory_bytes:
+            _bound_memory(cgroup, memory_bytes)
 
 
 def enter(name: str) -> None:
@@ -40,71 +39,84 @@ def enter(name: str) -> None:
 
 def options(name: str) -> list[str]:
     """What systemd-nspawn must be told for a guest that can use them."""
-    if _is_unified():
+    if _is_v2_alone():
         return []
     # Without a /sys/fs/cgroup of its own nspawn would mount the controllers itself, read-only.
-    binds = [f"--bind={hierarchy / name}:{hierarchy}" for hierarchy in _hierarchies() if _is_controller(hierarchy)]
+    binds = [f"--bind={hierarchy / name}:{hierarchy}" for hierarchy in _hierarchies() if _has_controller(hierarchy)]
     return [f"--tmpfs={ROOT}:mode=755", *binds]
 
 
 def kill(name: str) -> None:
     """End all processes in them. The guest goes first: systemd-nspawn then cleans up after it, and ends by itself."""
-    deadline = time.monotonic() + KILLED_WITHIN
+    began = time.monotonic()
     while living := _processes(name):
-        guests = _processes(f"{name}/payload")
-        patient = time.monotonic() < deadline - KILLED_WITHIN / 2
-        for process in guests if patient else living:
+        waited = time.monotonic() - began
+        if waited > WITHIN:
+            raise TimeoutError(f"processes in the cgroups {name} do not die: {living}")
+        for process in _processes(f"{name}/payload") if waited < WITHIN / 2 else living:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"processes in the cgroups {name} do not die: {living}")
         time.sleep(0.01)
 
 
 def remove(name: str) -> None:
-    """Remove them; nothing may run in them any more."""
+    """Remove them; all that ran in them must be dead or dying."""
     for hierarchy in _hierarchies():
         for folder, _, _ in os.walk(hierarchy / name, topdown=False):
-            os.rmdir(folder)
+            _remove_empty(Path(folder))
+
+
+def _remove_empty(cgroup: Path) -> None:
+    began = time.monotonic()
+    while True:
+        try:
+            return cgroup.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() - began > WITHIN:
+                raise
+            time.sleep(0.01)
 
 
 def _processes(name: str) -> set[int]:
     found: set[int] = set()
     for hierarchy in _hierarchies():
-        for listed in (hierarchy / name).rglob("cgroup.procs"):
-            with suppress(FileNotFoundError, OSError):
-                found.update(int(line) for line in listed.read_text().split())
+        for folder, _, _ in os.walk(hierarchy / name):
+            with suppress(FileNotFoundError, OSError):  # it is gone by now
+                found.update(map(int, Path(folder, "cgroup.procs").read_text().split()))
     return found
 
 
-def _is_unified() -> bool:
+def _is_v2_alone() -> bool:
     return (ROOT / "cgroup.controllers").exists()
 
 
 def _hierarchies() -> list[Path]:
-    """Where hierarchies are mounted: one on a host with v2 alone, else one for each v1 controller and up to two without any."""
+    """Where they are mounted: one on a host with v2 alone, else one for each v1 controller and up to two without any."""
     lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     points = [Path(line[4]) for line in lines if line[line.index("-") + 1] in ("cgroup", "cgroup2")]
-    return [point for point in points if point == ROOT or point.parent == ROOT]
+    return [point for point in points if ROOT in (point, point.parent)]
 
 
-def _is_controller(hierarchy: Path) -> bool:
-    """The guest's systemd mounts the two hierarchies without controllers itself."""
+def _has_controller(hierarchy: Path) -> bool:
+    """The guest's systemd mounts the two without any itself."""
     return hierarchy.name not in ("systemd", "unified")
 
 
+def _enable_controllers() -> None:
+    for controller in (ROOT / "cgroup.controllers").read_text().split():
+        (ROOT / "cgroup.subtree_control").write_text(f"+{controller}")
+
+
 def _settle_cpuset(cgroup: Path) -> None:
-    """Nothing can run in a cpuset that doesn't say where."""
+    """Nothing can run in a cpuset of v1 that doesn't say where."""
     for setting in ("cpuset.cpus", "cpuset.mems"):
         (cgroup / setting).write_text((cgroup.parent / setting).read_text())
     (cgroup / "cgroup.clone_children").write_text("1")
 
 
-def _enable_controllers() -> None:
-    wanted = (ROOT / "cgroup.controllers").read_text().split()
-    _write_all(ROOT / "cgroup.subtree_control", (f"+{controller}" for controller in wanted))
-
-
-def _write_all(setting: Path, values: Iterable[str]) -> None:
-    for value in values:
-        setting.write_text(value)
+def _bound_memory(cgroup: Path, memory_bytes: int) -> None:
+    limit = str(memory_bytes)
+    limits = {"memory.max": limit, "memory.swap.max": "0", "memory.limit_in_bytes": limit, "memory.memsw.limit_in_bytes": limit}
+    for setting, value in limits.items():
+        if (cgroup / setting).exists():
+            (cgroup / setting).write_text(value)
