@@ -1,15 +1,21 @@
 # `make` alone lists the targets. Pass options on with ARGS: make test ARGS="-k inbox -x"
 .DEFAULT_GOAL := help
-.PHONY: help run prove test check bench lock clean
+.PHONY: help run install uninstall prove test check bench lock clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # `exec`: Python is make's own child, so that a signal to make reaches it.
 run: ## start a small colony on this machine and try it; Ctrl-C ends it
 	@bin/prepare runtime
 	@exec .venv/bin/python -m colony_agent.demo $(ARGS)
+
+install: ## make this machine a host of agents, or bring it up to date: sudo make install (ARGS="--dry-run")
+	@exec bin/install $(ARGS)
+
+uninstall: ## take the colony off this machine; data stay unless ARGS=--purge
+	@exec /usr/local/bin/colony-server uninstall $(ARGS)
 
 prove: ## kill a private colony in every way and see what is lost (ARGS="--kills 1000")
 	@bin/prepare runtime

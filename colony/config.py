@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import stat
 import tomllib
@@ -15,6 +16,9 @@ from colony import errors
 
 DEFAULT_PORT = 8700
 PROJECT_FILE = ".colony.toml"
+HOST_HOME = Path("/var/lib/colony")  # of a host's own colony
+HOST_SOCKET = Path("/run/colony/api.sock")
+HOST_USER = "colony"  # its server's Linux user
 
 
 @dataclass(frozen=True)
@@ -31,22 +35,26 @@ class Settings:
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where a colony keeps its data: $COLONY_HOME, else /var/lib/colony for root, else the user's data folder."""
+    """Where a colony keeps its data: $COLONY_HOME, else /var/lib/colony for root and the user colony, else the user's data folder."""
     if named := environ.get("COLONY_HOME"):
         return Path(named).absolute()
-    return Path("/var/lib/colony") if os.geteuid() == 0 else _xdg(environ, "XDG_DATA_HOME", ".local/share")
+    return HOST_HOME if keeps_host() else _xdg(environ, "XDG_DATA_HOME", ".local/share")
+
+
+def keeps_host() -> bool:
+    """Whether this process belongs to the host's own colony: root and the user colony do."""
+    return os.geteuid() == 0 or _user_name() == HOST_USER
 
 
 def socket_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """The server's unix socket: /run/colony/api.sock, or within $COLONY_HOME where that is set or the user is not root.
+    """The server's unix socket: /run/colony/api.sock, or within $COLONY_HOME where that is set or the user keeps no host.
 
     An ordinary user of a host-wide colony finds its socket in /run, too.
     """
-    host_wide = Path("/run/colony/api.sock")
     private = home(environ) / "run" / "api.sock"
     if environ.get("COLONY_HOME"):
         return private
-    return host_wide if os.geteuid() == 0 or (host_wide.exists() and not private.exists()) else private
+    return HOST_SOCKET if keeps_host() or (HOST_SOCKET.exists() and not private.exists()) else private
 
 
 def load(
@@ -114,6 +122,13 @@ def _checked(url: str, relative_to: Path | None = None) -> str:
     if url.startswith(("http://", "https://")):
         return url.rstrip("/")
     raise errors.Invalid(f"{url!r} is no colony's address; give unix:/path/to/api.sock, http://… or https://…")
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""
 
 
 def _here() -> Path:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from colony import config
+
 CODE = Path("/opt/colony")  # readable by all, written by root
 RELEASES = CODE / "releases"  # one folder for each version that is installed, with its own virtual environment
 CURRENT = CODE / "current"  # the release that new agents get
+CLAUDE = CODE / "claude"  # a folder for each version of Claude Code that a release needs
+COMMANDS = Path("/usr/local/bin")
 SETTINGS = Path("/etc/colony")
 RECORDS = SETTINGS / "agents"  # what the host knows of each agent
 CREDENTIALS = SETTINGS / "credentials"  # encrypted by systemd-creds
-DATA = Path("/var/lib/colony")
+SERVER_SETTINGS = SETTINGS / "server.toml"
+DATA = config.HOST_HOME
 ARCHIVE = Path("/var/backups/colony-agents")  # the homes of the dead; not in DATA, which is the server's to change
 HOMES = Path("/home/agents")
-SOCKET = Path("/run/colony/api.sock")
-LOCKS = Path("/run/lock/colony")
+SOCKET = config.HOST_SOCKET
+LOCKS = Path("/run/colony-locks")  # not in /run/lock, where any user could have put something
 UNITS = Path("/etc/systemd/system")
-SERVER_USER = "colony"
+SERVER_USER = config.HOST_USER
 AGENTS_GROUP = "colony-agents"

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from colony import schema
+from colony import errors, schema
 from colony.operations import Operation
 
 
 @dataclass(frozen=True)
 class Run:
-    """A program with its arguments, no shell. What it says is shown if it fails."""
+    """A program with its arguments, no shell; as root, or as a Linux user. What it says is shown if it fails."""
 
     argv: tuple[str, ...]
     stdin: bytes | None = field(default=None, repr=False)
+    user: str = "root"
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,22 @@ class WriteAs:
 
 
 @dataclass(frozen=True)
+class PutBack:
+    """The newest copy that `colony-server backup` has made in a folder takes the place of the database, as it is. Done as the user."""
+
+    folder: Path
+    database: Path
+    user: str
+
+
+@dataclass(frozen=True)
 class Ask:
-    """An operation of the colony's server; as root, or as a Linux user."""
+    """An operation of the colony's server; as root, or as a Linux user. Where it says that this is so already, that is as good."""
 
     operation: Operation[Any, Any]
     request: schema.Request
     user: str = "root"
+    settles: type[errors.ColonyError] | None = None  # the refusal that says so
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,7 @@ class Stop:
     units: tuple[str, ...]
 
 
-Act = Run | Folder | Write | Link | Remove | Settle | WriteAs | Ask | Reload | Enable | Disable | Start | Stop
+Act = Run | Folder | Write | Link | Remove | Settle | WriteAs | PutBack | Ask | Reload | Enable | Disable | Start | Stop
 
 
 @dataclass(frozen=True)

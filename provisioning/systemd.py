@@ -99,6 +99,12 @@ class Systemd:
             time.sleep(_TICK_SECONDS)
         return state
 
+    def begin(self, unit: str) -> None:
+        """Start one that has failed, as if it never had, without waiting for what becomes of it."""
+        with _translated(unit):
+            self._manager.ResetFailedUnit(unit.encode())
+            self._manager.StartUnit(unit.encode(), b"replace")
+
     def stop(self, units: Sequence[str], seconds: float = STOP_SECONDS) -> None:
         """Returns once all are inactive."""
         deadline = time.monotonic() + seconds
@@ -135,10 +141,11 @@ class Systemd:
                 is_outdated=bool(facts.NeedDaemonReload),
             )
 
-    def named(self, *patterns: str) -> list[str]:
-        """The units that systemd has in memory whose names match."""
+    def named(self, *patterns: str, states: Sequence[str] = ()) -> list[str]:
+        """The units that systemd has in memory whose names match; only those in one of the states if some are given."""
         with _translated("the list of units"):
-            return sorted(row[0].decode() for row in self._manager.ListUnitsByPatterns([], [pattern.encode() for pattern in patterns]))
+            found = self._manager.ListUnitsByPatterns([state.encode() for state in states], [pattern.encode() for pattern in patterns])
+            return sorted(row[0].decode() for row in found)
 
     def version(self) -> str:
         return str(self._manager.Version.decode())

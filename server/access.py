@@ -25,6 +25,14 @@ def write(url: str, work: Callable[[Connection], T]) -> T:
         return database.write(work)
 
 
+def revision(url: str) -> str | None:
+    """The schema's, which may be older than this code's; None for an empty database. Raises `Invalid` for a newer one."""
+    with opened(url) as database, database.read() as connection:
+        found = migrations.current(connection)
+    migrations.require_not_newer(found)
+    return found
+
+
 def upgrade(url: str) -> str | None:
     """Bring the schema up to date; gives the revision it was at before. Raises `Unavailable` if that would be under a running server."""
     make_folder(url)

@@ -10,28 +10,44 @@ from typing import get_args
 import click
 
 from colony import config, errors, failures, schema
+from server import settings
 from server.storage_commands import COMMANDS
+
+DUE = 10  # the exit code of `migrate --check` where there is something to do
+HOST_COMMANDS = ("install", "uninstall")
 
 TURN_USD_HELP = "The most that one turn may cost, where the agent or the colony has a budget."
 
 
 @click.group()
 @click.option(
+    "--config",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    show_default=f"{settings.HOST_FILE} for root and the user colony",
+    help="A file with defaults for these options.",
+)
+@click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
-    default=config.home,
-    show_default="$COLONY_HOME, /var/lib/colony as root, ~/.local/share/colony otherwise",
+    show_default="$COLONY_HOME, /var/lib/colony as root or colony, ~/.local/share/colony otherwise",
     help="Where the colony keeps its data.",
 )
 @click.option(
     "--database", metavar="URL", envvar="COLONY_DATABASE", show_envvar=True, help="An SQLAlchemy URL; default: colony.db in the home."
 )
 @click.pass_context
-def cli(context: click.Context, home: Path, database: str | None) -> None:
+def cli(context: click.Context, file: Path | None, home: Path | None, database: str | None) -> None:
     """The colony's server."""
+    if context.invoked_subcommand in HOST_COMMANDS:
+        return
     from server.database import sqlite_url
 
-    context.obj = database or sqlite_url(home.absolute() / "colony.db")
+    named = settings.file(file, home)
+    found = settings.read(named, cli) if named else {}
+    context.default_map = found
+    folder = home or Path(found.get("home") or config.home())
+    context.obj = database or found.get("database") or sqlite_url(folder.absolute() / "colony.db")
 
 
 @cli.command()
@@ -80,13 +96,17 @@ def run(
 
 
 @cli.command()
+@click.option("--check", is_flag=True, help=f"Change nothing, and exit {DUE} if there is something to do.")
 @click.pass_obj
-def migrate(database: str) -> None:
+def migrate(database: str, check: bool) -> None:
     """Bring the database's schema up to date. Harmless to repeat; the server must be stopped when there is something to do."""
     from server import access, migrations
 
-    found = access.upgrade(database)
-    click.echo(f"{access.shown(database)}: " + ("up to date" if found == migrations.HEAD else f"{found or 'new'} → {migrations.HEAD}"))
+    found = access.revision(database) if check else access.upgrade(database)
+    is_due = found != migrations.HEAD
+    click.echo(f"{access.shown(database)}: " + (f"{found or 'new'} → {migrations.HEAD}" if is_due else "up to date"))
+    if check and is_due:
+        sys.exit(DUE)
 
 
 @cli.command()
@@ -127,7 +147,20 @@ def add(database: str, name: str, kind: schema.Kind, linux_user: str | None) -> 
     click.echo(f"{created.username} ({created.kind}) added")
 
 
-for command in COMMANDS:
+def _of_the_host(name: str, help: str) -> click.Command:
+    @click.command(name, help=help, add_help_option=False, context_settings={"ignore_unknown_options": True})
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def passed_on(arguments: tuple[str, ...]) -> None:
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "provisioning", name, *arguments])  # the server itself changes no machine
+
+    return passed_on
+
+
+for command in (
+    *COMMANDS,
+    _of_the_host("install", "Make this machine a host of agents, or bring it up to date. As root."),
+    _of_the_host("uninstall", "Take the colony off this machine; its data stay unless --purge. As root."),
+):
     cli.add_command(command)
 
 

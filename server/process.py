@@ -22,6 +22,7 @@ from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped
 
 from colony import errors, lifeline
 from server.config import ServerConfig
+from server.systemd import Systemd
 
 SLOW_CLIENT_SECONDS = 10  # for the next part of a request, or of an answer
 LINGER_SECONDS = 0.1  # that a thread waits for a client's next request, before it leaves the connection to the one that watches them all
@@ -77,6 +78,7 @@ def _speaks_on(conn: Any) -> bool:
 class _Server(BaseApplication):  # type: ignore[misc]
     def __init__(self, config: ServerConfig, listen: Listen) -> None:
         self._config, self._listen = config, listen
+        self._systemd = Systemd()
         super().__init__()
 
     def load_config(self) -> None:
@@ -112,9 +114,10 @@ class _Server(BaseApplication):  # type: ignore[misc]
         from server import watch
 
         gate = worker.wsgi.extensions["gate"]
-        _stop_gracefully(worker)
+        _stop_gracefully(worker, self._systemd)
         atexit.register(gate.database.close)  # when all threads have ended; then SQLite leaves everything in one file
         watch.start(gate, self._config.patience)
+        self._systemd.report(gate, self._listen.socket)
 
     def load(self) -> Flask:
         from server import create_app
@@ -143,7 +146,7 @@ def _tie_to_parent(arbiter: Any, worker: Any) -> None:
         os._exit(1)
 
 
-def _stop_gracefully(worker: Any) -> None:
+def _stop_gracefully(worker: Any, systemd: Systemd) -> None:
     """Stop sends waiters home; slow clients, whom it hangs up on, don't fill the log."""
     worker.log.error_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError)))
     previous = signal.getsignal(signal.SIGTERM)
@@ -151,6 +154,7 @@ def _stop_gracefully(worker: Any) -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         waiters = worker.wsgi.extensions["gate"].waiters
         if not waiters.is_closed:  # a second signal could find their lock held by this very thread
+            systemd.stopping()
             waiters.close()
         if callable(previous):
             previous(number, frame)

@@ -17,7 +17,7 @@ def upgrade(connection: Connection) -> str | None:
     from alembic.config import Config
 
     before = current(connection)
-    _require_not_newer(before)
+    require_not_newer(before)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
@@ -39,9 +39,10 @@ def require_head(connection: Connection) -> None:
         raise errors.Invalid("the database is empty; run colony-server migrate")
     if found < HEAD:
         raise errors.Invalid(f"the database is at revision {found}, this code needs {HEAD}; stop the server and run colony-server migrate")
-    _require_not_newer(found)
+    require_not_newer(found)
 
 
-def _require_not_newer(found: str | None) -> None:
+def require_not_newer(found: str | None) -> None:
+    """Raises `Invalid`."""
     if found is not None and found > HEAD:
         raise errors.Invalid(f"the database is at revision {found}, newer than this code ({HEAD}); upgrade the code")

@@ -1,0 +1,121 @@
+"""`colony-server install` and `uninstall`: look, think, and have it done."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import sys
+
+import click
+
+from colony import errors, schema
+from provisioning import places, units
+from provisioning.apply import apply
+from provisioning.facts import require_root
+from provisioning.host import facts, plan, removal
+from provisioning.host.alone import alone
+from provisioning.host.plan import Ape, Plan, Wish
+from provisioning.host.settings import ServerSettings
+from provisioning.host.show import Show
+from provisioning.steps import Step, Write
+from provisioning.systemd import Systemd
+
+PURGE = "purge"  # the word that must be typed
+CHECKOUT = facts.THIS_RELEASE
+_dry_run = click.option("--dry-run", is_flag=True, help="Show the steps, and change nothing.")
+_json = click.option("--json", "is_json", is_flag=True, help="Print a JSON document.")
+
+
+@click.command()
+@click.option("--ape", metavar="NAME", help="The first person; default: who called sudo. A Linux user of that name is that person.")
+@click.option("--port", type=click.IntRange(0, 65535), help="The server's on 127.0.0.1, if it is not to be 8700; 0: none.")
+@_dry_run
+@_json
+def install(ape: str | None, port: int | None, dry_run: bool, is_json: bool) -> None:
+    """Make this machine a host of agents, bring it up to this code, or complete what was interrupted. Harmless to repeat."""
+    if CHECKOUT.parent != places.RELEASES:
+        _instead(str(CHECKOUT / "bin/install"))
+    require_root()
+    wish, show = Wish(port, _ape(ape)), Show(is_json, dry_run)
+    with alone(), Systemd() as systemd:
+        made = plan.install(facts.read(systemd, ServerSettings() if port is None else ServerSettings(port=port)), wish)
+        units.check(_unit_files(made.steps))
+        if not dry_run:
+            _carry_out(made, show)
+    show.end(made.steps, f"this machine is a host of agents, on release {CHECKOUT.name}")
+
+
+@click.command()
+@click.option("--purge", is_flag=True, help="Remove data, settings, agents' homes and archives, and all users, too.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@_dry_run
+@_json
+def uninstall(purge: bool, yes: bool, dry_run: bool, is_json: bool) -> None:
+    """Take the colony off this machine. Its data, settings, users and homes stay, unless --purge."""
+    if CHECKOUT.parent != places.RELEASES and (places.CURRENT / ".venv/bin/colony-server").exists():
+        _instead(str(places.CURRENT / ".venv/bin/colony-server"), "uninstall")
+    require_root()
+    show = Show(is_json, dry_run)
+    with alone(), Systemd():
+        steps = removal.plan(removal.read(), purge=purge)
+        if steps and purge and not (yes or dry_run):
+            _ask()
+        if not dry_run:
+            apply(steps, show.tell)
+    show.end(steps, "no colony is installed here" + ("" if purge else "; its data stay in " + str(places.DATA)))
+
+
+def _carry_out(made: Plan, show: Show) -> None:
+    """Where the new code does not serve, go back to the former and say so."""
+    apply(made.before, show.tell)
+    try:
+        apply(made.change, show.tell)
+    except errors.ColonyError as error:
+        if not made.back:
+            raise
+        apply(made.back, show.tell)
+        raise type(error)(f"{error.detail}; so the server runs {made.back[0].says}") from error
+    apply(made.after, show.tell)
+
+
+def _unit_files(steps: tuple[Step, ...]) -> dict[str, str]:
+    written = [act for step in steps for act in step.acts if isinstance(act, Write)]
+    return {act.path.name: act.text for act in written if act.path.parent == places.UNITS}
+
+
+def _instead(*argv: str) -> None:
+    """This code is not where it would be installed."""
+    os.execv(argv[0], [*argv, *sys.argv[2:]])
+
+
+def _ask() -> None:
+    click.echo(f"This removes {places.DATA}, {places.SETTINGS}, {places.HOMES}, {places.ARCHIVE}, and every agent. Nothing brings it back.")
+    try:
+        said = click.prompt(f"Type {PURGE} to go on", default="", show_default=False)
+    except click.Abort:
+        said = ""
+    if said != PURGE:
+        raise errors.Invalid("nothing was removed")
+
+
+def _ape(named: str | None) -> Ape | None:
+    """Who is to be the first person: the one who is named, else the one who called sudo. Raises `Invalid`."""
+    sudo = os.environ.get("SUDO_USER", "")
+    linux_user = named or (sudo if sudo != "root" else "")
+    if not linux_user:
+        return None
+    username = linux_user if named else re.sub(r"[^a-z0-9_-]", "-", linux_user.lower())[:31]
+    try:
+        schema.CreateUser(username=username, kind="ape")
+    except ValueError:
+        raise errors.Invalid(f"{username!r} can't be a person's name in the colony; give one of a-z, 0-9, - and _ with --ape") from None
+    return Ape(username, linux_user if _is_linux_user(linux_user) else None)
+
+
+def _is_linux_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True

@@ -1,0 +1,39 @@
+"""`python -I -m provisioning.watch`: what colony-watch.service runs each minute. Root starts services, the user colony says what is new."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from colony import errors
+from provisioning import places, stepdown
+from provisioning.systemd import Systemd, UnitState
+from provisioning.watch import look, revive, tell
+
+PATTERNS = ("colony-*", "agent-*")
+OWN = "colony-watch.service"
+
+
+def main() -> None:
+    try:
+        troubled = _revive()
+        stepdown.as_user(places.SERVER_USER, lambda: tell.tell([*look.units(troubled), *look.disks(), *look.backups()]))
+    except errors.ColonyError as error:
+        print(f"colony-watch: {error.detail}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _revive() -> list[UnitState]:
+    """The units that have failed or are being started; those whose pause is over are begun anew."""
+    with Systemd() as systemd:
+        troubled = [systemd.state(unit) for unit in systemd.named(*PATTERNS, states=("failed", "activating")) if unit != OWN]
+        past = revive.remembered()
+        due, known = revive.plan(past, [unit.name for unit in troubled if unit.active == "failed"], time.clock_gettime(time.CLOCK_BOOTTIME))
+        if known != past:
+            revive.remember(known)
+        for unit in due:
+            systemd.begin(unit)
+    return troubled
+
+
+main()

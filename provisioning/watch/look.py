@@ -1,0 +1,80 @@
+"""What can be wrong with a host."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from provisioning import places
+from provisioning.systemd import UnitState
+
+MIN_FREE_SHARE, MIN_FREE_BYTES = 0.1, 10**9  # below one of them a disk is nearly full
+WELL = 1.2  # times as much must be free until that is over; else a disk at the limit would be in the news each minute
+MAX_BACKUP_SECONDS = 2 * 24 * 3600
+BACKUP_TIMER = places.UNITS / "colony-backup.timer"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that is wrong, or was and is not surely well again."""
+
+    key: str
+    says: str
+    relief: str  # what to say when it is over
+    is_sure: bool = True  # else it is nothing new
+
+
+def units(states: Iterable[UnitState]) -> list[Trouble]:
+    """Of units that have failed, or are just being started: they may fail again."""
+    return [
+        Trouble(
+            key=f"unit:{unit.name}",
+            says=f"{unit.name} has failed ({unit.result or unit.sub}): `journalctl -u {unit.name}` says more.",
+            relief=f"{unit.name} is well again.",
+            is_sure=unit.active == "failed",
+        )
+        for unit in states
+        if unit.active in ("failed", "activating")
+    ]
+
+
+def disks(paths: Sequence[Path] = (places.DATA, places.HOMES)) -> list[Trouble]:
+    """Of the file systems that data and homes are on."""
+    found: dict[int, list[Path]] = {}
+    for path in paths:
+        if path.exists():
+            found.setdefault(path.stat().st_dev, []).append(path)
+    return [trouble for there in found.values() for trouble in _disk(" and ".join(map(str, there)), os.statvfs(there[0]))]
+
+
+def _disk(name: str, room: os.statvfs_result) -> list[Trouble]:
+    free, all_bytes = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
+    troubles = []
+    if shortage := _shortage(free / max(all_bytes, 1), free):
+        says = f"The disk of {name} is nearly full: {free / 1e9:.1f} GB ({free / max(all_bytes, 1):.0%}) are free."
+        troubles.append(Trouble(f"disk:{name}", says, f"The disk of {name} has room again.", shortage == "sure"))
+    if room.f_files and (shortage := _shortage(room.f_favail / room.f_files)):
+        says = f"The disk of {name} can hold few more files: {room.f_favail / room.f_files:.0%} of its inodes are free."
+        troubles.append(Trouble(f"inodes:{name}", says, f"The disk of {name} can hold more files again.", shortage == "sure"))
+    return troubles
+
+
+def _shortage(share: float, free_bytes: float = float("inf")) -> str:
+    fullness = min(share / MIN_FREE_SHARE, free_bytes / MIN_FREE_BYTES)
+    return "sure" if fullness < 1 else "nearly" if fullness < WELL else ""
+
+
+def backups(folder: Path = places.DATA / "backups", timer: Path = BACKUP_TIMER, now: float | None = None) -> list[Trouble]:
+    """Of a backup that is long due. Where none is made, as of PostgreSQL, there is nothing to say."""
+    if not timer.exists():
+        return []
+    made = [path.stat().st_mtime for path in folder.glob("colony-*.db")] if folder.is_dir() else []
+    newest = max(made, default=timer.stat().st_mtime)  # or when it could have been begun with
+    if (now or time.time()) - newest < MAX_BACKUP_SECONDS:
+        return []
+    since = f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime(newest))} UTC"
+    says = f"There is no new backup since {since}: `journalctl -u colony-backup` says more."
+    return [Trouble("backup", says, "There is a new backup.")]

@@ -1,0 +1,90 @@
+"""Tells #ops each trouble once, and once when it is over; what can't be said now is said later."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from colony import errors, files
+from provisioning import places
+from provisioning.watch.look import Trouble
+
+FILE = "watch.json"
+OPS = "ops"
+MAX_UNSAID = 100
+LATE_SECONDS = 180.0  # after which the time belongs to the news
+_MAX_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class News:
+    id: str  # with it, saying it again is no news
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """What #ops knows, or will."""
+
+    troubles: dict[str, str] = field(default_factory=dict)  # by key: what to say when it is over
+    unsaid: list[News] = field(default_factory=list)
+
+
+def noted(known: Known, troubles: Sequence[Trouble], now: float) -> Known:
+    """With what is new: of each trouble that began, and of each that ended."""
+    seen = {trouble.key for trouble in troubles}
+    began = [trouble for trouble in troubles if trouble.is_sure and trouble.key not in known.troubles]
+    ended = {key: relief for key, relief in known.troubles.items() if key not in seen}
+    texts = [trouble.says for trouble in began] + list(ended.values())
+    still = {key: relief for key, relief in known.troubles.items() if key not in ended}
+    news = [News(f"host:{secrets.token_hex(8)}", now, text) for text in texts]
+    return Known(still | {trouble.key: trouble.relief for trouble in began}, [*known.unsaid, *news][-MAX_UNSAID:])
+
+
+def tell(troubles: Sequence[Trouble], folder: Path = places.DATA, url: str = f"unix:{places.SOCKET}") -> None:
+    """Say what is new, and note it; news stay noted until the colony has them. It doesn't fail while the colony is away."""
+    before = _read(folder)
+    known = noted(before, troubles, time.time())
+    if known != before:
+        _write(folder, known)
+    if not known.unsaid:
+        return
+    try:
+        _say(known.unsaid, url)
+    except errors.ColonyError:
+        return  # the next time it may answer
+    _write(folder, Known(known.troubles))
+
+
+def _say(unsaid: Sequence[News], url: str) -> None:
+    from colony import operations, schema  # these take most of a second's tenth, and mostly there is nothing to say
+    from colony.client import Client
+
+    with Client(url) as client:
+        if OPS not in {channel.name for channel in client.call(operations.CHANNELS, schema.ListChannels()).channels}:
+            client.call(operations.CREATE_CHANNEL, schema.CreateChannel(name=OPS, topic="How the colony itself is doing"))
+        for news in unsaid:
+            client.call(operations.POST, schema.PostMessage(channel=OPS, body=_text(news), type="notice", client_id=news.id))
+
+
+def _text(news: News) -> str:
+    if time.time() - news.at < LATE_SECONDS:
+        return news.text
+    return f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime(news.at))} UTC: {news.text}"
+
+
+def _read(folder: Path) -> Known:
+    try:
+        found = json.loads(files.read(folder, FILE, _MAX_BYTES) or "{}")
+        return Known(dict(found.get("troubles", {})), [News(**each) for each in found.get("unsaid", [])])
+    except (OSError, ValueError, TypeError, AttributeError):  # then all that is wrong is news
+        return Known()
+
+
+def _write(folder: Path, known: Known) -> None:
+    files.write(folder, FILE, json.dumps(asdict(known)))
