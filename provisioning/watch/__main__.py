@@ -10,7 +10,7 @@ from provisioning import places, stepdown
 from provisioning.systemd import Systemd, UnitState
 from provisioning.watch import look, revive, tell
 
-PATTERNS = ("colony-*", "agent-*")
+PATTERNS = ("colony-*", "agent-*-worker.service", "agent-*-dream.*")
 OWN = "colony-watch.service"
 
 
@@ -19,7 +19,7 @@ def main() -> None:
         troubled = _revive()
         stepdown.as_user(places.SERVER_USER, lambda: tell.tell([*look.units(troubled), *look.disks(), *look.backups()]))
     except errors.ColonyError as error:
-        print(f"colony-watch: {error.detail}", file=sys.stderr)
+        print(f"<4>{error.detail}", file=sys.stderr)  # a warning, as the journal counts
         sys.exit(error.exit_code)
 
 
