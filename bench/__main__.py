@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import chat, fairness, history, idle, machine, posts, report, turn, wake
+from bench import chat, fairness, history, host, idle, machine, posts, report, turn, wake
 from bench.figures import Figure, Measurement, Missing, Plan
 
 MEASUREMENTS: dict[str, Measurement] = {
@@ -25,6 +25,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "turn": turn.measure,
     "history": history.measure,
     "fairness": fairness.measure,
+    "host": host.measure,
 }
 WIDTH = 180  # where no terminal says otherwise
 
@@ -39,7 +40,8 @@ def main() -> int:
     broken: dict[str, str] = {}
     try:
         with tempfile.TemporaryDirectory(prefix="colony-bench-") as folder:
-            plan = Plan(Path(folder), options.quick, options.history or (100_000 if options.quick else 10_000_000))
+            messages = options.history or (100_000 if options.quick else 10_000_000)
+            plan = Plan(Path(folder), options.quick, messages, options.rest or (10.0 if options.quick else 60.0))
             for name in options.only or MEASUREMENTS:
                 _talk(f"measuring {name} …")
                 try:
@@ -73,6 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures here, too")
     parser.add_argument("--write", metavar="FOLDER", type=Path, help="write them there: a page, its plot and its JSON")
     parser.add_argument("--history", metavar="MESSAGES", type=int, help="in the large history (default: 10,000,000; 100,000 when quick)")
+    parser.add_argument("--rest", metavar="SECONDS", type=float, help="for which a host is left in peace (default: 60; 10 when quick)")
     return parser.parse_args()
 
 

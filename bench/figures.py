@@ -30,6 +30,7 @@ class Plan:
     folder: Path
     quick: bool
     history: int  # messages in the large history
+    rest_seconds: float  # for which a host is left in peace
 
     def fewer(self, usual: int, quick: int) -> int:
         return quick if self.quick else usual

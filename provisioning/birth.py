@@ -105,7 +105,9 @@ def _units(facts: Facts, files: dict[str, str], wish: Wish) -> Step | None:
     wanted = tuple(name for name in _lasting(facts.name) if wish.start and name not in facts.enabled)
     if not changed and not wanted:
         return None
-    return Step("units", "its units", (*changed, *((Reload(),) if changed else ()), *((Enable(wanted),) if wanted else ())))
+    # Units that systemd has never seen are read when they start; a reload runs all the machine's generators.
+    is_known = any(act.path.name in facts.unit_files for act in changed)
+    return Step("units", "its units", (*changed, *((Reload(),) if is_known else ()), *((Enable(wanted),) if wanted else ())))
 
 
 def _life(facts: Facts, wish: Wish) -> Step | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -72,18 +72,18 @@ def check(files: Mapping[str, str]) -> None:
         verified = _analyze("verify", "--man=no", "--generators=no", "--recursive-errors=no", *map(str, paths))
         if complaints := _complaints(verified.stderr, folder) or (verified.returncode and "it says not why"):
             raise errors.Invalid(f"systemd does not take the unit: {complaints}")
-        for path in paths:
-            if path.suffix == ".service" and (found := exposure(path)) > MAX_EXPOSURE:
-                raise errors.Invalid(f"{path.name} is too exposed: {found}, and {MAX_EXPOSURE} is allowed; see systemd-analyze security")
+        for name, found in exposures([path for path in paths if path.suffix == ".service"]).items():
+            if found > MAX_EXPOSURE:
+                raise errors.Invalid(f"{name} is too exposed: {found}, and {MAX_EXPOSURE} is allowed; see systemd-analyze security")
 
 
-def exposure(file: Path) -> float:
-    """Of a unit file, from 0 (nothing) to 10 (everything)."""
-    said = _analyze("security", "--offline=yes", "--no-pager", str(file)).stdout
-    found = re.search(r"exposure level for .*: ([0-9.]+) ", said)
-    if not found:
-        raise errors.Unavailable(f"systemd-analyze security said nothing of {file.name}")
-    return float(found[1])
+def exposures(services: Sequence[Path]) -> dict[str, float]:
+    """How exposed the services in those files are, from 0 (not at all) to 10; by their names."""
+    said = _analyze("security", "--offline=yes", "--no-pager", *map(str, services)).stdout
+    found = {name: float(value) for name, value in re.findall(r"exposure level for (\S+): ([0-9.]+) ", said)}
+    if missing := {path.name for path in services} - found.keys():
+        raise errors.Unavailable(f"systemd-analyze security said nothing of {', '.join(sorted(missing))}")
+    return found
 
 
 def _complaints(stderr: str, folder: str) -> str:
