@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from colony import errors, lifeline
-from colony_agent import settings
+from colony_agent import journal, settings, worker
 
 NOTHING = 75
 
@@ -33,12 +33,16 @@ def turn() -> NoReturn:
     ended(run)
 
 
-def ended(run: Callable[[], int]) -> NoReturn:
+def ended(run: Callable[[], int], journal_socket: str = journal.SOCKET) -> NoReturn:
     """Run, and exit with what it returns; a `ColonyError` becomes one line on stderr and its exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(name)s %(message)s", stream=sys.stderr)
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(logging.Formatter("%(levelname).1s %(name)s %(message)s"))
+    handler = journal.JournalHandler(lines, journal_socket) if worker.leads_to_journal() else lines
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         sys.exit(run())
     except errors.ColonyError as error:
-        print(f"colony-agent: {error.detail}", file=sys.stderr)
+        # On stderr even then: the journal may look up a datagram's sender only when that is gone.
+        print(f"{worker.prefix(worker.ERROR)}colony-agent: {error.detail}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from colony import errors, failures, files
 from colony.failpoints import reach
-from colony_agent import prompt, sandbox, state
+from colony_agent import journal, prompt, sandbox, state
 from colony_agent.claim import Claimed, claim
 from colony_agent.lock import the_only_process
 from colony_agent.runner import Answer, Brief, Runner, RunnerFailed, Task
@@ -51,6 +51,7 @@ class Exit(IntEnum):
 
 def run(home: Home, kind: schema.TurnKind = "answer") -> Exit:
     """Do the agent's next turn, if there is one. Raises `ColonyError` when the colony is out of reach."""
+    journal.mark(agent=home.agent.name)
     with the_only_process(home) as is_alone:
         if not is_alone:
             log.info("another process of this agent is at work")
@@ -65,6 +66,7 @@ def run(home: Home, kind: schema.TurnKind = "answer") -> Exit:
         if isinstance(claimed, str):
             log.info("no turn: %s", claimed)
             return Exit.NOTHING
+        journal.mark(turn=claimed.id, channel=claimed.channel)
         try:
             return _Turn(home, memory, claimed, stop).run()
         finally:  # whatever came of it: the sandbox is gone

@@ -22,6 +22,7 @@ REST_SECONDS = (0.5, 1, 2, 5, 10, 30, 60)  # after turns that did nothing
 STOP_SECONDS = 10  # for a turn that shall hand back its work, before it is killed
 FAILED, NOTHING = 10, 75  # exit codes of a turn: handed back, nothing to do
 MAX_ANSWER_BYTES = 65536
+ERROR, WARNING, INFO = 3, 4, 6  # as syslog numbers them
 
 
 TYPE_CHECKING = False  # `typing` itself would cost half a megabyte
@@ -223,7 +224,7 @@ class Worker:
     def _unreachable(self, error: OSError) -> None:
         pause = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
         if self._failures in (0, len(RETRY_SECONDS)):
-            _log("server unreachable", agent=self._orders.agent, error=error.strerror or error)
+            _log("server unreachable", WARNING, agent=self._orders.agent, error=error.strerror or error)
         self._failures += 1
         self._not_before = time.monotonic() + pause
 
@@ -254,7 +255,7 @@ class Worker:
         try:
             pid = os.posix_spawn(argv[0], argv, os.environ, setpgroup=0, setsigmask=[], setsigdef=[signal.SIGTERM, signal.SIGINT])
         except OSError as error:  # too many processes, or not enough memory: that passes
-            _log("turn not started", agent=self._orders.agent, error=error.strerror)
+            _log("turn not started", WARNING, agent=self._orders.agent, error=error.strerror)
             self._rest()
             return
         self._turn = Child(pid, time.monotonic() + self._orders.turn_deadline_seconds)
@@ -263,7 +264,7 @@ class Worker:
 
     def _end_turn(self, turn: Child, timed_out: bool) -> None:
         if timed_out:
-            _log("turn killed", agent=self._orders.agent, pid=turn.pid)
+            _log("turn killed", WARNING, agent=self._orders.agent, pid=turn.pid)
             turn.kill()
         self._turn = None
         code = turn.reap()
@@ -273,7 +274,7 @@ class Worker:
         else:
             self._rest()
         if code not in (0, FAILED, NOTHING):
-            _log("turn crashed", agent=self._orders.agent, code=code)
+            _log("turn crashed", WARNING, agent=self._orders.agent, code=code)
 
     def _rest(self) -> None:
         self._rest_until = time.monotonic() + REST_SECONDS[min(self._idle_turns, len(REST_SECONDS) - 1)]
@@ -375,8 +376,19 @@ def _notify(text: str) -> None:
             channel.send(text.encode())
 
 
-def _log(what: str, **ids: object) -> None:
-    print(what, *(f"{name}={value}" for name, value in ids.items()), file=sys.stderr, flush=True)
+def prefix(priority: int) -> str:
+    """What tells the journal how grave a line is; nothing where stderr leads elsewhere."""
+    return f"<{priority}>" if leads_to_journal() else ""
+
+
+def leads_to_journal() -> bool:
+    """Whether stderr is systemd's journal; others may have inherited the variable (`man systemd.exec`)."""
+    stream = os.environ.get("JOURNAL_STREAM")
+    return bool(stream) and stream == "{0.st_dev}:{0.st_ino}".format(os.fstat(2))
+
+
+def _log(what: str, priority: int = INFO, **ids: object) -> None:
+    print(prefix(priority) + what, *(f"{name}={value}" for name, value in ids.items()), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
