@@ -14,6 +14,7 @@ import click
 from colony import errors, lifeline
 from colony_agent import entry, settings
 
+INTERRUPTED = 130  # what a shell reports after Ctrl-C
 KILL_MARGIN_SECONDS = 150  # on top of a turn's own limit: to deliver an earlier answer and this one while the server restarts
 
 _home = click.option(
@@ -38,6 +39,7 @@ class _Commands(click.Group):
         "drain": "life_commands",
         "restart": "life_commands",
         "upgrade": "life_commands",
+        "memory": "memory_commands",
         "credential": "credential_commands",
         "soul": "soul_commands",
     }
@@ -118,5 +120,17 @@ def _worker_script() -> str:
 
 
 def main() -> None:
-    """Run the command; a `ColonyError` becomes one line on stderr and its exit code."""
-    entry.ended(lambda: cli(prog_name="colony-agent"))
+    """Run the command; a `ColonyError`, or words that are no command, become one line on stderr and an exit code."""
+    entry.ended(_run)
+
+
+def _run() -> int:
+    try:
+        return cli.main(prog_name="colony-agent", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        raise errors.Invalid(error.format_message()) from error
+    except click.Abort:
+        return INTERRUPTED

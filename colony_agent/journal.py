@@ -41,7 +41,7 @@ class JournalHandler(logging.Handler):
         return {
             "MESSAGE": self.format(record),
             "PRIORITY": str(priority),
-            "SYSLOG_IDENTIFIER": "colony-agent",
+            "SYSLOG_IDENTIFIER": f"agent-{self.marks['COLONY_AGENT']}" if "COLONY_AGENT" in self.marks else "colony-agent",  # as its unit's
             "LOGGER": record.name,
             **self.marks,
         }

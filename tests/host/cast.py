@@ -13,7 +13,10 @@ BRAIN = "/opt/brains/echo"
 ECHO = """\
 #!/usr/bin/python3 -I
 import json, sys, time
-said = [item["message"]["body"] for item in json.load(sys.stdin)["turn"]["items"]]
+turn = json.load(sys.stdin)["turn"]
+if turn["kind"] == "dream":
+    sys.exit(print("HEARTBEAT_OK"))
+said = [item["message"]["body"] for item in turn["items"]]
 for body in said:
     if "take your time" in body:
         time.sleep(600)

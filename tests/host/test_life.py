@@ -99,8 +99,9 @@ def test_the_journal_can_be_asked_by_agent_turn_and_channel(host: Guest) -> None
     answer(host, say(host, "@scout note this"))
     turn = json.loads(host.run("colony", "turns", "scout", "--json").stdout)["turns"][0]["id"]
     host.run("journalctl", "--sync")
-    found = host.run("journalctl", "--output=json", "COLONY_AGENT=scout", f"COLONY_TURN={turn}.1", "COLONY_CHANNEL=general").stdout
+    found = host.run("journalctl", "--output=json", "COLONY_AGENT=scout", f"COLONY_TURN={turn}", "COLONY_CHANNEL=general").stdout
     assert any("turn done" in json.loads(line)["MESSAGE"] for line in found.splitlines())
+    assert {json.loads(line)["SYSLOG_IDENTIFIER"] for line in found.splitlines()} == {"agent-scout"}
     assert "turn done" in host.run("colony-agent", "logs", "scout").stdout
 
 
@@ -121,6 +122,22 @@ def test_it_dreams_not_while_a_turn_runs(host: Guest) -> None:
     assert ran.returncode == 75
     assert ran.stderr == "scout does not dream now: a turn runs, or it shall not work\n"
     host.run("colony", "stop", str(status(host, "scout")["member"]["turn_id"]))
+
+
+def test_a_memory_can_be_looked_into_and_gone_back_to(host: Guest) -> None:
+    memory = "/home/agents/scout/memory/memory.md"
+    for text in ("one", "two"):
+        host.run("sh", "-c", f"echo {text} > {memory}", user="scout")
+        host.run("colony-agent", "dream", "scout", "--now")
+    host.run("sh", "-c", f"echo three > {memory}", user="scout")
+    assert "+three" in host.run("colony-agent", "memory", "scout", "diff").stdout
+    commits = json.loads(host.run("colony-agent", "memory", "scout", "log", "--json").stdout)
+    assert commits[0]["subject"].startswith("Dream of")
+    assert host.run("colony-agent", "memory", "scout", "revert", "HEAD~1").stdout == "scout remembers what it did at HEAD~1\n"
+    assert host.run("cat", memory).stdout == "one\n"
+    assert host.run("stat", "--format=%U %a", memory).stdout == "scout 600\n"
+    assert "is no revision" in one_line(host.run("colony-agent", "memory", "scout", "diff", "--output=/etc/x", check=False))
+    assert "no agent crow" in one_line(host.run("colony-agent", "memory", "crow", "log", check=False))
 
 
 def test_a_credential_is_for_the_agents_service_alone(host: Guest) -> None:
