@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import time
 from collections.abc import Mapping
@@ -26,12 +27,15 @@ class Commands:
         check: bool = True,
         seconds: float = 60,
     ) -> subprocess.CompletedProcess[str]:
-        """Run it as root or as that user, in `/`, with a clean environment and `env`. After `seconds` it is killed.
+        """Run it as root or as that user, in `/`, with a clean environment and `env`.
 
-        If it fails and `check` is set, the AssertionError shows all it wrote.
+        If it fails and `check` is set, or is not done after `seconds` and so killed, the AssertionError shows all it wrote.
         """
         inside, clean = self._inside(argv, user), self._environment(user, env)
-        ran = subprocess.run(inside, input=stdin or "", env=clean, capture_output=True, text=True, timeout=seconds, check=False)
+        try:
+            ran = subprocess.run(inside, input=stdin or "", env=clean, capture_output=True, text=True, timeout=seconds, check=False)
+        except subprocess.TimeoutExpired as late:
+            raise AssertionError(f"{_line(argv)} is not done after {seconds:.0f} s; it wrote: {late.stdout!r} {late.stderr!r}") from None
         assert not check or ran.returncode == 0, _said(argv, ran)
         return ran
 
@@ -73,11 +77,21 @@ class Commands:
         # Only what nsenter forks enters the PID namespace. A shell forks instead of it: nsenter stops for good
         # when systemd stops all processes at a shutdown, and its dead child then holds the shutdown up.
         enter = ["nsenter", f"--target={self.leader}", "--all", "--no-fork", "--", "sh", "-c", '"$@"; exit $?', "sh"]
-        drop = ["setpriv", "--pdeathsig=KILL"]  # the shell is all that can be killed from here
+        # The shell is all that can be killed from here. And the machine's root shall not set this machine's clock.
+        drop = ["setpriv", "--pdeathsig=KILL", f"--bounding-set={self._denied_capabilities()}"]
         if user:
             account = self._account(user)
             drop += [f"--reuid={account[2]}", f"--regid={account[3]}", "--init-groups"]
         return [*enter, *drop, "--", *map(str, argv)]
+
+    def _denied_capabilities(self) -> str:
+        """What its init may not do either, as setpriv takes it."""
+        allowed = int(self._status("CapBnd"), 16)
+        last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+        return ",".join(f"-cap_{number}" for number in range(last + 1) if not allowed >> number & 1)
+
+    def _status(self, field: str) -> str:
+        return Path(f"/proc/{self.leader}/status").read_text().partition(f"\n{field}:")[2].split()[0]
 
     def _environment(self, user: str | None, env: Mapping[str, str] | None) -> dict[str, str]:
         account = self._account(user or "root")
@@ -92,4 +106,8 @@ class Commands:
 
 
 def _said(argv: tuple[str | Path, ...], ran: subprocess.CompletedProcess[str]) -> str:
-    return f"{' '.join(map(str, argv))} ended with {ran.returncode}\nstdout: {ran.stdout}\nstderr: {ran.stderr}"
+    return f"{_line(argv)} ended with {ran.returncode}\nstdout: {ran.stdout}\nstderr: {ran.stderr}"
+
+
+def _line(argv: tuple[str | Path, ...]) -> str:
+    return shlex.join(map(str, argv))

@@ -56,10 +56,15 @@ def installed(layers: Layers) -> Path:
 @pytest.fixture(scope="session")
 def layers(request: pytest.FixtureRequest) -> Layers:
     """What guests can start from; whoever asks for it needs guests."""
-    if reason := why_not():
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    need_guests()
     config: Any = request.config
     return Layers(Path(config.workerinput["guests"]) if hasattr(config, "workerinput") else config.stash[OWNED].folder)
+
+
+def need_guests() -> None:
+    """End the test that asks if there can be no guest: by a skip, in CI by a failure."""
+    if reason := why_not():
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,12 +9,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.guest import cgroups
 
 PLACES = Path(tempfile.gettempdir()) / "colony-guests"
+NSPAWNS = Path("/run/systemd/nspawn/propagate")  # where a killed systemd-nspawn leaves a folder
 _numbers = itertools.count(1)
 
 
@@ -22,7 +23,7 @@ class Place:
     """A new folder, this process' own until `give_back`. Its name is free for a host name and for cgroups, too."""
 
     def __init__(self) -> None:
-        PLACES.mkdir(mode=0o700, exist_ok=True)
+        _make_places()
         with locked(PLACES):
             _sweep()
             self.name = f"colony-guest-{os.getpid()}-{next(_numbers)}"
@@ -52,7 +53,9 @@ def locked(path: Path) -> Iterator[None]:
 def mount(kind: str, source: str, target: Path, *options: str) -> None:
     """Mount at the folder `target`, which need not be there."""
     target.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", kind, "-o", ",".join(options) or "defaults", source, target], check=True)
+    ran = subprocess.run(["mount", "-t", kind, "-o", ",".join(options), source, target], check=False, capture_output=True, text=True)
+    if ran.returncode:
+        raise OSError(f"cannot mount {kind} at {target}: {ran.stderr.strip()}")
 
 
 def unmount(target: Path) -> None:
@@ -61,11 +64,17 @@ def unmount(target: Path) -> None:
         subprocess.run(["umount", "--lazy", target], check=True)
 
 
+def _make_places() -> None:
+    PLACES.mkdir(mode=0o700, exist_ok=True)
+    if PLACES.is_symlink() or PLACES.stat().st_uid != os.geteuid():
+        raise PermissionError(f"{PLACES} belongs to somebody else; remove it, or set TMPDIR")
+
+
 def _sweep() -> None:
     for folder in PLACES.iterdir():
         try:
             os.close(_lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB))
-        except BlockingIOError:
+        except (BlockingIOError, FileNotFoundError):  # its owner lives, or is giving it back
             continue
         _remove(folder)
 
@@ -75,7 +84,9 @@ def _remove(folder: Path) -> None:
     for mounted in reversed(_mounts_below(folder)):
         unmount(mounted)
     cgroups.remove(folder.name)
-    shutil.rmtree(folder)
+    for left in (folder, NSPAWNS / folder.name):
+        with suppress(FileNotFoundError):
+            shutil.rmtree(left)
 
 
 def _mounts_below(folder: Path) -> list[Path]:

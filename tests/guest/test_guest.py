@@ -10,7 +10,10 @@ from contextlib import closing
 
 import pytest
 
-from tests.guest.guest import Guest
+from tests.guest.fixtures import need_guests
+from tests.guest.guest import Guest, why_not
+
+pytestmark = pytest.mark.usefixtures("layers")
 
 LIVES = """
 [Service]
@@ -61,6 +64,8 @@ def test_a_command_that_fails_shows_all_it_wrote(shared_bare_machine: Guest) -> 
     with pytest.raises(AssertionError, match=r"(?s)ended with 3.*heard.*complained"):
         shared_bare_machine.run("sh", "-c", "echo heard; echo complained >&2; exit 3")
     assert shared_bare_machine.run("false", check=False).returncode == 1
+    with pytest.raises(AssertionError, match=r"(?s)sleep 30.*not done after 1 s.*begun"):
+        shared_bare_machine.run("sh", "-c", "echo begun; sleep 30", seconds=1)
     with pytest.raises(LookupError, match="no user nobody-such"):
         shared_bare_machine.run("true", user="nobody-such")
 
@@ -115,6 +120,16 @@ def assert_settled(machine: Guest, identity: str) -> None:
     assert machine.run("cat", "/etc/machine-id", "/etc/hostname").stdout == identity
     boots = machine.run("journalctl", "--list-boots", "--quiet").stdout
     assert len(boots.splitlines()) == 2
+
+
+SYS_TIME = 1 << 25  # the capability to set the clock, which is the same for all
+
+
+def test_a_command_may_do_no_more_than_a_service_and_that_is_not_to_set_the_clock(shared_bare_machine: Guest) -> None:
+    show = ("sed", "-n", "s/^Cap[EB].*:.//p", "/proc/self/status")
+    command, service = shared_bare_machine.run(*show), shared_bare_machine.run("systemd-run", "--pipe", "--wait", "--quiet", *show)
+    assert command.stdout == service.stdout
+    assert [int(line, 16) & SYS_TIME for line in command.stdout.split()] == [0, 0]
 
 
 # --- two at once
@@ -172,3 +187,21 @@ def test_it_sees_a_bound_folder_but_cant_write_to_it(tmp_path_factory: pytest.Te
     with Guest(binds={"/srv/bound": folder}) as guest:
         assert guest.run("cat", "/srv/bound/note").stdout == "hello"
         assert "Read-only file system" in guest.run("touch", "/srv/bound/other", check=False).stderr
+
+
+# --- where there can be none
+
+
+def test_without_root_a_test_is_skipped_with_its_reason_but_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="needs root"):
+        need_guests()
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="needs root"):
+        need_guests()
+
+
+def test_without_nspawn_the_reason_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert why_not() == "a systemd guest needs systemd-nspawn: apt-get install systemd-container"

@@ -12,6 +12,8 @@ from tests.guest.guest import Guest
 from tests.guest.layers import CHECKOUT, Layers
 from tests.guest.places import Place
 
+pytestmark = pytest.mark.usefixtures("layers")
+
 UNIT = "[Service]\nExecStart=/bin/sleep infinity\nUser=settler\n[Install]\nWantedBy=multi-user.target\n"
 BUILDS = """
 import sys
@@ -77,7 +79,6 @@ def test_layers_lie_upon_each_other(settled: Path, layers: Layers) -> None:
         guest.run("id", "settler")
 
 
-@pytest.mark.usefixtures("layers")
 def test_processes_that_want_a_layer_at_once_build_it_once() -> None:
     place = Place()
     try:
@@ -88,7 +89,6 @@ def test_processes_that_want_a_layer_at_once_build_it_once() -> None:
         place.give_back()
 
 
-@pytest.mark.usefixtures("layers")
 def test_a_layer_that_fails_fails_for_all_with_its_reason() -> None:
     place = Place()
     try:
@@ -99,7 +99,6 @@ def test_a_layer_that_fails_fails_for_all_with_its_reason() -> None:
         place.give_back()
 
 
-@pytest.mark.usefixtures("layers")
 def test_a_layer_whose_builder_was_killed_is_built_anew() -> None:
     place = Place()
     try:

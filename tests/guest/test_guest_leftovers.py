@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 
 from tests.guest.guest import Guest
 from tests.guest.layers import CHECKOUT
-from tests.guest.places import PLACES
+from tests.guest.places import NSPAWNS, PLACES
+
+pytestmark = pytest.mark.usefixtures("layers")
 
 OWNER = """
 import time
@@ -27,7 +30,7 @@ def left_of(name: str) -> list[str]:
     """Mounts, cgroups, processes and folders that are there because of that guest."""
     mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if name in line]
     cgroups = [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if name in folder]
-    folders = [place for place in (PLACES / name, Path("/run/systemd/nspawn/propagate") / name) if place.exists()]
+    folders = [place for place in (PLACES / name, NSPAWNS / name) if place.exists()]
     return [*mounts, *cgroups, *map(str, folders), *processes_of(name)]
 
 
@@ -37,13 +40,12 @@ def processes_of(name: str) -> list[str]:
         try:
             is_dead = "\nState:\tZ" in (process / "status").read_text()
             if not is_dead and name in (process / "cgroup").read_text() + (process / "cmdline").read_text():
-                found.append(str(process))
+                found.append(process.name)
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
 
 
-@pytest.mark.usefixtures("layers")
 def test_a_closed_machine_leaves_nothing() -> None:
     with Guest(memory_bytes=1 << 30) as guest:
         guest.run("systemd-run", "--unit=busy", "sleep", "1000")
@@ -56,14 +58,12 @@ def test_a_closed_machine_leaves_nothing() -> None:
     guest.close()  # twice does no harm
 
 
-@pytest.mark.usefixtures("layers")
 def test_a_machine_that_was_powered_off_leaves_nothing() -> None:
     with Guest() as guest:
         guest.power_off()
     assert left_of(guest.name) == []
 
 
-@pytest.mark.usefixtures("layers")
 def test_a_machine_that_does_not_boot_says_why_and_leaves_nothing() -> None:
     guest = Guest()
     init = guest.root / "usr/lib/systemd/systemd"
@@ -75,7 +75,6 @@ def test_a_machine_that_does_not_boot_says_why_and_leaves_nothing() -> None:
     assert left_of(guest.name) == []
 
 
-@pytest.mark.usefixtures("layers")
 def test_what_a_killed_owner_leaves_goes_at_the_next_start() -> None:
     owner = subprocess.Popen([sys.executable, "-c", OWNER], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
     assert owner.stdout
@@ -88,7 +87,13 @@ def test_what_a_killed_owner_leaves_goes_at_the_next_start() -> None:
     assert not Path("/proc", leader).exists()
 
 
-@pytest.mark.usefixtures("layers")
+def test_a_machine_whose_nspawn_was_killed_leaves_nothing() -> None:
+    with Guest() as guest:
+        (nspawn,) = [pid for pid in map(int, processes_of(guest.name)) if Path(f"/proc/{pid}/comm").read_text() == "systemd-nspawn\n"]
+        os.kill(nspawn, signal.SIGKILL)
+    assert left_of(guest.name) == []
+
+
 def test_a_start_leaves_the_machines_of_living_owners_alone(bare_machine: Guest) -> None:
     with Guest():
         pass
