@@ -1,0 +1,91 @@
+"""#ops hears of each trouble once, and once when it is over."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from colony import operations, schema
+from provisioning.watch import tell
+from provisioning.watch.look import Trouble
+from tests.server.serving import Server
+
+DISK = Trouble("disk", "The disk is nearly full.", "The disk has room again.")
+NEARLY = Trouble("disk", "The disk is nearly full.", "The disk has room again.", is_sure=False)
+UNIT = Trouble("unit", "A unit has failed.", "The unit is well again.")
+
+
+def said(server: Server) -> list[str]:
+    with server.client(over_socket=True) as admin:
+        if tell.OPS not in {channel.name for channel in admin.call(operations.CHANNELS, schema.ListChannels()).channels}:
+            return []
+        return [message.body for message in admin.call(operations.READ, schema.ReadMessages(channel=tell.OPS, limit=50)).messages]
+
+
+def tell_of(server: Server, folder: Path, *troubles: Trouble) -> list[str]:
+    tell.tell(troubles, folder, server.url)
+    return said(server)
+
+
+def test_each_trouble_is_told_once_and_its_end_once(server: Server, tmp_path: Path) -> None:
+    assert tell_of(server, tmp_path) == []
+    assert tell_of(server, tmp_path, DISK) == [DISK.says]
+    assert tell_of(server, tmp_path, DISK, UNIT) == [DISK.says, UNIT.says]
+    assert tell_of(server, tmp_path, UNIT)[2:] == [DISK.relief]
+    assert tell_of(server, tmp_path, UNIT)[3:] == []
+    assert tell_of(server, tmp_path)[3:] == [UNIT.relief]
+    assert tell_of(server, tmp_path, DISK)[4:] == [DISK.says], "the second time it is news again"
+
+
+def test_what_is_only_nearly_wrong_begins_and_ends_nothing(server: Server, tmp_path: Path) -> None:
+    assert tell_of(server, tmp_path, NEARLY) == []
+    assert tell_of(server, tmp_path, DISK) == [DISK.says]
+    assert tell_of(server, tmp_path, NEARLY) == [DISK.says]
+    assert tell_of(server, tmp_path) == [DISK.says, DISK.relief]
+
+
+def test_what_a_server_that_is_away_can_t_be_told_it_is_told_later(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.stop()
+    monkeypatch.setattr(tell.time, "time", lambda: 0.0)
+    tell.tell([UNIT], tmp_path, server.url)
+    tell.tell([UNIT, DISK], tmp_path, server.url)
+    tell.tell([DISK], tmp_path, server.url)
+    monkeypatch.undo()
+    server.start()
+    assert tell_of(server, tmp_path, DISK) == [f"1970-01-01 00:00 UTC: {text}" for text in (UNIT.says, DISK.says, UNIT.relief)]
+    assert len(tell_of(server, tmp_path, DISK)) == 3
+
+
+def test_killed_before_it_is_noted_that_it_was_said_it_is_not_said_twice(server: Server, tmp_path: Path) -> None:
+    tell_of(server, tmp_path)
+    child = os.fork()
+    if child == 0:
+        write, writes = tell._write, []
+
+        def dying(folder: Path, known: tell.Known) -> None:
+            if writes:
+                os._exit(137)
+            writes.append(write(folder, known))
+
+        tell._write = dying
+        tell.tell([UNIT], tmp_path, server.url)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 137
+    assert said(server) == [UNIT.says]
+    assert tell_of(server, tmp_path, UNIT) == [UNIT.says]
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"troubles": 1}', '{"unsaid": [{"a": 1}]}'])
+def test_notes_that_can_t_be_read_begin_anew(server: Server, tmp_path: Path, text: str) -> None:
+    (tmp_path / tell.FILE).write_text(text)
+    assert tell_of(server, tmp_path, UNIT) == [UNIT.says]
+
+
+def test_what_could_not_be_said_for_long_is_bounded(tmp_path: Path) -> None:
+    known = tell.Known()
+    for number in range(300):
+        known = tell.noted(known, [Trouble(str(number), "wrong", "right")], float(number))
+    assert len(known.unsaid) == tell.MAX_UNSAID
+    assert known.unsaid[-1].text == "right"
