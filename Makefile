@@ -41,7 +41,7 @@ lock: ## pin every dependency again, with hashes (ARGS=--upgrade for newer versi
 	@test -x .uv/bin/uv || { python3 -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check uv; }
 	$(PIN) pyproject.toml --extra postgres --extra dev --extra bench -o requirements/dev.lock
 	$(PIN) pyproject.toml -c requirements/dev.lock -o requirements/runtime.lock
-	$(PIN) pyproject.toml -c requirements/dev.lock --extra host -o requirements/host.lock
+	$(PIN) pyproject.toml -c requirements/dev.lock --extra host --extra postgres -o requirements/host.lock
 	$(PIN) --group build -o requirements/build.lock
 	$(PIN) --group claude --no-deps -o requirements/claude.lock
 	$(PIN) --group synapse -o requirements/synapse.lock
