@@ -218,7 +218,7 @@ def test_only_a_server_whose_database_is_elsewhere_may_leave_this_machine() -> N
 @pytest.mark.parametrize(
     ("changes", "wish", "says"),
     [
-        ({"server_account": Account(Path("/home/colony"), False)}, WISH, "there is a Linux user colony already, and it is not the server's"),
+        ({"server_account": Account(Path("/home/colony"), False)}, WISH, "a Linux user colony already, and it is not the server's"),
         ({"server_account": Account(places.DATA, False)}, WISH, "there is a Linux user colony already"),
         ({"is_port_free": False}, WISH, "port 8700 is taken; name another with --port"),
         ({"free_bytes": 10**6}, WISH, "has 1 MB free"),

@@ -89,7 +89,8 @@ def test_what_is_unknown_or_wrong_is_said_in_one_line(tmp_path: Path, text: str,
 
 def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
     ran = colony_server("--config", tmp_path / "none.toml", "migrate")
-    assert (ran.returncode, ran.stderr) == (4, f"colony-server: there is no {tmp_path}/none.toml; give the path of a settings file with --config\n")
+    said = f"colony-server: there is no {tmp_path}/none.toml; give the path of a settings file with --config\n"
+    assert (ran.returncode, ran.stderr) == (4, said)
 
 
 def test_the_host_s_file_is_for_those_who_keep_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +133,8 @@ def options(command: click.Command) -> dict[str, click.Option]:
 def test_it_names_every_option_once(tmp_path: Path) -> None:
     text = host_settings.first_text(8700)
     every = uncommented(text)
-    assert settings.read(write(tmp_path, "\n".join(line.removeprefix("#") for line in text.splitlines() if "=" in line or "[" in line)), cli)
+    meant = "\n".join(line.removeprefix("#") for line in text.splitlines() if "=" in line or "[" in line)
+    assert settings.read(write(tmp_path, meant), cli)
     assert {key for key in every if key not in settings.COMMANDS} == {*settings.GENERAL}
     for name in settings.COMMANDS:
         assert every[name].keys() == options(cli.commands[name]).keys(), name

@@ -91,7 +91,7 @@ def test_it_gives_signs_of_life_and_says_when_it_stops(service: Server, ear: Ear
 
 def test_a_server_that_hangs_gives_no_sign(service: Server, ear: Ear) -> None:
     assert ear.heard().startswith("READY=1\n")
-    master, worker = service.processes()
+    _, worker = service.processes()
     worker.send_signal(signal.SIGSTOP)
     ear.forget()
     assert ear.heard(SILENCE) == ""
