@@ -30,7 +30,11 @@ def bear(wish: Wish, tell: Tell = lambda step, seconds: None, *, dry_run: bool =
                 reach.require_runnable(wish.command[0])
         units.check(_unit_files(steps))
         if not dry_run:
-            apply(steps, tell)
+            try:
+                apply(steps, tell)
+            except errors.ColonyError as error:
+                rest = f"{wish.name} is not complete: repeat the birth, or end it with colony-agent death {wish.name}"
+                raise type(error)(f"{error.detail}; {rest}") from error
     return steps
 
 

@@ -21,8 +21,7 @@ def plan(facts: Facts, archive_name: str | None) -> list[Step]:
     steps: list[Step | None] = [
         _silence(facts) if is_member else None,
         _units(facts),
-        _archive(facts, archive_name) if facts.has_home and archive_name else None,
-        _home(facts) if facts.has_home else None,
+        _home(facts, archive_name) if facts.has_home else None,
         _account(facts) if facts.has_account else None,
         _dead(facts) if is_member else None,
         _record(facts),
@@ -49,16 +48,15 @@ def _units(facts: Facts) -> Step | None:
     return Step("units", "the end of its services", (Stop(names), Disable(names), *gone, Reload()))
 
 
-def _archive(facts: Facts, archive_name: str | None) -> Step:
+def _home(facts: Facts, archive_name: str | None) -> Step:
+    gone = Remove(places.HOMES / facts.name)
+    if archive_name is None:
+        return Step("home", "the end of its home", (gone,))
     target, staged = places.ARCHIVE / f"{archive_name}.tar.gz", places.ARCHIVE / f".{facts.name}.new"
     options = ("--create", "--gzip", "--sparse", "--one-file-system", "--warning=no-file-ignored")
     pack = Run(("tar", *options, f"--file={staged}", f"--directory={places.HOMES}", "--", facts.name))
     rename = Run(("mv", "--no-target-directory", "--", str(staged), str(target)))
-    return Step("archive", f"its home in {target}", (Folder(places.ARCHIVE, 0o700), pack, rename))
-
-
-def _home(facts: Facts) -> Step:
-    return Step("home", "the end of its home", (Remove(places.HOMES / facts.name),))
+    return Step("home", f"the end of its home, which is kept in {target}", (Folder(places.ARCHIVE, 0o700), pack, rename, gone))
 
 
 def _account(facts: Facts) -> Step:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
+from tests.guest.commands import SOON
 from tests.guest.guest import Guest
 
 BRAIN = "/opt/brains/echo"
@@ -66,6 +68,14 @@ def answer(machine: Guest, asked: int, seconds: float = ANSWERS_WITHIN) -> str:
         assert time.monotonic() < deadline, f"no answer within {seconds} s; {machine.run('colony', 'explain', str(asked)).stdout}"
         time.sleep(0.1)
     return found[0]
+
+
+def until(what: Callable[[], object], seconds: float = SOON) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, f"it did not come to that within {seconds:.0f} s"
+        time.sleep(0.1)
 
 
 def status(machine: Guest, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.guest.guest import Guest
-from tests.host.cast import SOUL, answer, birth, death, messages, one_line, prepare, say, status, traces
+from tests.host.cast import SOUL, answer, answers, birth, death, messages, one_line, prepare, say, status, traces, until
 
 STEPS = ["record", "member", "user", "home", "limits", "watch", "units", "start", "healthy", "welcome", "born"]
 FAILPOINTS = "/run/failpoints"
@@ -76,7 +76,7 @@ def test_killed_after_any_step_a_death_removes_every_trace(host: Guest, step: st
     assert traces(host) == before
 
 
-@pytest.mark.parametrize("step", ["draining", "units", "archive", "home", "user", "dead", "record"])
+@pytest.mark.parametrize("step", ["draining", "units", "home", "user", "dead", "record"])
 def test_killed_after_any_step_another_death_completes_it(host: Guest, step: str) -> None:
     name = f"e-{step}"
     before = traces(host)
@@ -101,6 +101,16 @@ def test_two_births_of_one_name_at_once_give_one_agent(host: Guest) -> None:
     assert answer(host, say(host, "@twin one?")) == "you said: @twin one?"
     assert welcomes(host, "twin") == 1
     death(host, "twin", "--purge")
+
+
+def test_births_of_different_names_are_not_in_each_others_way(host: Guest) -> None:
+    names = [f"many{number}" for number in range(6)]
+    births = [host.start("colony-agent", "birth", name, "--soul", SOUL) for name in names]
+    assert [(each.communicate(timeout=60)[1].count("Traceback"), each.returncode) for each in births] == [(0, 0)] * 6
+    asked = say(host, " ".join(f"@{name}" for name in names))
+    until(lambda: len(answers(host, asked)) == 6)
+    for name in names:
+        death(host, name, "--purge")
 
 
 def test_the_same_name_can_be_born_again(host: Guest) -> None:
@@ -179,6 +189,7 @@ def test_a_full_disk_leaves_what_another_birth_completes(machine: Guest) -> None
     said = birth(machine, "scout", check=False)
     assert said.returncode != 0
     assert "No space left on device" in said.stderr.splitlines()[-1]
+    assert said.stderr.endswith("scout is not complete: repeat the birth, or end it with colony-agent death scout\n")
     assert "Traceback" not in said.stderr
     machine.run("rm", "/home/agents/filler")
     machine.run("mount", "-o", "remount,size=10m", "/home/agents")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 
 import pytest
 
 from tests.guest.guest import Guest
-from tests.host.cast import answer, answers, birth, one_line, prepare, say, status
-
-SOON = 20.0
+from tests.host.cast import answer, answers, birth, one_line, prepare, say, status, until
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +17,6 @@ def host(shared_machine: Guest) -> Guest:
     prepare(shared_machine)
     birth(shared_machine, "scout", "--memory-max", "256M")
     return shared_machine
-
-
-def until(what: Callable[[], object], seconds: float = SOON) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.1)
 
 
 def pid_of(host: Guest, unit: str = "agent-scout-worker") -> str:
@@ -136,7 +126,7 @@ def test_a_memory_can_be_looked_into_and_gone_back_to(host: Guest) -> None:
     assert host.run("colony-agent", "memory", "scout", "revert", "HEAD~1").stdout == "scout remembers what it did at HEAD~1\n"
     assert host.run("cat", memory).stdout == "one\n"
     assert host.run("stat", "--format=%U %a", memory).stdout == "scout 600\n"
-    assert "is no revision" in one_line(host.run("colony-agent", "memory", "scout", "diff", "--output=/etc/x", check=False))
+    assert "is no revision" in one_line(host.run("colony-agent", "memory", "scout", "diff", "--", "--output=/etc/x", check=False))
     assert "no agent crow" in one_line(host.run("colony-agent", "memory", "crow", "log", check=False))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from colony import errors
 from provisioning import death
-from provisioning.steps import Step
+from provisioning.steps import Run, Step
 from tests.provisioning.cast import NOTHING, lives, member
 
 
@@ -18,11 +18,15 @@ def names(steps: list[Step]) -> list[str]:
 
 
 def test_all_of_a_living_agent_goes_in_this_order() -> None:
-    assert names(death.plan(lives(), "scout-now")) == ["draining", "units", "archive", "home", "user", "dead", "record"]
+    assert names(death.plan(lives(), "scout-now")) == ["draining", "units", "home", "user", "dead", "record"]
 
 
 def test_without_an_archive_nothing_is_kept() -> None:
-    assert "archive" not in names(death.plan(lives(), None))
+    def kept(archive_name: str | None) -> list[Run]:
+        return [act for step in death.plan(lives(), archive_name) for act in step.acts if isinstance(act, Run) and act.argv[0] == "tar"]
+
+    assert len(kept("scout-now")) == 1
+    assert kept(None) == []
 
 
 @pytest.mark.parametrize(
@@ -31,7 +35,7 @@ def test_without_an_archive_nothing_is_kept() -> None:
         ({"has_record": True}, ["record"]),
         ({"member": member(status="provisioning")}, ["dead"]),
         ({"has_account": True}, ["user"]),
-        ({"has_home": True}, ["archive", "home"]),
+        ({"has_home": True}, ["home"]),
         ({"unit_files": {"agent-scout-worker.service": ""}}, ["units"]),
         ({"enabled": frozenset({"agent-scout-worker.service"})}, ["units"]),
         ({"active": frozenset({"agent-scout-worker.service"})}, ["units"]),
