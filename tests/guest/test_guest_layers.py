@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.guest.guest import Guest
-from tests.guest.layers import CHECKOUT, Layers
+from tests.guest.layers import CHECKOUT, SOURCE, Layers
 from tests.guest.places import Place
 
 pytestmark = pytest.mark.usefixtures("layers")
@@ -108,3 +108,13 @@ def test_a_layer_whose_builder_was_killed_is_built_anew() -> None:
             guest.run("id", "settler")
     finally:
         place.give_back()
+
+
+# --- the one in which Colony is installed
+
+
+def test_colony_runs_on_a_machine_and_can_be_installed_again_without_a_network(machine: Guest) -> None:
+    assert machine.unit("colony-server.service", "ActiveState") == {"ActiveState": "active"}
+    assert machine.path(f"{SOURCE}/Makefile").exists()
+    machine.run("/opt/colony/current/.venv/bin/python", "-m", "pip", "download", "--no-deps", "--no-build-isolation", "--dest=/tmp", "click", "pystemd")
+    assert {path.name.split("-")[0] for path in machine.path("/tmp").glob("*-*.*")} >= {"click", "pystemd"}
