@@ -30,7 +30,7 @@ class Place:
             self.folder = PLACES / self.name
             self.folder.mkdir(mode=0o700)
             # The kernel gives the lock back when the owner dies, however it dies.
-            self._owner = _lock(self.folder, fcntl.LOCK_EX)
+            self._owner = _lock(self.folder, os.O_DIRECTORY)
 
     def give_back(self) -> None:
         """Remove it with all that was mounted in it and all that runs in its cgroups."""
@@ -43,7 +43,7 @@ class Place:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Alone in all processes that lock the same path: a folder, or a file that need not be there."""
-    descriptor = _lock(path, fcntl.LOCK_EX)
+    descriptor = _lock(path, 0 if path.is_dir() else os.O_CREAT)
     try:
         yield
     finally:
@@ -73,7 +73,7 @@ def _make_places() -> None:
 def _sweep() -> None:
     for folder in PLACES.iterdir():
         try:
-            os.close(_lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            os.close(_lock(folder, os.O_DIRECTORY, fcntl.LOCK_NB))
         except (BlockingIOError, FileNotFoundError):  # its owner lives, or is giving it back
             continue
         _remove(folder)
@@ -95,10 +95,10 @@ def _mounts_below(folder: Path) -> list[Path]:
     return [point for point in points if folder in point.parents]
 
 
-def _lock(path: Path, how: int) -> int:
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDONLY | os.O_CREAT)
+def _lock(path: Path, flags: int, or_fail: int = 0) -> int:
+    descriptor = os.open(path, os.O_RDONLY | flags)
     try:
-        fcntl.flock(descriptor, how)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | or_fail)
     except BaseException:
         os.close(descriptor)
         raise

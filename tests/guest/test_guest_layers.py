@@ -116,5 +116,6 @@ def test_a_layer_whose_builder_was_killed_is_built_anew() -> None:
 def test_colony_runs_on_a_machine_and_can_be_installed_again_without_a_network(machine: Guest) -> None:
     assert machine.unit("colony-server.service", "ActiveState") == {"ActiveState": "active"}
     assert machine.path(f"{SOURCE}/Makefile").exists()
-    machine.run("/opt/colony/current/.venv/bin/python", "-m", "pip", "download", "--no-deps", "--no-build-isolation", "--dest=/tmp", "click", "pystemd")
+    pip = ("/opt/colony/current/.venv/bin/python", "-m", "pip", "download", "--no-deps", "--no-build-isolation", "--dest=/tmp")
+    machine.run(*pip, "click", "pystemd")
     assert {path.name.split("-")[0] for path in machine.path("/tmp").glob("*-*.*")} >= {"click", "pystemd"}
