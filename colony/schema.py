@@ -12,6 +12,7 @@ MAX_WAIT_SECONDS = 25  # below the idle timeouts of common proxies
 MAX_ID = 2**63 - 1  # what both databases can hold
 MAX_TOOLS = 50  # kinds of tools that one attempt may report
 MAX_TOOL_NAME = 64  # characters
+BROADCASTS = frozenset({"agents", "apes"})  # @agents and @apes address all of them: no user's name
 
 
 def _storable(text: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from colony import config, errors
+from colony import config, errors, schema
 from provisioning import places
 
 NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,29}[a-z0-9])?")
@@ -65,6 +65,8 @@ def names() -> list[str]:
 
 def checked_name(name: str) -> str:
     """Raises `Invalid` for what can't be the name of an agent and of its Linux user."""
+    if name in schema.BROADCASTS:
+        raise errors.Invalid(f"{name} is no agent's name: @{name} addresses all of them")
     if not NAME.fullmatch(name):
         raise errors.Invalid(f"{name!r} can't be an agent's name: up to 31 of a-z, 0-9 and -, a letter first and no - at the end")
     return name

@@ -15,7 +15,6 @@ from server.models.base import Key, Timestamp, metadata
 from server.prepared import Prepared
 
 COLONY = "colony"  # the service that signs notices, and whom an administrator without an account of their own acts as
-RESERVED = frozenset({"agents", "apes"})  # @agents and @apes are broadcasts
 POSTS_PER_TURN = 10  # besides the reply, unless the agent is given another limit
 
 users = Table(
@@ -97,7 +96,7 @@ def statuses(connection: Connection, usernames: Collection[str]) -> dict[str, sc
 
 def create(connection: Connection, request: schema.CreateUser, owner_id: int | None, now: datetime) -> schema.User:
     """The name of a dead agent may be given to a new one, which begins anew. Raises `Conflict` when the name or the Linux user is taken."""
-    if request.username in RESERVED:
+    if request.username in schema.BROADCASTS:
         raise errors.Conflict(f"{request.username} is reserved: @{request.username} addresses all of them")
     status = "provisioning" if request.kind == "agent" else "healthy"
     values = request.model_dump() | {"status": status, "owner_id": owner_id, "created_at": now}

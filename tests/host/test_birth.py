@@ -123,6 +123,7 @@ def test_the_same_name_can_be_born_again(host: Guest) -> None:
 
 REFUSED = {
     "a bad name": (["Scout"], "can't be an agent's name"),
+    "a name for all": (["agents"], "@agents addresses all of them"),
     "a name with a path": (["../etc"], "can't be an agent's name"),
     "a human's name": (["human"], "a Linux user or group human is there already and is no agent's"),
     "a system user's name": (["daemon"], "a Linux user or group daemon is there already"),
