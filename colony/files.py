@@ -105,6 +105,16 @@ def private_folder(key: str) -> Path:
     return path
 
 
+def listing(folder: Path, name: str) -> list[tuple[str, int, int]]:
+    """The regular files of a folder: name, bytes, and when each was changed, in nanoseconds; none where there is no such folder."""
+    try:
+        with _parent(folder, f"{name}/x") as parent:
+            found = ((entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(parent))
+            return sorted((each, facts.st_size, facts.st_mtime_ns) for each, facts in found if stat.S_ISREG(facts.st_mode))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def prune(folder: Path, name: str, keep: int) -> None:
     """Delete the regular files of a folder but for the last `keep` by name."""
     with _parent(folder, f"{name}/x") as parent:

@@ -100,15 +100,16 @@ def turn(home: Path, pulse: bool) -> None:
 @click.argument("name", required=False)
 @_home
 @click.option("--now", is_flag=True, help="Let the agent NAME of this machine dream in its service, now, and say how it went.")
-def dream(name: str | None, home: Path, now: bool) -> None:
-    """Let the agent compact its memory. Exits 75 while a turn of it runs."""
+@click.option("--if-new", is_flag=True, help="Only if its memory or its diary have changed since the last dream.")
+def dream(name: str | None, home: Path, now: bool, if_new: bool) -> None:
+    """Let the agent compact its memory. Exits 75 while a turn of it runs, and when there is nothing to do."""
     if name or now:
         from colony_agent import life_commands
 
         sys.exit(life_commands.dream_now(name, now))
     from colony_agent import turn as turns
 
-    sys.exit(turns.run(settings.load(home.absolute()), "dream"))
+    sys.exit(turns.run(settings.load(home.absolute()), "dream", if_new=if_new))
 
 
 def _worker_script() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +15,7 @@ from colony_agent.settings import Home
 log = logging.getLogger(__name__)
 
 DREAMS = "memory/dreams"
+DIARY = "memory/diary"
 NOTHING_TO_SAY = "HEARTBEAT_OK"  # it leaves the memory as it is
 DREAM_SECONDS = 600
 
@@ -44,6 +46,13 @@ def dream(home: Home, turn: schema.Turn, runner: Runner) -> Answer:
         files.prune(home.path, DREAMS, home.agent.dreams_kept)
     repository.commit(home, f"Dream of {now:%Y-%m-%d %H:%M} UTC")
     return Answer("", answer.usage, None)
+
+
+def matter(home: Home) -> str:
+    """A name for what there is to dream of: the memory and the diary. The same name: nothing is new. Empty: there is nothing."""
+    memory = files.read_bytes(home.path, MEMORY, 64 * home.agent.memory_max_bytes).strip()
+    diary = files.listing(home.path, DIARY)
+    return hashlib.sha256(repr((memory, diary)).encode()).hexdigest() if memory or diary else ""
 
 
 def accept(reply: str, old: str, max_bytes: int) -> str:

@@ -107,7 +107,7 @@ def upgrade(names: Sequence[str], everyone: bool, now: bool) -> None:
 
 
 def dream_now(name: str | None, is_wanted: bool) -> int:
-    """Start the agent's dream service and wait for its end; 75 when a turn runs or the agent shall not work."""
+    """Start the agent's dream service and wait for its end; 75 when it has nothing to dream of, or no time."""
     from provisioning import facts, units
     from provisioning.systemd import Systemd
 
@@ -120,7 +120,7 @@ def dream_now(name: str | None, is_wanted: bool) -> int:
     if ended.active == "failed":
         raise errors.Unavailable(f"the dream failed, the memory is as it was; see colony-agent logs {name}")
     if ended.exit_code:
-        click.echo(f"{name} does not dream now: a turn runs, or it shall not work", err=True)
+        click.echo(f"{name} does not dream now: nothing is new, a turn runs, or it shall not work", err=True)
     else:
         click.echo(f"{name} has dreamt")
     return ended.exit_code

@@ -51,6 +51,7 @@ class State:
     sessions: dict[str, Session] = field(default_factory=dict)  # by channel; the newest last
     seen: dict[str, int] = field(default_factory=dict)  # by channel: up to which message its session knows what was said
     finished: Finished | None = None
+    dreamt: str = ""  # of what the last dream was, as `dream.matter` names it
 
     def remember(self, channel: str, session: Session | None, seen: int) -> None:
         self.sessions.pop(channel, None)
@@ -79,7 +80,7 @@ def _parsed(found: dict[str, Any]) -> State:
     finished = Finished(**found["finished"]) if found["finished"] else None
     if finished:
         _ = finished.request  # raises for what the server would refuse
-    return State(sessions, seen, finished)
+    return State(sessions, seen, finished, str(found.get("dreamt", "")))
 
 
 def save(home: Path, name: str, state: State) -> None:

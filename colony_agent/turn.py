@@ -49,8 +49,11 @@ class Exit(IntEnum):
     NOTHING = 75  # nothing to do now, or somebody else does it (EX_TEMPFAIL)
 
 
-def run(home: Home, kind: schema.TurnKind = "answer") -> Exit:
-    """Do the agent's next turn, if there is one. Raises `ColonyError` when the colony is out of reach."""
+def run(home: Home, kind: schema.TurnKind = "answer", *, if_new: bool = False) -> Exit:
+    """Do the agent's next turn, if there is one; with `if_new` no dream of what the last one was of.
+
+    Raises `ColonyError` when the colony is out of reach.
+    """
     journal.mark(agent=home.agent.name)
     with the_only_process(home) as is_alone:
         if not is_alone:
@@ -59,6 +62,9 @@ def run(home: Home, kind: schema.TurnKind = "answer") -> Exit:
         memory = state.load(home.path, STATE_FILE)
         if memory.finished:
             _deliver(home, memory)
+        if if_new and not _is_new(home, memory):
+            log.info("no turn: nothing is new since the last dream")
+            return Exit.NOTHING
         stop = _StopSignals()
         reach("turn.before_claim")
         claimed = claim(home, kind)  # alone in this home: whatever the server still calls running is gone
@@ -73,6 +79,15 @@ def run(home: Home, kind: schema.TurnKind = "answer") -> Exit:
             from colony_agent import overflow
 
             overflow.settle(home, datetime.now(UTC))
+
+
+def _is_new(home: Home, memory: state.State) -> bool:
+    from colony_agent import dream
+
+    try:
+        return dream.matter(home) not in ("", memory.dreamt)
+    except OSError:  # something odd lies in the place of the memory: the dream will say so
+        return True
 
 
 @dataclass
@@ -101,7 +116,11 @@ class _Turn:
                 unknown = schema.Usage(cost_usd=None)
                 return self._hand_back(RunnerFailed(failures.CRASHED, f"{type(error).__name__}: {error}", usage=unknown))
         # The sandbox is gone: only now the state may be replaced.
-        if self.claimed.kind != "dream":
+        if self.claimed.kind == "dream":
+            from colony_agent import dream
+
+            self.memory.dreamt = dream.matter(self.home)
+        else:
             self.memory.remember(self.session_key, answer.session, max((item.message.seq for item in self.turn.items), default=0))
         self.memory.finished = _finished(self.turn, answer)
         reach("turn.before_journal")

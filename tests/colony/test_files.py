@@ -247,3 +247,13 @@ def test_a_name_leads_nowhere_else(home: Path) -> None:
     (home / "up").symlink_to("..")
     with pytest.raises(OSError, match="Not a directory"):
         files.read(home, "up/outside/secret", 100)
+
+
+def test_a_listing_holds_regular_files_only(tmp_path: Path) -> None:
+    (tmp_path / "diary" / "folder").mkdir(parents=True)
+    (tmp_path / "diary" / "b").write_text("two")
+    (tmp_path / "diary" / "a").write_text("one!")
+    (tmp_path / "diary" / "link").symlink_to("a")
+    os.mkfifo(tmp_path / "diary" / "pipe")
+    assert [(name, size) for name, size, _ in files.listing(tmp_path, "diary")] == [("a", 4), ("b", 3)]
+    assert files.listing(tmp_path, "nothing") == []

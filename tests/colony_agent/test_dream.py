@@ -14,7 +14,7 @@ import pytest
 from colony import schema
 from colony_agent.dream import Refused, accept, dream
 from colony_agent.runner import Answer, Task
-from tests.colony_agent.agents import Agent, House, wait_for
+from tests.colony_agent.agents import NOTHING, Agent, House, wait_for
 from tests.colony_agent.cast import scout_at, turn_of
 from tests.colony_agent.crashes import crashes
 
@@ -133,6 +133,22 @@ def test_nothing_to_say_leaves_the_memory_alone(scout: Agent) -> None:
     scout.settle("echo HEARTBEAT_OK", memory_max_bytes=LIMIT)
     assert scout.run("dream").returncode == 0
     assert (memory(scout).read_text(), kept(scout)) == (OLD, [])
+
+
+def test_a_dream_that_comes_by_itself_wants_something_new(scout: Agent) -> None:
+    assert scout.run("dream", "--if-new").returncode == 0
+    assert scout.run("dream", "--if-new").returncode == NOTHING
+    (scout.home / "memory" / "diary" / "today.md").write_text("bob came\n")
+    assert scout.run("dream", "--if-new").returncode == 0
+    assert scout.run("dream", "--if-new").returncode == NOTHING
+    assert scout.run("dream").returncode == 0
+    (scout.home / "memory" / "memory.md").write_text("ann likes tea [pinned]\nand now cake\n")
+    assert scout.run("dream", "--if-new").returncode == 0
+
+
+def test_who_has_nothing_to_remember_dreams_of_nothing(scout: Agent) -> None:
+    (scout.home / "memory" / "memory.md").write_text("\n")
+    assert scout.run("dream", "--if-new").returncode == NOTHING
 
 
 def test_old_dreams_are_pruned(scout: Agent) -> None:

@@ -96,12 +96,16 @@ def test_the_journal_can_be_asked_by_agent_turn_and_channel(host: Guest) -> None
 
 
 def test_a_dream_comes_when_it_is_asked_for_and_by_itself(host: Guest) -> None:
+    assert host.run("colony-agent", "dream", "scout", "--now", check=False).returncode == 75  # there is nothing yet
+    host.run("sh", "-c", "echo 'ann likes tea' > /home/agents/scout/memory/memory.md", user="scout")
     assert host.run("colony-agent", "dream", "scout", "--now").stdout == "scout has dreamt\n"
+    assert host.run("colony-agent", "dream", "scout", "--now", check=False).returncode == 75  # of that it has dreamt
     kinds = [turn["kind"] for turn in json.loads(host.run("colony", "turns", "scout", "--json").stdout)["turns"]]
     assert kinds[0] == "dream"
     timer = host.unit("agent-scout-dream.timer", "ActiveState", "TimersMonotonic", "RandomizedDelayUSec", "FixedRandomDelay")
     assert timer["ActiveState"] == "active"
-    assert "OnBootUSec=30min" in timer["TimersMonotonic"]
+    assert "OnActiveUSec=30min" in timer["TimersMonotonic"]
+    assert "OnUnitActiveUSec=4h" in timer["TimersMonotonic"]
     assert timer["FixedRandomDelay"] == "yes"
 
 
@@ -110,7 +114,7 @@ def test_it_dreams_not_while_a_turn_runs(host: Guest) -> None:
     until(lambda: is_working(host))
     ran = host.run("colony-agent", "dream", "scout", "--now", check=False)
     assert ran.returncode == 75
-    assert ran.stderr == "scout does not dream now: a turn runs, or it shall not work\n"
+    assert ran.stderr == "scout does not dream now: nothing is new, a turn runs, or it shall not work\n"
     host.run("colony", "stop", str(status(host, "scout")["member"]["turn_id"]))
 
 
