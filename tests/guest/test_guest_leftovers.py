@@ -25,6 +25,12 @@ print(guest.name, guest.leader, flush=True)
 time.sleep(600)
 """
 
+CROWD = """
+from tests.guest.places import Place
+for _ in range(40):
+    Place().give_back()
+"""
+
 
 def left_of(name: str) -> list[str]:
     """Mounts, cgroups, processes and folders that are there because of that guest."""
@@ -98,3 +104,9 @@ def test_a_start_leaves_the_machines_of_living_owners_alone(bare_machine: Guest)
     with Guest():
         pass
     assert bare_machine.run("systemctl", "is-system-running").stdout == "running\n"
+
+
+def test_many_processes_come_and_go_at_once() -> None:
+    crowd = [subprocess.Popen([sys.executable, "-c", CROWD], cwd=CHECKOUT) for _ in range(6)]
+    assert [each.wait(60) for each in crowd] == [0] * len(crowd)
+    assert [path for path in PLACES.iterdir() if path.name.split("-")[2] in {str(each.pid) for each in crowd}] == []
