@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -81,9 +81,8 @@ class Systemd:
         """Returns once all are active. Raises `Unavailable` with the reason that systemd gives."""
         deadline = time.monotonic() + seconds
         for unit in units:
+            self._forgive(unit)
             with _translated(unit):
-                if self.state(unit).active == "failed":  # its start limit begins anew
-                    self._manager.ResetFailedUnit(unit.encode())
                 (self._manager.RestartUnit if restart else self._manager.StartUnit)(unit.encode(), b"replace")
         for unit in units:
             self._await(unit, ("active",), ("failed", "inactive"), deadline)
@@ -101,8 +100,8 @@ class Systemd:
 
     def begin(self, unit: str) -> None:
         """Start one that has failed, as if it never had, without waiting for what becomes of it."""
+        self._forgive(unit)
         with _translated(unit):
-            self._manager.ResetFailedUnit(unit.encode())
             self._manager.StartUnit(unit.encode(), b"replace")
 
     def stop(self, units: Sequence[str], seconds: float = STOP_SECONDS) -> None:
@@ -114,7 +113,7 @@ class Systemd:
                 self._manager.StopUnit(unit.encode(), b"replace")
         for unit in present:
             if self._await(unit, ("inactive", "failed"), (), deadline).active == "failed":
-                self._manager.ResetFailedUnit(unit.encode())  # nobody shall look into it any more
+                self._forgive(unit)  # nobody shall look into it any more
 
     def state(self, unit: str) -> UnitState:
         from pystemd.systemd1 import Unit
@@ -149,6 +148,11 @@ class Systemd:
 
     def version(self) -> str:
         return str(self._manager.Version.decode())
+
+    def _forgive(self, unit: str) -> None:
+        """It has not failed, and its start limit begins anew: that counts what was started on purpose, too."""
+        with suppress(Exception):  # nobody remembers anything of a unit that is not loaded
+            self._manager.ResetFailedUnit(unit.encode())
 
     def _await(self, unit: str, wanted: tuple[str, ...], lost: tuple[str, ...], deadline: float) -> UnitState:
         began = time.monotonic()

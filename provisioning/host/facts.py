@@ -65,7 +65,8 @@ def read(systemd: Systemd, default: ServerSettings, release: Path = THIS_RELEASE
     known = settings.read() or default
     entries = found.look(files.paths())
     names = files.unit_names()
-    active = frozenset(unit for unit in names if systemd.state(unit).active == "active")
+    states = {unit: systemd.state(unit).active for unit in names}
+    active = frozenset(unit for unit, state in states.items() if state == "active")
     is_active = files.SERVER in active
     releases = frozenset(places.RELEASES.glob("*")) if places.RELEASES.is_dir() else frozenset()
     return Host(
@@ -79,7 +80,7 @@ def read(systemd: Systemd, default: ServerSettings, release: Path = THIS_RELEASE
         members=_members() if is_active else None,
         is_migration_due=not (is_active and _is_current(entries, release)) and _is_migration_due(release, known),
         needs_profile=_needs_profile(),
-        is_port_free=is_active or not known.port or _is_free(known.port),
+        is_port_free=states[files.SERVER] not in ("inactive", "failed") or not known.port or _is_free(known.port),
         releases=releases,
         kept_releases=files.agent_releases(),
         claudes=_claudes(releases),
@@ -148,7 +149,8 @@ def _is_free(port: int) -> bool:
 
 
 def _claudes(releases: frozenset[Path]) -> dict[Path, frozenset[Path]]:
-    needed = {release: (release / ".venv/bin/claude").resolve().parent for release in releases}
+    links = {release: release / ".venv/bin/claude" for release in releases}
+    needed = {release: link.readlink().parent for release, link in links.items() if link.is_symlink()}
     present = [path for path in places.CLAUDE.glob("*") if path.is_dir()] if places.CLAUDE.is_dir() else []
     return {path: frozenset(release for release, claude in needed.items() if claude == path) for path in present}
 

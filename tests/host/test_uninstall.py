@@ -1,0 +1,46 @@
+"""A host is a machine like any other again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.guest.guest import Guest
+from tests.guest.layers import INSTALL, INSTALLS_WITHIN, PIP, SOURCE, Layers
+from tests.host.cast import answer, birth, death, messages, prepare, say
+from tests.host.hosting import everything
+
+
+def test_a_purge_leaves_nothing(layers: Layers) -> None:
+    """Of a colony that has lived: an agent worked in it, and another one died."""
+    with Guest(binds=layers.binds()) as host:
+        host.write("/etc/pip.conf", PIP)
+        prepare(host)
+        before = {line for line in everything(host) if not line.startswith("/opt/colony ")}  # as a machine may have that runs the tests
+        host.run(*INSTALL, seconds=INSTALLS_WITHIN)
+        birth(host, "scout")
+        birth(host, "crow")
+        assert answer(host, say(host, "@scout hello")) == "you said: @scout hello"
+        death(host, "crow")
+        host.run("systemctl", "start", "colony-backup", "colony-prune", "colony-watch")
+        assert len(everything(host)) > len(before) + 1000
+        host.run("make", "--directory", SOURCE, "uninstall", "ARGS=--purge --yes", seconds=120)
+        left = everything(host) ^ before
+        # systemd keeps there when timers ran last, and a key for what it encrypts.
+        assert {line for line in left if "/var/lib/systemd" not in line} == set()
+
+
+def test_a_colony_can_be_installed_again_on_what_an_uninstall_leaves(installed: Path, layers: Layers) -> None:
+    with Guest(layers=[installed], binds=layers.binds()) as host:
+        prepare(host)
+        birth(host, "scout")
+        assert answer(host, say(host, "@scout one")) == "you said: @scout one"
+        said = messages(host)
+        host.run("colony-server", "uninstall", seconds=120)
+        for gone in ("/opt/colony", "/usr/local/bin/colony", "/etc/systemd/system/colony-server.service"):
+            assert not host.path(gone).exists(), gone
+        assert host.run("systemctl", "list-units", "--all", "--plain", "--no-legend", "colony*", "agent-*").stdout == ""
+        assert host.path("/home/agents/scout/CLAUDE.md").exists()
+        host.run(*INSTALL, seconds=INSTALLS_WITHIN)
+        assert messages(host) == said
+        host.run("colony-agent", "upgrade", "--all", seconds=120)
+        assert answer(host, say(host, "@scout two")) == "you said: @scout two"
