@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +12,6 @@ from colony import errors
 
 if TYPE_CHECKING:
     from provisioning.soul import Soul
-    from provisioning.steps import Step
     from provisioning.wish import Wish
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Show the steps, and change nothing.")
@@ -44,15 +41,14 @@ def birth(
 ) -> None:
     """Bring an agent to life on this machine: a Linux user, a home, a service. Safe to repeat."""
     from provisioning import agents, facts, soul
+    from provisioning.show import Show
 
     facts.require_root()
-    began = time.monotonic()
+    show = Show(is_json, dry_run)
     wish = _wish(name, soul.load(soul_file), repo, runner, memory_max, watch, start=not no_start)
-    steps = agents.bear(wish, _quietly if is_json else _told, dry_run=dry_run)
+    steps = agents.bear(wish, show.step, dry_run=dry_run)
     lives = f"{name} lives; talk to it: colony post general '@{name} …'"
-    _conclude(
-        name, steps, began, dry_run, is_json, nothing=f"{name} lives already, and as wished", done=f"{name} is ready" if no_start else lives
-    )
+    show.end(steps, f"{name} lives, and as wished", f"{name} is ready; without --no-start it comes to life" if no_start else lives)
 
 
 @click.command("death")
@@ -63,10 +59,10 @@ def birth(
 def death(name: str, purge: bool, dry_run: bool, is_json: bool) -> None:
     """End an agent: its services, its home and its Linux user go; what it said stays."""
     from provisioning import agents
+    from provisioning.show import Show
 
-    began = time.monotonic()
-    steps = agents.bury(name, _quietly if is_json else _told, purge=purge, dry_run=dry_run)
-    _conclude(name, steps, began, dry_run, is_json, nothing="", done=f"{name} is dead")
+    show = Show(is_json, dry_run)
+    show.end(agents.bury(name, show.step, purge=purge, dry_run=dry_run), f"{name} is dead")
 
 
 def _wish(
@@ -95,23 +91,3 @@ def _wish(
         settings={key: value for key, value in settings.items() if value is not None},
         start=start,
     )
-
-
-def _told(step: Step, seconds: float) -> None:
-    click.echo(f"  {step.says} ({seconds * 1000:.0f} ms)", err=True)
-
-
-def _quietly(step: Step, seconds: float) -> None:
-    pass
-
-
-def _conclude(name: str, steps: Sequence[Step], began: float, dry_run: bool, is_json: bool, nothing: str, done: str) -> None:
-    if is_json:
-        told = [{"name": step.name, "says": step.says} for step in steps]
-        click.echo(json.dumps({"agent": name, "steps": told, "is_dry_run": dry_run, "seconds": round(time.monotonic() - began, 3)}))
-    elif dry_run:
-        for step in steps:
-            click.echo(f"{step.name}: {step.says}")
-        click.echo(f"{len(steps)} steps; nothing was changed" if steps else nothing, err=True)
-    else:
-        click.echo(done if steps else nothing)

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 from colony import errors
 from provisioning import birth, clone, death, facts, places, reach, record, units
-from provisioning.apply import Tell, apply
+from provisioning.apply import Tell, apply, silently
 from provisioning.steps import Step, Write
 from provisioning.systemd import Systemd
 from provisioning.wish import Wish
 
 
-def bear(wish: Wish, tell: Tell = lambda step, seconds: None, *, dry_run: bool = False) -> list[Step]:
+def bear(wish: Wish, tell: Tell = silently, *, dry_run: bool = False) -> list[Step]:
     """Bring an agent to life, or complete an earlier birth; with the steps that this takes, none if it lives already.
 
     What can be known to fail is known before anything is changed. Raises `ColonyError`; the agent is then as it was, or `provisioning`,
@@ -38,7 +38,7 @@ def bear(wish: Wish, tell: Tell = lambda step, seconds: None, *, dry_run: bool =
     return steps
 
 
-def bury(name: str, tell: Tell = lambda step, seconds: None, *, purge: bool = False, dry_run: bool = False) -> list[Step]:
+def bury(name: str, tell: Tell = silently, *, purge: bool = False, dry_run: bool = False) -> list[Step]:
     """Remove all of an agent from this machine, or what an earlier death has left; its home is archived unless `purge`.
 
     Raises `NotFound` where nothing of it is.

@@ -8,9 +8,8 @@ import pwd
 import secrets
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from functools import partial
 
 from colony import errors, files
@@ -36,23 +35,27 @@ from provisioning.steps import (
 )
 from provisioning.systemd import Systemd
 
-Tell = Callable[[Step, float], None]
+Tell = Callable[[Step], AbstractContextManager[None]]
 
 
-def apply(steps: Sequence[Step], tell: Tell = lambda step, seconds: None) -> None:
-    """Carry out the steps in their order; `tell` hears of each that is done, with its seconds. Raises `ColonyError` that names the step."""
+def silently(step: Step) -> AbstractContextManager[None]:
+    """Tells nobody."""
+    return nullcontext()
+
+
+def apply(steps: Sequence[Step], tell: Tell = silently) -> None:
+    """Carry out the steps in their order, each within `tell`. Raises `ColonyError` that names the step."""
     with ExitStack() as stack:
         hand = _Hand(stack)
         for step in steps:
-            began = time.monotonic()
-            for act in step.acts:
-                try:
-                    hand.do(act)
-                except OSError as error:
-                    raise errors.Unavailable(f"{step.says}: {error}") from error
-                except errors.ColonyError as error:
-                    raise type(error)(f"{step.says}: {error.detail}") from error
-            tell(step, time.monotonic() - began)
+            try:
+                with tell(step):
+                    for act in step.acts:
+                        hand.do(act)
+            except OSError as error:
+                raise errors.Unavailable(f"{step.says}: {error}") from error
+            except errors.ColonyError as error:
+                raise type(error)(f"{step.says}: {error.detail}") from error
             reach("host.step", step.name)
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from colony import errors, files
 from provisioning import agents, birth, facts, home, places, status, units
-from provisioning.apply import Tell, apply
+from provisioning.apply import Tell, apply, silently
 from provisioning.facts import Facts
 from provisioning.steps import Enable, Reload, Start, Step, Write, WriteAs
 from provisioning.systemd import Systemd
@@ -19,7 +19,7 @@ RULES_MAX_BYTES = 65_536
 _TICK_SECONDS = 0.1
 
 
-def upgrade(name: str, tell: Tell = lambda step, seconds: None, *, idle_seconds: float = IDLE_SECONDS) -> list[Step]:
+def upgrade(name: str, tell: Tell = silently, *, idle_seconds: float = IDLE_SECONDS) -> list[Step]:
     """What was done; nothing where the agent runs the present release already.
 
     Raises `Unavailable` when the agent did not come back with it: it then runs as before.

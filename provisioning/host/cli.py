@@ -17,7 +17,7 @@ from provisioning.host import facts, plan, removal
 from provisioning.host.alone import alone
 from provisioning.host.plan import Ape, Plan, Wish
 from provisioning.host.settings import ServerSettings
-from provisioning.host.show import Show
+from provisioning.show import Show
 from provisioning.steps import Step, Write
 from provisioning.systemd import Systemd
 
@@ -62,21 +62,21 @@ def uninstall(purge: bool, yes: bool, dry_run: bool, is_json: bool) -> None:
         if steps and purge and not (yes or dry_run):
             _ask()
         if not dry_run:
-            apply(steps, show.tell)
+            apply(steps, show.step)
     show.end(steps, "no colony is installed here" + ("" if purge else "; its data stay in " + str(places.DATA)))
 
 
 def _carry_out(made: Plan, show: Show) -> None:
     """Where the new code does not serve, go back to the former and say so."""
-    apply(made.before, show.tell)
+    apply(made.before, show.step)
     try:
-        apply(made.change, show.tell)
+        apply(made.change, show.step)
     except errors.ColonyError as error:
         if not made.back:
             raise
-        apply(made.back, show.tell)
+        apply(made.back, show.step)
         raise type(error)(f"{error.detail}; so the server runs {made.back[0].says}") from error
-    apply(made.after, show.tell)
+    apply(made.after, show.step)
 
 
 def _unit_files(steps: tuple[Step, ...]) -> dict[str, str]:
