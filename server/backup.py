@@ -45,7 +45,7 @@ def make(source: Path, folder: Path, keep: int | None, now: datetime) -> Backup:
         rows = _checked_copy(source, partial := folder / ".colony.partial")
         os.rename(partial, target)
         sqlite_file.sync_folder(folder)
-        deleted = _thin_out(folder, keep) if keep else 0
+        deleted = _thin_out(folder, target.name, keep) if keep else 0
     return Backup(target, target.stat().st_size, rows, monotonic() - began, deleted)
 
 
@@ -142,8 +142,10 @@ def _put_aside(target: Path, now: datetime) -> Path:
     return aside
 
 
-def _thin_out(folder: Path, keep: int) -> int:
-    old = sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))[:-keep]
+def _thin_out(folder: Path, newest: str, keep: int) -> int:
+    """Delete the oldest. What has a later name than the newest was made by a clock that has been set back since: that goes first."""
+    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    old = sorted(found, key=lambda path: (path.name <= newest, path.name))[:-keep]
     for path in old:
         path.unlink()
     return len(old)

@@ -1,4 +1,7 @@
-"""Notices silence: agents that should report and don't, or let something wait for too long, are announced once in #ops."""
+"""Notices silence: agents that should report and don't, or let something wait for too long, are announced once in #ops.
+
+And it notices when somebody sets the clock: what was to end at a time must not wait until the clock has come there again.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from server.gate import Gate
 from server.models import agent as agent_model
-from server.models import channel, posting
+from server.models import channel, posting, setback
 from server.models.agent import Patience
 from server.models.posting import Posted
 from server.models.user import users
@@ -19,12 +22,25 @@ from server.models.user import users
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 15
+JUMP_SECONDS = 5  # by which a clock that nobody sets is never off within one look
 OPS = "ops"
 
 
 def start(gate: Gate, patience: Patience) -> None:
     """Look every few seconds, in a thread that ends with the process."""
+    try:
+        follow_clock(gate)  # before anybody is heard: then nothing would show any more that it was set while no server ran
+    except Exception:  # the disk may be full
+        log.exception("the clock was not looked at")
     threading.Thread(target=_go_on, args=[gate, patience], name="watch", daemon=True).start()
+
+
+def follow_clock(gate: Gate) -> None:
+    """If the clock was set back, let all that waits for a time look again."""
+    with gate.database.read() as connection:
+        if not setback.has_happened(connection, gate.clock()):
+            return
+    _let_all_look_again(gate)
 
 
 def look(gate: Gate, patience: Patience) -> None:
@@ -36,16 +52,34 @@ def look(gate: Gate, patience: Patience) -> None:
 
 
 def _go_on(gate: Gate, patience: Patience) -> None:
-    pause: float = patience.silent_seconds  # while this server was away nobody could report
+    ahead = _ahead(gate)
+    silence_counts_at = monotonic() + patience.silent_seconds  # while this server was away nobody could report
     while True:
-        gate.waiters.wait("watch", gate.waiters.moment, monotonic() + pause)  # which ends at once when the server does
+        gate.waiters.wait("watch", gate.waiters.moment, monotonic() + LOOK_SECONDS)  # which ends at once when the server does
         if gate.waiters.is_closed:
             return
         try:
-            look(gate, patience)
+            jump = _ahead(gate) - ahead
+            if jump < -JUMP_SECONDS:
+                _let_all_look_again(gate)
+            if abs(jump) > JUMP_SECONDS:
+                silence_counts_at = monotonic() + patience.silent_seconds  # what was skipped nobody has kept silent for
+            ahead += jump
+            if monotonic() >= silence_counts_at:
+                look(gate, patience)
         except Exception:  # the next time the database may answer
             log.exception("watch failed")
-        pause = LOOK_SECONDS
+
+
+def _let_all_look_again(gate: Gate) -> None:
+    log.warning("the clock was set back: what waits for a time looks again")
+    gate.database.write(lambda connection: setback.undo(connection, gate.clock()))
+    gate.waiters.wake_all()
+
+
+def _ahead(gate: Gate) -> float:
+    """How far the wall's clock is ahead of the one that nobody can set, in seconds."""
+    return gate.clock().timestamp() - monotonic()
 
 
 def _announce(connection: Connection, patience: Patience, now: datetime) -> list[Posted]:

@@ -71,9 +71,11 @@ def backups(folder: Path = places.DATA / "backups", timer: Path = BACKUP_TIMER, 
     """Of a backup that is long due. Where none is made, as of PostgreSQL, there is nothing to say."""
     if not timer.exists():
         return []
+    now = now or time.time()
     made = [path.stat().st_mtime for path in folder.glob("colony-*.db")] if folder.is_dir() else []
-    newest = max(made, default=timer.stat().st_mtime)  # or when it could have been begun with
-    if (now or time.time()) - newest < MAX_BACKUP_SECONDS:
+    past = [at for at in made if at <= now]  # a clock that was set back must not hide for months that none is made any more
+    newest = max(past, default=timer.stat().st_mtime)  # or when it could have been begun with
+    if now - newest < MAX_BACKUP_SECONDS:
         return []
     since = f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime(newest))} UTC"
     says = f"There is no new backup since {since}: `journalctl -u colony-backup` says more."

@@ -57,7 +57,7 @@ def listed(connection: Connection, patience: Patience, now: datetime, username: 
             func.sum(used.c.turns).filter(used.c.hour == spending.this_hour(now)).label("turns_this_hour"),
             func.sum(used.c.cost_usd).label("cost_usd_today"),
         )
-        .where(used.c.hour >= spending.today(now))
+        .where(used.c.hour >= spending.today(now), used.c.hour < spending.tomorrow(now))
         .group_by(used.c.agent_id)
         .subquery()
     )
@@ -114,7 +114,8 @@ def watched(connection: Connection, now: datetime) -> list[Row[tuple[object, ...
 
 def silent_since(agent: Row[tuple[object, ...]], patience: Patience, now: datetime) -> datetime | None:
     """Since when nothing was heard of an agent that should report; None while all is well."""
-    heard = max(filter(None, (agent.last_seen_at, agent.status_at, agent.created_at)))
+    # What lies ahead was written before the clock was set back; it would hide a silence until then.
+    heard = max((at for at in (agent.last_seen_at, agent.status_at, agent.created_at) if at and at <= now), default=now)
     is_silent = agent.status == "healthy" and heard <= now - timedelta(seconds=patience.silent_seconds)
     return heard if is_silent else None
 

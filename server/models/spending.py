@@ -31,7 +31,8 @@ _OPEN = Prepared(
 )
 _in_this_hour = func.sum(spending.c.turns).filter(spending.c.hour == bindparam("this_hour"))
 _of_all = select(func.coalesce(_in_this_hour, 0), func.coalesce(func.sum(spending.c.cost_usd), 0.0)).where(
-    spending.c.hour >= bindparam("today")
+    spending.c.hour >= bindparam("today"),
+    spending.c.hour < bindparam("tomorrow"),  # more is there when the clock was set back; it counts when its day comes
 )
 _OF_ALL = Prepared(_of_all)
 _OF_ONE = Prepared(_of_all.where(spending.c.agent_id == bindparam("agent")))
@@ -54,7 +55,7 @@ def add(connection: Connection, agent_id: int, now: datetime, *, turns: int = 0,
 
 def of(connection: Connection, agent_id: int | None, now: datetime) -> Spent:
     """An agent's, or the whole colony's."""
-    values = {"agent": agent_id, "this_hour": this_hour(now), "today": today(now)}
+    values = {"agent": agent_id, "this_hour": this_hour(now), "today": today(now), "tomorrow": tomorrow(now)}
     turns, usd = (_OF_ALL if agent_id is None else _OF_ONE).rows(connection, values)[0]
     return Spent(turns, usd)
 
