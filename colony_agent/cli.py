@@ -40,6 +40,7 @@ class _Commands(click.Group):
         "restart": "life_commands",
         "upgrade": "life_commands",
         "memory": "memory_commands",
+        "doctor": "doctor_commands",
         "credential": "credential_commands",
         "soul": "soul_commands",
     }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from colony import errors
 from provisioning import birth, clone, death, facts, places, reach, record, units
@@ -63,6 +65,16 @@ def alone(name: str) -> Iterator[None]:
         except BlockingIOError:
             raise errors.Conflict(f"somebody else is giving birth to {name}, or changes or ends it; try again when that is done") from None
         yield
+
+
+def is_changing(name: str) -> bool:
+    """Whether some process does something to the agent, as far as the caller may know. Nobody is kept from it by the question."""
+    try:
+        held = (places.LOCKS / name).stat()
+    except OSError:
+        return False
+    key = f"{os.major(held.st_dev):02x}:{os.minor(held.st_dev):02x}:{held.st_ino}"
+    return any(line.split()[1:2] == ["FLOCK"] and key in line.split() for line in Path("/proc/locks").read_text().splitlines())
 
 
 def _unit_files(steps: list[Step]) -> dict[str, str]:

@@ -113,15 +113,24 @@ def _run(act: Run) -> None:
         raise errors.Unavailable(f"{act.argv[0]}: {words[-1] if words else f'it ended with code {done.returncode}'}")
 
 
-def run(argv: Sequence[str], stdin: bytes = b"", user: str = "root") -> subprocess.CompletedProcess[bytes]:
-    """A program's end; as root, or as a user in a clean environment."""
+def run(argv: Sequence[str], stdin: bytes = b"", user: str = "root", seconds: float | None = None) -> subprocess.CompletedProcess[bytes]:
+    """A program's end; as root, or as a user in a clean environment. After `seconds` it is killed, and `TimeoutExpired` raised."""
     if user == "root":
-        return subprocess.run(argv, input=stdin, capture_output=True)
+        return subprocess.run(argv, input=stdin, capture_output=True, timeout=seconds)
     account = pwd.getpwnam(user)
     environ = {"HOME": account.pw_dir, "USER": user, "LOGNAME": user, "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
     groups = os.getgrouplist(user, account.pw_gid)
     return subprocess.run(
-        argv, input=stdin, capture_output=True, user=user, group=account.pw_gid, extra_groups=groups, env=environ, cwd="/", umask=0o077
+        argv,
+        input=stdin,
+        capture_output=True,
+        timeout=seconds,
+        user=user,
+        group=account.pw_gid,
+        extra_groups=groups,
+        env=environ,
+        cwd="/",
+        umask=0o077,
     )
 
 

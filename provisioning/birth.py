@@ -37,7 +37,7 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
 
 def unit_files(facts: Facts, known: Record) -> dict[str, str]:
     """The unit files that the agent should have."""
-    return units.render(known, facts.release, facts.credentials if known.runner == "claude" else {})
+    return units.render(known, facts.release, facts.credentials)
 
 
 def _require_possible(facts: Facts, wish: Wish) -> None:

@@ -59,7 +59,7 @@ def read(name: str, systemd: Systemd, *, for_death: bool = False) -> Facts:
         member=member,
         channels=channels,
         has_account=account is not None,
-        is_foreign=(account is not None and not _is_ours(account)) or (account is None and group is not None),
+        is_foreign=(account is not None and not is_ours(account)) or (account is None and group is not None),
         has_home=home.is_dir(),
         is_home_complete=(home / PROJECT_FILE).exists(),
         unit_files={unit: (places.UNITS / unit).read_text() for unit in found if (places.UNITS / unit).exists()},
@@ -98,5 +98,6 @@ def _group(name: str) -> grp.struct_group | None:
         return None
 
 
-def _is_ours(account: pwd.struct_passwd) -> bool:
+def is_ours(account: pwd.struct_passwd) -> bool:
+    """Whether a Linux user is an agent's."""
     return account.pw_gecos == COMMENT and Path(account.pw_dir) == places.HOMES / account.pw_name

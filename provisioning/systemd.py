@@ -34,6 +34,15 @@ class UnitState:
     memory_bytes: int | None = None
     cpu_seconds: float | None = None
     is_outdated: bool = False  # its files have changed since systemd read them
+    started_at: float | None = None  # seconds since 1970: when its main process began
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a service may use, as its unit says; None: as much as there is."""
+
+    memory_bytes: int | None
+    tasks: int | None
 
 
 class Systemd:
@@ -138,7 +147,15 @@ class Systemd:
                 memory_bytes=_number(service.MemoryCurrent),
                 cpu_seconds=None if cpu is None else cpu / 1e9,
                 is_outdated=bool(facts.NeedDaemonReload),
+                started_at=int(service.ExecMainStartTimestamp) / 1e6 or None,
             )
+
+    def limits(self, service: str) -> Limits:
+        from pystemd.systemd1 import Unit
+
+        with _translated(service):
+            found: Any = Unit(service.encode(), bus=self._bus, _autoload=True)
+            return Limits(_number(found.Service.MemoryMax), _number(found.Service.TasksMax))
 
     def named(self, *patterns: str, states: Sequence[str] = ()) -> list[str]:
         """The units that systemd has in memory whose names match; only those in one of the states if some are given."""

@@ -38,13 +38,13 @@ def names(name: str) -> tuple[str, ...]:
 
 
 def render(record: Record, release: Path, credentials: Mapping[str, Path]) -> dict[str, str]:
-    """An agent's unit files by their names. `credentials` are those encrypted files that it is to be given."""
+    """An agent's unit files by their names. `credentials` are those encrypted files that it may be given."""
     values = {
         "name": record.name,
         "home": places.HOMES / record.name,
         "record": places.RECORDS / f"{record.name}.toml",
         "release": release,
-        "credentials": credentials,
+        "credentials": credentials if record.runner == "claude" else {},
         "memory_max_bytes": record.memory_max_bytes,
         "needs_network": record.runner == "claude",
     }
@@ -79,11 +79,20 @@ def check(files: Mapping[str, str]) -> None:
 
 def exposures(services: Sequence[Path]) -> dict[str, float]:
     """How exposed the services in those files are, from 0 (not at all) to 10; by their names."""
-    said = _analyze("security", "--offline=yes", "--no-pager", *map(str, services)).stdout
-    found = {name: float(value) for name, value in re.findall(r"exposure level for (\S+): ([0-9.]+) ", said)}
+    found = _exposures("--offline=yes", *map(str, services))
     if missing := {path.name for path in services} - found.keys():
         raise errors.Unavailable(f"systemd-analyze security said nothing of {', '.join(sorted(missing))}")
     return found
+
+
+def present_exposures(services: Sequence[str]) -> dict[str, float]:
+    """The same of services of this machine as systemd knows them, with all that was dropped in; by the names of those that are there."""
+    return _exposures("--", *services) if services else {}
+
+
+def _exposures(*words: str) -> dict[str, float]:
+    said = _analyze("security", "--no-pager", *words).stdout
+    return {name: float(value) for name, value in re.findall(r"exposure level for (\S+): ([0-9.]+) ", said)}
 
 
 def _complaints(stderr: str, folder: str) -> str:

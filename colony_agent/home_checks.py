@@ -1,0 +1,74 @@
+"""What only an agent's own code can say of its home: whether its settings can be used, and whether its memory keeps its bound."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from colony import errors, files
+from colony.config import PROJECT_FILE
+from colony_agent import overflow
+from colony_agent.settings import Home, load
+from provisioning import places, reach, stepdown
+from provisioning.checks.finding import Finding, Findings, Unseen
+from provisioning.checks.resident import Resident
+from provisioning.checks.scene import Scene
+
+PATIENCE_SECONDS = 10  # with what an agent has put in its home
+SOCKET = f"unix:{places.SOCKET}"
+
+
+def settings(scene: Scene, resident: Resident) -> Findings:
+    """Whether its settings load, fit what the host knows of it, and name what can be run."""
+    try:
+        _as_agent(scene, resident, lambda path: _fit(resident, load(path)))
+    except (errors.Invalid, errors.Unavailable) as error:
+        remedy = f"mend {resident.home / PROJECT_FILE}; then colony-agent restart {resident.name}"
+        yield Finding(resident.name, f"its settings can't be used: {error.detail}", remedy)
+
+
+def memory(scene: Scene, resident: Resident) -> Findings:
+    """Whether its memory keeps its bound. While a turn runs, it may be larger for a while."""
+    try:
+        _as_agent(scene, resident, lambda path: _bounded(load(path)))
+    except errors.TooLarge as error:
+        yield Finding(resident.name, error.detail, f"colony-agent dream {resident.name} --now", "warning")
+    except errors.Invalid as error:
+        raise Unseen("its settings can't be used") from error
+
+
+CHECKS = (("its settings", settings), ("its memory", memory))
+
+
+def _fit(resident: Resident, home: Home) -> None:
+    """Raises `Invalid`."""
+    agent, record = home.agent, resident.record
+    if agent.name != resident.name:
+        raise errors.Invalid(f"{home.config_file} is {agent.name}'s")
+    if record and agent.runner != record.runner:
+        raise errors.Invalid(f"{home.config_file} says that it runs {agent.runner}, and its units are made for {record.runner}")
+    if home.colony.url != SOCKET:
+        raise errors.Invalid(f"{home.config_file} leads to another colony than this machine's: {home.colony.url}")
+    if agent.runner == "command":
+        reach.require_runnable(agent.command[0] if agent.command else "")
+
+
+def _bounded(home: Home) -> None:
+    """Raises `TooLarge`."""
+    bound = home.agent.memory_max_bytes
+    if len(files.read_bytes(home.path, overflow.MEMORY, bound + 1)) > bound:
+        raise errors.TooLarge(f"its memory has outgrown its bound of {bound} bytes")
+
+
+def _as_agent(scene: Scene, resident: Resident, work: Callable[[Path], None]) -> None:
+    """In a process of the agent's own: it obeys what lies in the home, and can do no more harm than the agent may."""
+    scene.require_root()
+    if resident.account is None or not resident.has_home:
+        raise Unseen("its Linux user or its home is missing")
+
+    def there() -> None:
+        signal.alarm(PATIENCE_SECONDS)  # a pipe in the place of a file would hold it up
+        work(resident.home)
+
+    stepdown.as_user(resident.name, there)

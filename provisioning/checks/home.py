@@ -1,0 +1,71 @@
+"""An agent's home: whole, its own, and closed to everybody else."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from colony import files
+from colony.config import PROJECT_FILE
+from provisioning import found, home, places
+from provisioning.checks import folders
+from provisioning.checks.finding import Finding, Findings, Unseen
+from provisioning.checks.resident import Resident
+from provisioning.checks.scene import Scene
+from provisioning.steps import Folder, Step, WriteAs
+
+SOUL = "CLAUDE.md"
+RULES_MAX_BYTES = 65_536
+
+
+def folder(scene: Scene, resident: Resident) -> Findings:
+    """Its folder, which nobody else may enter."""
+    name, path = resident.name, resident.home
+    if resident.account is None:
+        raise Unseen("its Linux user is missing")
+    entry = found.look([path]).get(path)
+    if entry is None:
+        remedy = f"tar -xzf {places.ARCHIVE}/{name}-….tar.gz -C {places.HOMES}, or: colony-agent death {name}"
+        yield Finding(name, f"its home {path} is missing", remedy)
+    elif entry.kind == "folder" and entry.user != name:
+        # What is in it belongs to somebody else, too, and that is not for a machine to decide.
+        yield Finding(name, f"its home {path} belongs to {entry.user}", f"chown -R {name}: {path}; chmod 700 {path}")
+    else:
+        yield from folders.judged(Folder(path, 0o700, name, name), entry, subject=name)
+
+
+def contents(scene: Scene, resident: Resident) -> Findings:
+    """Whether it holds what an agent can't do without, and what is in it belongs to it."""
+    scene.require_root()
+    if not resident.has_home:
+        return
+    name, path = resident.name, resident.home
+    if not files.exists(path, PROJECT_FILE):
+        remedy = f"colony-agent birth {name} --soul FILE, with the soul that it was born from"
+        yield Finding(name, f"its home lacks {PROJECT_FILE}, which says what it runs", remedy)
+    if not files.exists(path, SOUL):
+        yield Finding(name, f"its home lacks {SOUL}, its soul", f"runuser -u {name} -- tee {path}/{SOUL} < FILE, with its soul")
+    if resident.account:
+        yield from _foreign(name, path, resident.account.pw_uid)
+
+
+def rules(scene: Scene, resident: Resident) -> Findings:
+    """Whether it reads the rules of this release."""
+    scene.require_root()
+    scene.require_own_code()
+    if not resident.has_home or resident.account is None or resident.release != scene.release:
+        return
+    try:
+        known = files.read(resident.home, home.RULES_FILE, RULES_MAX_BYTES)
+    except OSError:  # something odd: it is replaced
+        known = ""
+    if known != home.RULES:
+        fix = Step("rules", "its rules", (WriteAs(resident.name, resident.home, home.RULES_FILE, home.RULES),))
+        yield Finding(resident.name, "its rules are not those of its release", f"colony-agent upgrade {resident.name}", "warning", fix)
+
+
+def _foreign(name: str, path: Path, uid: int) -> Findings:
+    """What root has left there by accident, the agent can't use."""
+    for entry in sorted(path.iterdir()):
+        if entry.lstat().st_uid != uid:
+            yield Finding(name, f"{entry} does not belong to it", f"chown -Rh {name}: {shlex.quote(str(entry))}", "warning")

@@ -1,0 +1,70 @@
+"""The server: whether it runs, answers, and can be reached by all who should."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from colony import errors
+from provisioning import places
+from provisioning.checks import writers
+from provisioning.checks.finding import HOST, Finding, Findings
+from provisioning.checks.scene import Scene
+from provisioning.host.files import SERVER
+from provisioning.steps import Run, Step
+
+SOCKET_MODE = 0o666  # everybody may knock: the kernel says who it is
+_SEE = f"journalctl -u {SERVER} says why"
+
+
+def answer(scene: Scene) -> Findings:
+    """Whether it answers and its database can be read. Who is a stranger to it has been answered, too."""
+    error = scene.excuses.get("answer")
+    if isinstance(error, errors.StorageDamaged):
+        remedy = f"systemctl stop {SERVER}; colony-server check; then colony-server restore a file of {places.DATA}/backups"
+        yield Finding(HOST, f"the server says: {error.detail}", remedy)
+    elif error and not isinstance(error, errors.Unauthenticated | errors.Forbidden):
+        yield Finding(HOST, f"the server does not answer: {error.detail}", f"systemctl restart {SERVER}; {_SEE}")
+
+
+def socket(scene: Scene) -> Findings:
+    """Whether agents and people can reach it."""
+    try:
+        facts = places.SOCKET.lstat()
+    except FileNotFoundError:
+        return  # that it does not answer is said already
+    mode = stat.S_IMODE(facts.st_mode)
+    if not stat.S_ISSOCK(facts.st_mode):
+        yield Finding(HOST, f"{places.SOCKET} is no socket", f"systemctl restart {SERVER}")
+    elif mode != SOCKET_MODE:
+        # By the server's user: it could have put a link to something of root's there.
+        mended = Run(("chmod", f"{SOCKET_MODE:o}", str(places.SOCKET)), user=places.SERVER_USER)
+        yield Finding(
+            HOST,
+            f"not everybody can reach the server: {places.SOCKET} has the mode {mode:04o}, not {SOCKET_MODE:04o}",
+            f"chmod {SOCKET_MODE:o} {places.SOCKET}",
+            fix=Step("socket", f"the mode of {places.SOCKET}", (mended,)),
+        )
+
+
+def database(scene: Scene) -> Findings:
+    """Whether its files are its own: what root has made there by accident, the server can't write."""
+    file = scene.settings.database_file
+    if not file:
+        return
+    scene.require_root()
+    for path in (file, Path(f"{file}-wal"), Path(f"{file}-shm")):
+        if path.exists():
+            yield from _judged(path, path.stat())
+
+
+def _judged(path: Path, facts: os.stat_result) -> Findings:
+    owner, mode = writers.user_name(facts.st_uid), stat.S_IMODE(facts.st_mode)
+    if owner != places.SERVER_USER:
+        remedy = f"chown {places.SERVER_USER}: {path}; systemctl restart {SERVER}"
+        yield Finding(HOST, f"{path} belongs to {owner}: the server can't write it", remedy)
+    elif mode & 0o077:
+        mended = Run(("chmod", "go-rwx", str(path)), user=places.SERVER_USER)
+        step = Step("database", f"the mode of {path}", (mended,))
+        yield Finding(HOST, f"others than the server can read or write {path}: it has the mode {mode:04o}", f"chmod 600 {path}", fix=step)
