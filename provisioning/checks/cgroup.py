@@ -27,6 +27,9 @@ class Hierarchy:
     root: str
     is_v2: bool
 
+    def folder(self, path: str) -> Path:
+        return self.mount / path.removeprefix(self.root.rstrip("/")).lstrip("/")
+
 
 def read(pid: int, proc: Path = Path("/proc")) -> Held:
     """Raises `OSError` when there is no such process any more."""
@@ -39,11 +42,17 @@ def read(pid: int, proc: Path = Path("/proc")) -> Held:
         hierarchy = hierarchies.get(key)
         if key not in paths or not hierarchy:
             continue
-        folder = hierarchy.mount / paths[key].removeprefix(hierarchy.root.rstrip("/")).lstrip("/")
-        file = folder / (file_of_v2 if hierarchy.is_v2 else file_of_v1)
+        file = hierarchy.folder(paths[key]) / (file_of_v2 if hierarchy.is_v2 else file_of_v1)
         if file.exists():
             held[controller], limits[controller] = paths[key], limit(file.read_text())
     return Held(held, limits.get("memory"), limits.get("pids"))
+
+
+def folder(pid: int, proc: Path = Path("/proc")) -> Path | None:
+    """Of the process in cgroup v2; None where there is no v2."""
+    path = memberships((proc / str(pid) / "cgroup").read_text()).get("")
+    hierarchy = mounted((proc / "self/mountinfo").read_text()).get("")
+    return hierarchy.folder(path) if path is not None and hierarchy else None
 
 
 def memberships(text: str) -> dict[str, str]:

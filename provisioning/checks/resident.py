@@ -69,7 +69,7 @@ class Resident:
 
 def read(scene: Scene) -> list[Resident]:
     """All of them, by name."""
-    return [_resident(name, scene) for name in sorted(_names(scene))]
+    return [_resident(name, scene) for name in sorted({*_names(scene)})]
 
 
 def whole(resident: Resident) -> Findings:
