@@ -13,7 +13,6 @@ from colony import show
 if TYPE_CHECKING:
     from provisioning.checks.finding import Finding
     from provisioning.doctor import Blind, Mended, Report
-    from provisioning.steps import Step
 
 FOUND = 1  # the exit code
 
@@ -30,12 +29,13 @@ def doctor(name: str | None, fix: bool, is_json: bool) -> None:
     from colony_agent.home_checks import CHECKS
     from provisioning import doctor as doctors
     from provisioning import facts
+    from provisioning.show import Show
 
     if fix:
         facts.require_root()
     report, mended = doctors.examine(name, CHECKS), None
     if fix:
-        report, mended = doctors.mend(report, lambda: doctors.examine(name, CHECKS), _quietly if is_json else _told)
+        report, mended = doctors.mend(report, lambda: doctors.examine(name, CHECKS), Show(is_json, is_dry=False).step)
     if is_json:
         click.echo(json.dumps(_document(report, mended)))
     else:
@@ -77,14 +77,6 @@ def _document(report: Report, mended: Mended | None) -> dict[str, object]:
 def _finding(found: Finding) -> dict[str, object]:
     shown = {"subject": found.subject, "severity": found.severity, "what": found.what, "remedy": found.remedy}
     return {**shown, "is_fixable": found.fix is not None}
-
-
-def _told(step: Step, seconds: float) -> None:
-    click.echo(f"  mended: {step.says} ({seconds * 1000:.0f} ms)", err=True)
-
-
-def _quietly(step: Step, seconds: float) -> None:
-    pass
 
 
 def _say(text: str) -> None:

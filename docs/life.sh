@@ -30,7 +30,7 @@ if [[ ${1-} != again ]]; then
     step "resume" colony-agent resume librarian
     step "its answer" answers 3
     step "make install, again" make install
-    #DOCTOR
+    step "colony-agent doctor" colony-agent doctor
     printf 'now: reboot; then: bash docs/life.sh again\n'
 else
     step "it is back" healthy
