@@ -52,8 +52,9 @@ def _show(report: Report, mended: Mended | None) -> None:
     if not report.findings:
         click.echo(f"nothing found by {report.checks} checks")
         return
-    rows: list[tuple[show.Cell, ...]] = [(each.subject, each.severity, each.what, each.remedy) for each in report.findings]
-    show.write([show.Table(("subject", "severity", "what", "remedy"), rows)])
+    for each in report.findings:
+        click.echo(show.line(f"{each.subject}: {each.severity}: {each.what}"))
+        click.echo(f"    {show.line(each.remedy)}")
     fixable = sum(finding.fix is not None for finding in report.findings)
     hint = f"; --fix mends {fixable} of them" if fixable and mended is None else ""
     _say(f"{len(report.findings)} findings by {report.checks} checks{hint}")

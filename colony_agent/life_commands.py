@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 import click
 
 from colony import errors, schema, show
+from colony.story import Words
 
 if TYPE_CHECKING:
     from provisioning.status import Life, Overview
 
 WATCH_SECONDS = 2.0
 CLEAR = "\x1b[H\x1b[2J"
+COLUMNS = ("agent", "state", "worker", "memory", "restarts", "inbox", "oldest", "heard", "works in", "turns", "usd")
 
 _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON document.")
 _name = click.argument("name")
@@ -157,10 +159,8 @@ def _show(overview: Overview, is_json: bool) -> None:
         return
     if overview.excuse:
         click.echo(f"colony-agent: {overview.excuse}", err=True)
-    show.write([show.Table(COLUMNS, [_row(life) for life in overview.agents])])
-
-
-COLUMNS = ("agent", "state", "worker", "memory", "restarts", "inbox", "oldest", "heard", "works in", "turns", "usd", "trouble")
+    troubles = [Words((f"{life.name}: {life.trouble}",)) for life in overview.agents if life.trouble]
+    show.write([show.Table(COLUMNS, [_row(life) for life in overview.agents]), *troubles])
 
 
 def _row(life: Life) -> tuple[show.Cell, ...]:
@@ -168,9 +168,9 @@ def _row(life: Life) -> tuple[show.Cell, ...]:
     seen = [life.name, life.state, life.worker.active, f"{memory / 2**20:.0f} MB" if memory is not None else None, life.worker.restarts]
     agent = life.member
     if agent is None:
-        return (*seen, None, None, None, None, None, None, life.trouble)
+        return (*seen, None, None, None, None, None, None)
     known = [agent.inbox, agent.oldest_item_at, agent.last_seen_at, agent.turn_channel, agent.turns_today, round(agent.cost_usd_today, 2)]
-    return (*seen, *known, life.trouble)
+    return (*seen, *known)
 
 
 def _document(life: Life) -> dict[str, object]:
