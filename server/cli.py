@@ -46,8 +46,7 @@ def cli(context: click.Context, file: Path | None, home: Path | None, database: 
     named = settings.file(file, home)
     found = settings.read(named, cli) if named else {}
     context.default_map = found
-    folder = home or Path(found.get("home") or config.home())
-    context.obj = database or found.get("database") or sqlite_url(folder.absolute() / "colony.db")
+    context.obj = database or found.get("database") or sqlite_url((home or config.home()).absolute() / "colony.db")
 
 
 @cli.command()

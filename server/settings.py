@@ -13,7 +13,7 @@ from colony import config, errors
 
 HOST_FILE = Path("/etc/colony/server.toml")
 COMMANDS = ("run", "backup", "prune")  # those that have a table; what is not in a table is an option of colony-server itself
-GENERAL = ("home", "database")
+GENERAL = ("database",)
 
 
 def file(named: Path | None, home: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:

@@ -42,7 +42,8 @@ def render(release: Path, settings: ServerSettings) -> dict[str, str]:
     values = {
         "release": release,
         "settings": places.SERVER_SETTINGS,
-        "home": settings.home,
+        "data": places.DATA,
+        "is_sqlite": settings.is_sqlite,
         "database_host": settings.database_host,
     }
     wanted = [name for name in unit_names() if settings.is_sqlite or name not in BACKUP]

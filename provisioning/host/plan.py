@@ -12,7 +12,7 @@ from provisioning.host.facts import Host
 from provisioning.steps import Act, Ask, Disable, Enable, Folder, Link, PutBack, Reload, Remove, Run, Start, Step, Stop, Write
 
 MIN_FREE_BYTES = 200 * 10**6
-UPGRADES = "backups/upgrades"  # below the home: copies made before the schema changed
+UPGRADES = places.DATA / "backups/upgrades"  # copies made before the schema changed
 KEPT_UPGRADES = 3
 
 
@@ -129,7 +129,7 @@ def _migrate(host: Host) -> Step | None:
     if not host.is_migration_due:
         return None
     server = (f"{host.release}/.venv/bin/colony-server", "--config", str(places.SERVER_SETTINGS))
-    copy = Run((*server, "backup", str(host.settings.home / UPGRADES), "--keep", str(KEPT_UPGRADES)), user=places.SERVER_USER)
+    copy = Run((*server, "backup", str(UPGRADES), "--keep", str(KEPT_UPGRADES)), user=places.SERVER_USER)
     migrate = Run((*server, "migrate"), user=places.SERVER_USER)
     return Step("migrate", "the database's new schema", (copy, migrate) if host.settings.is_sqlite else (migrate,))
 
@@ -192,7 +192,7 @@ def _back(host: Host, wanted: dict[str, str]) -> tuple[Step, ...]:
         acts.append(Write(act.path, former.text) if former else Remove(act.path))
     acts += [Reload(), Link(places.CURRENT, host.current)]
     if host.is_migration_due and (file := host.settings.database_file):
-        acts.append(PutBack(host.settings.home / UPGRADES, file, places.SERVER_USER))
+        acts.append(PutBack(UPGRADES, file, places.SERVER_USER))
     return (Step("back", f"release {host.current.name} again", (*acts, Start((files.SERVER,)))),)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from colony import config, errors
 from provisioning import places, units
@@ -14,8 +14,7 @@ _LOCAL = ("", "localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class ServerSettings:
-    home: Path = places.DATA
-    database: str = ""  # an SQLAlchemy URL; empty: colony.db in the home
+    database: str = ""  # an SQLAlchemy URL; empty: colony.db among the data
     port: int = config.DEFAULT_PORT
 
     @property
@@ -25,14 +24,17 @@ class ServerSettings:
     @property
     def database_host(self) -> str:
         """Another machine, on which the database is."""
-        host = "" if self.is_sqlite else urlsplit(self.database).hostname or ""
-        return "" if host in _LOCAL else host
+        if self.is_sqlite:
+            return ""
+        url = urlsplit(self.database)
+        host = parse_qs(url.query).get("host", [""])[-1] or url.hostname or ""
+        return "" if host in _LOCAL or host.startswith("/") else host
 
     @property
     def database_file(self) -> Path | None:
         if not self.is_sqlite:
             return None
-        return Path(self.database.removeprefix("sqlite:///")) if self.database else self.home / "colony.db"
+        return Path(self.database.removeprefix("sqlite:///")) if self.database else places.DATA / "colony.db"
 
 
 def read(path: Path = places.SERVER_SETTINGS) -> ServerSettings | None:
@@ -40,12 +42,14 @@ def read(path: Path = places.SERVER_SETTINGS) -> ServerSettings | None:
     if not path.exists():
         return None
     found = config.read_toml(path)
-    home, database = found.get("home", str(places.DATA)), found.get("database", "")
-    run = found.get("run", {})
+    database, run = found.get("database", ""), found.get("run", {})
     port = run.get("port", config.DEFAULT_PORT) if isinstance(run, dict) else None
-    if not (isinstance(home, str) and isinstance(database, str) and isinstance(port, int)):
-        raise errors.Invalid(f"{path}: home and database must be texts and [run] port a number")
-    return ServerSettings(Path(home), database, port)
+    if not (isinstance(database, str) and isinstance(port, int)):
+        raise errors.Invalid(f"{path}: database must be a text and [run] port a number")
+    known = ServerSettings(database, port)
+    if known.database_file and places.DATA not in known.database_file.parents:
+        raise errors.Invalid(f"{path}: the server can write in {places.DATA} only; name a file there, or a PostgreSQL")
+    return known
 
 
 def first_text(port: int) -> str:

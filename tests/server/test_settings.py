@@ -31,15 +31,13 @@ def colony_server(*words: str | Path, env: dict[str, str] | None = None) -> subp
     return subprocess.run([SERVER, *words], capture_output=True, text=True, env=environ | (env or {}))
 
 
-def test_the_file_names_home_and_database(tmp_path: Path) -> None:
-    file = write(tmp_path, f'home = "{tmp_path}/there"\n')
-    assert colony_server("--config", file, "migrate").stdout == f"{tmp_path}/there/colony.db: new → 0002\n"
+def test_the_file_names_the_database(tmp_path: Path) -> None:
     file = write(tmp_path, f'database = "sqlite:///{tmp_path}/other.db"\n')
     assert colony_server("--config", file, "migrate").stdout == f"{tmp_path}/other.db: new → 0002\n"
 
 
 def test_its_tables_are_defaults_of_the_commands(tmp_path: Path) -> None:
-    file = write(tmp_path, f'home = "{tmp_path}"\n[backup]\nkeep = 2\n')
+    file = write(tmp_path, f'database = "sqlite:///{tmp_path}/colony.db"\n[backup]\nkeep = 2\n')
     colony_server("--config", file, "migrate")
     for _ in range(4):
         assert colony_server("--config", file, "backup", tmp_path / "copies").returncode == 0
@@ -59,8 +57,8 @@ def test_the_environment_comes_before_the_file_and_the_command_line_before_both(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("port = 1", "port is unknown; known are home, database, [run], [backup], [prune]"),
-        ("[rnu]\nport = 1", "rnu is unknown; known are home"),
+        ("port = 1", "port is unknown; known are database, [run], [backup], [prune]"),
+        ("[rnu]\nport = 1", "rnu is unknown; known are database"),
         ("run = 1", "run must be a table: [run]"),
         ("[run]\nprot = 1", "[run] prot is unknown; known are port, socket, threads"),
         ("[run]\nport = '8700'", "[run] port must be a whole number, not '8700'"),
@@ -69,7 +67,8 @@ def test_the_environment_comes_before_the_file_and_the_command_line_before_both(
         ("[run]\nport = 70000", "[run] port: 70000 is not in the range"),
         ("[run]\nturn_usd = 'much'", "[run] turn_usd must be a number, not 'much'"),
         ("[run]\nsocket = 1", "[run] socket must be a text, not 1"),
-        ("home = 1", "home must be a text, not 1"),
+        ("database = 1", "database must be a text, not 1"),
+        ("home = '/srv'", "home is unknown"),
         ("[backup]\nfolder = 'x'", "[backup] folder is unknown; known are keep"),
         ("[prune]\ndays = 0", "[prune] days: 0 is not in the range"),
         ("[user]\nkind = 'ape'", "user is unknown"),
@@ -142,7 +141,6 @@ def test_it_names_every_option_once(tmp_path: Path) -> None:
 
 def test_what_it_shows_is_the_default() -> None:
     every = uncommented(host_settings.first_text(8700))
-    assert every["home"] == str(config.HOST_HOME)
     for name in settings.COMMANDS:
         for key, option in options(cli.commands[name]).items():
             if isinstance(option.default, int | float):
@@ -161,8 +159,28 @@ def test_the_host_reads_of_it_what_its_units_depend_on(tmp_path: Path) -> None:
     found = host_settings.read(write(tmp_path, 'database = "postgresql://colony:x@db.example.org:5432/colony"\n[run]\nport = 0\n'))
     assert found
     assert (found.is_sqlite, found.database_host, found.database_file, found.port) == (False, "db.example.org", None, 0)
-    with pytest.raises(errors.Invalid, match="home and database must be texts"):
-        host_settings.read(write(tmp_path, "home = 1"))
+    with pytest.raises(errors.Invalid, match="database must be a text"):
+        host_settings.read(write(tmp_path, "database = 1"))
+    with pytest.raises(errors.Invalid, match="the server can write in /var/lib/colony only"):
+        host_settings.read(write(tmp_path, 'database = "sqlite:////srv/colony.db"'))
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("postgresql://colony@db.example.org/colony", "db.example.org"),
+        ("postgresql+psycopg://colony:x@10.0.0.1:5433/colony", "10.0.0.1"),
+        ("postgresql:///colony?host=db.example.org", "db.example.org"),
+        ("postgresql:///colony?host=/run/postgresql", ""),
+        ("postgresql:///colony", ""),
+        ("postgresql://localhost/colony", ""),
+        ("postgresql://[::1]:5432/colony", ""),
+        ("sqlite:////var/lib/colony/other.db", ""),
+        ("", ""),
+    ],
+)
+def test_the_database_s_machine_is_in_its_url(url: str, host: str) -> None:
+    assert host_settings.ServerSettings(url).database_host == host
 
 
 # --- migrate --check
