@@ -49,7 +49,7 @@ def disks(scene: Scene) -> Findings:
 def backups(scene: Scene) -> Findings:
     """A copy that is not too old."""
     scene.require_root()
-    for trouble in look.backups(scene.settings.home / "backups"):
+    for trouble in look.backups():
         yield Finding(HOST, trouble.says, "systemctl start colony-backup", "warning")
 
 
