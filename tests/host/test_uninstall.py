@@ -11,11 +11,15 @@ from tests.host.hosting import everything
 
 
 def test_a_purge_leaves_nothing(layers: Layers) -> None:
-    """Of a colony that has lived: an agent worked in it, and another one died."""
+    """Of a colony that has lived: an agent worked in it, and another one died. Its first install was killed."""
     with Guest(binds=layers.binds()) as host:
         host.write("/etc/pip.conf", PIP)
         prepare(host)
         before = {line for line in everything(host) if not line.startswith("/opt/colony ")}  # as a machine may have that runs the tests
+        killed = host.start(f"{SOURCE}/bin/install")
+        host.wait_until("sh", "-c", "ls /opt/colony/releases/*/.venv/lib/python3*/site-packages/setuptools", seconds=120)
+        host.run("pkill", "-KILL", "--full", "bin/install|bin/prepare|-m pip")
+        killed.wait(20)
         host.run(*INSTALL, seconds=INSTALLS_WITHIN)
         birth(host, "scout")
         birth(host, "crow")
