@@ -15,6 +15,7 @@ install: ## make this machine a host of agents, or bring it up to date: sudo mak
 	@exec bin/install $(ARGS)
 
 uninstall: ## take the colony off this machine; data stay unless ARGS=--purge
+	@test -x /usr/local/bin/colony-server || { echo "uninstall: no colony is installed here" >&2; exit 1; }
 	@exec /usr/local/bin/colony-server uninstall $(ARGS)
 
 prove: ## kill a private colony in every way and see what is lost (ARGS="--kills 1000")

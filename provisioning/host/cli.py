@@ -22,7 +22,7 @@ from provisioning.steps import Step, Write
 from provisioning.systemd import Systemd
 
 PURGE = "purge"  # the word that must be typed
-CHECKOUT = facts.THIS_RELEASE
+HERE = facts.THIS_RELEASE  # or a checkout
 _dry_run = click.option("--dry-run", is_flag=True, help="Show the steps, and change nothing.")
 _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON document.")
 
@@ -34,8 +34,8 @@ _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON docum
 @_json
 def install(ape: str | None, port: int | None, dry_run: bool, is_json: bool) -> None:
     """Make this machine a host of agents, bring it up to this code, or complete what was interrupted. Harmless to repeat."""
-    if CHECKOUT.parent != places.RELEASES:
-        _instead(str(CHECKOUT / "bin/install"))
+    if HERE.parent != places.RELEASES:
+        _instead(str(HERE / "bin/install"))
     require_root()
     wish, show = Wish(port, _ape(ape)), Show(is_json, dry_run)
     with alone(), Systemd() as systemd:
@@ -43,7 +43,7 @@ def install(ape: str | None, port: int | None, dry_run: bool, is_json: bool) -> 
         units.check(_unit_files(made.steps))
         if not dry_run:
             _carry_out(made, show)
-    show.end(made.steps, f"this machine is a host of agents, on release {CHECKOUT.name}")
+    show.end(made.steps, f"this machine is a host of agents, on release {HERE.name}")
 
 
 @click.command()
@@ -53,7 +53,7 @@ def install(ape: str | None, port: int | None, dry_run: bool, is_json: bool) -> 
 @_json
 def uninstall(purge: bool, yes: bool, dry_run: bool, is_json: bool) -> None:
     """Take the colony off this machine. Its data, settings, users and homes stay, unless --purge."""
-    if CHECKOUT.parent != places.RELEASES and (places.CURRENT / ".venv/bin/colony-server").exists():
+    if HERE.parent != places.RELEASES and (places.CURRENT / ".venv/bin/colony-server").exists():
         _instead(str(places.CURRENT / ".venv/bin/colony-server"), "uninstall")
     require_root()
     show = Show(is_json, dry_run)

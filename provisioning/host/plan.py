@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from colony import errors, operations, schema
 from provisioning import found, places
@@ -72,8 +73,8 @@ def require_possible(host: Host, wish: Wish) -> None:
         raise errors.Conflict(f"{places.SERVER_SETTINGS} says port {host.settings.port}; {_other_port(host)}")
     for link in files.LINKS:
         entry = host.entries.get(link.path)
-        if entry and entry.kind != "link":
-            raise errors.Conflict(f"{link.path} is there already and is no link to Colony; move it away")
+        if entry and not (entry.kind == "link" and Path(entry.text).is_relative_to(places.CODE)):
+            raise errors.Conflict(f"{link.path} is there already and does not lead to {places.CODE}; move it away")
 
 
 def _other_port(host: Host) -> str:

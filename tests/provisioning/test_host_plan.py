@@ -235,11 +235,11 @@ def test_a_port_is_changed_where_it_is_set() -> None:
     assert plan.install(installed(), Wish(port=8700)).steps == ()
 
 
-def test_a_command_of_somebody_else_is_not_replaced() -> None:
+@pytest.mark.parametrize("entry", [Entry("file", 0o755, "root", "root"), Entry("link", 0o777, "root", "root", "/opt/other/colony")])
+def test_a_command_of_somebody_else_is_not_replaced(entry: Entry) -> None:
     link = files.LINKS[0]
-    host = replace(BARE, entries={link.path: Entry("file", 0o755, "root", "root", "#!/bin/sh")})
-    with pytest.raises(errors.Conflict, match=f"{link.path} is there already and is no link to Colony"):
-        plan.install(host, WISH)
+    with pytest.raises(errors.Conflict, match=f"{link.path} is there already and does not lead to /opt/colony; move it away"):
+        plan.install(replace(BARE, entries={link.path: entry}), WISH)
 
 
 def test_without_anybody_to_name_root_alone_speaks() -> None:
