@@ -102,11 +102,9 @@ def test_a_dream_comes_when_it_is_asked_for_and_by_itself(host: Guest) -> None:
     assert host.run("colony-agent", "dream", "scout", "--now", check=False).returncode == 75  # of that it has dreamt
     kinds = [turn["kind"] for turn in json.loads(host.run("colony", "turns", "scout", "--json").stdout)["turns"]]
     assert kinds[0] == "dream"
-    timer = host.unit("agent-scout-dream.timer", "ActiveState", "TimersMonotonic", "RandomizedDelayUSec", "FixedRandomDelay")
-    assert timer["ActiveState"] == "active"
-    assert "OnActiveUSec=30min" in timer["TimersMonotonic"]
-    assert "OnUnitActiveUSec=4h" in timer["TimersMonotonic"]
-    assert timer["FixedRandomDelay"] == "yes"
+    timer = host.run("systemctl", "show", "agent-scout-dream.timer").stdout
+    for said in ("ActiveState=active", "OnActiveUSec=30min", "OnUnitActiveUSec=4h", "RandomizedDelayUSec=30min", "FixedRandomDelay=yes"):
+        assert said in timer
 
 
 def test_it_dreams_not_while_a_turn_runs(host: Guest) -> None:
