@@ -66,9 +66,13 @@ def _as_agent(scene: Scene, resident: Resident, work: Callable[[Path], None]) ->
     scene.require_root()
     if resident.account is None or not resident.has_home:
         raise Unseen("its Linux user or its home is missing")
+    if resident.home.stat().st_uid != resident.account.pw_uid:
+        raise Unseen("its home is not its own")
+    if (resident.home / PROJECT_FILE).exists():
+        files.read_bytes(resident.home, PROJECT_FILE, 1)  # raises OSError for what is no file, such as a pipe
 
     def there() -> None:
-        signal.alarm(PATIENCE_SECONDS)  # a pipe in the place of a file would hold it up
+        signal.alarm(PATIENCE_SECONDS)  # the agent may put a pipe there even now
         work(resident.home)
 
     stepdown.as_user(resident.name, there)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from provisioning import credentials, places, units
-from provisioning.checks import code
+from provisioning import places, units
+from provisioning.checks import code, keys
 from provisioning.checks.finding import Finding, Findings, Unseen
 from provisioning.checks.host_units import exposed
 from provisioning.checks.resident import Resident
@@ -25,7 +25,7 @@ def files_as_made(scene: Scene, resident: Resident) -> Findings:
     if resident.record is None:
         raise Unseen("its record can't be read")
     if resident.release in (scene.release, None):
-        wanted = units.render(resident.record, scene.release, credentials.given(resident.name))
+        wanted = units.render(resident.record, scene.release, keys.wanted(resident))
         yield from drift(resident.name, wanted, resident.unit_files, is_born=resident.is_born)
 
 
@@ -45,12 +45,12 @@ def drift(name: str, wanted: Mapping[str, str], present: Mapping[str, str], *, i
 def release(scene: Scene, resident: Resident) -> Findings:
     """Whether the code that its worker runs is there, and is the host's."""
     used = resident.release
-    if used is None:
+    if used is None or used == scene.release:  # which is looked at by itself
         return
     upgrade = f"colony-agent upgrade {resident.name}"
     if lacks := code.missing(used):
         yield Finding(resident.name, f"its worker runs the release {used.name}, of which {lacks} is missing", upgrade)
-    elif used != scene.release and scene.release.parent == places.RELEASES:
+    elif scene.release.parent == places.RELEASES:
         what = f"it runs the release {used.name}, and the host's is {scene.release.name}"
         yield Finding(resident.name, what, upgrade, "warning")
 
@@ -72,7 +72,7 @@ def judged(name: str, state: UnitState, is_enabled: bool, *, may_start: bool) ->
     """What is wrong with its worker or its timer."""
     unit = state.name
     if state.load == "masked":
-        yield Finding(name, f"{unit} is masked: it can't start", f"systemctl unmask {unit}; systemctl enable --now {unit}")
+        yield Finding(name, f"{unit} is masked: it can't start", f"systemctl unmask {unit}; colony-agent upgrade {name}")
         return
     if state.load != "loaded":
         yield Finding(name, f"systemd does not take {unit} ({state.load})", f"colony-agent upgrade {name}; systemctl status {unit}")

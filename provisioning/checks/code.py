@@ -16,6 +16,7 @@ from provisioning.host import files
 from provisioning.steps import Run, Step
 
 INSTALL = "sudo make install, in a checkout of Colony"
+TRIAL = "import colony_agent.cli"
 PROGRAMS = ("colony", "colony-agent", "colony-server", "python")
 _MENDED = (("chown", "-Rh", "root:root", str(places.CODE)), ("chmod", "-R", "go-w", str(places.CODE)))
 
@@ -29,7 +30,7 @@ def release(scene: Scene) -> Findings:
         remedy = f"rm -rf {scene.release}/.venv {scene.release}/.complete; then {INSTALL}"
         yield Finding(HOST, f"the release {scene.release.name} is not whole: {lacks} is missing", remedy)
         return
-    if said := trial.complaint((f"{scene.release}/.venv/bin/colony-agent", "--help"), "nobody", scene.is_root):
+    if said := trial.complaint((f"{scene.release}/.venv/bin/python", "-I", "-c", TRIAL), "nobody", scene.is_root):
         yield Finding(HOST, f"agents can't run the release {scene.release.name}: {said}", f"chmod -R a+rX {places.CODE}")
 
 

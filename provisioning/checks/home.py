@@ -40,9 +40,11 @@ def contents(scene: Scene, resident: Resident) -> Findings:
     if not resident.has_home:
         return
     name, path = resident.name, resident.home
+    remedy = f"colony-agent birth {name} --soul FILE, with the soul that it was born from"
     if not files.exists(path, PROJECT_FILE):
-        remedy = f"colony-agent birth {name} --soul FILE, with the soul that it was born from"
         yield Finding(name, f"its home lacks {PROJECT_FILE}, which says what it runs", remedy)
+    elif not _is_file(path, PROJECT_FILE):
+        yield Finding(name, f"{path}/{PROJECT_FILE} is no file", f"rm -r {path}/{PROJECT_FILE}; then {remedy}")
     if not files.exists(path, SOUL):
         yield Finding(name, f"its home lacks {SOUL}, its soul", f"runuser -u {name} -- tee {path}/{SOUL} < FILE, with its soul")
     if resident.account:
@@ -62,6 +64,14 @@ def rules(scene: Scene, resident: Resident) -> Findings:
     if known != home.RULES:
         fix = Step("rules", "its rules", (WriteAs(resident.name, resident.home, home.RULES_FILE, home.RULES),))
         yield Finding(resident.name, "its rules are not those of its release", f"colony-agent upgrade {resident.name}", "warning", fix)
+
+
+def _is_file(folder: Path, name: str) -> bool:
+    try:
+        files.read_bytes(folder, name, 1)
+    except OSError:
+        return False
+    return True
 
 
 def _foreign(name: str, path: Path, uid: int) -> Findings:

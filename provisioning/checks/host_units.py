@@ -63,7 +63,7 @@ def judged(state: UnitState, is_enabled: bool) -> Findings:
     """What is wrong with one of the units."""
     name = state.name
     if state.load == "masked":
-        yield Finding(HOST, f"{name} is masked: it can't start", f"systemctl unmask {name}; systemctl enable --now {name}")
+        yield Finding(HOST, f"{name} is masked: it can't start", f"systemctl unmask {name}; {INSTALL}")
         return
     if state.load != "loaded":
         yield Finding(HOST, f"systemd does not take {name} ({state.load})", f"systemctl status {name}; {INSTALL}")

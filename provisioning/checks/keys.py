@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 from collections.abc import Collection
@@ -18,6 +19,7 @@ from provisioning.steps import Act, Folder, Run, Step
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 RUNNING = Path("/run/credentials")  # where systemd puts what it has decrypted, a folder for each service
 PATIENCE_SECONDS = 20
+_NAMED = re.compile(r"^LoadCredentialEncrypted=(\w+):(\S+)$", re.MULTILINE)
 
 
 def stored(scene: Scene) -> Findings:
@@ -36,18 +38,31 @@ def stored(scene: Scene) -> Findings:
 
 
 def present(scene: Scene, resident: Resident) -> Findings:
-    """Whether a thinker has a key at all."""
+    """Whether a thinker has a key at all, and what its units name is there."""
     scene.require_root()
-    if _needs_none(resident):
-        return
-    given = credentials.given(resident.name)
-    yield from required(resident.name, given)
+    if not _needs_none(resident):
+        yield from required(resident.name, credentials.given(resident.name), lost(resident))
 
 
-def required(name: str, given: Collection[str]) -> Findings:
+def required(name: str, given: Collection[str], lost: Collection[str]) -> Findings:
     if not {*credentials.KEYS} & {*given}:
-        what = "it has no key for the model's API, so its turns can't run"
+        what = "no key for the model's API is kept for it: without one its turns can't run"
         yield Finding(name, what, f"colony-agent credential set {credentials.KEYS[0]}; colony-agent upgrade {name}")
+    elif lost:
+        what = f"its worker could not start again: its unit names {', '.join(lost)}, and that credential is gone"
+        yield Finding(name, what, f"colony-agent upgrade {name}")
+
+
+def wanted(resident: Resident) -> dict[str, Path]:
+    """The files that its units should name. What is gone is not theirs to forget: it may come back, or another may."""
+    known = {**lost(resident), **credentials.given(resident.name)}
+    return {name: known[name] for name in credentials.KNOWN if name in known}
+
+
+def lost(resident: Resident) -> dict[str, Path]:
+    """What its worker's unit names and nobody keeps any more."""
+    named = _NAMED.findall(resident.unit_files.get(units.worker(resident.name), ""))
+    return {name: Path(file) for name, file in named if not Path(file).exists()}
 
 
 def delivered(scene: Scene, resident: Resident) -> Findings:

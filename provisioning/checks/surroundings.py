@@ -6,10 +6,12 @@ import re
 import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 from colony import schema
 from provisioning import places
+from provisioning.checks import code
 from provisioning.checks.finding import HOST, Finding, Findings, Unseen
 from provisioning.checks.scene import Scene
 from provisioning.systemd import is_running
@@ -17,6 +19,7 @@ from provisioning.watch import look
 
 MIN_SYSTEMD = 250  # for LoadCredentialEncrypted=
 CONTAINER = Path("/run/systemd/container")  # systemd writes there what kind of container it runs in
+BUSES = (Path("/usr/bin/dbus-daemon"), Path("/usr/bin/dbus-broker"))
 MAX_AHEAD = timedelta(minutes=1)
 
 
@@ -26,9 +29,15 @@ def manager(scene: Scene) -> Findings:
         yield Finding(HOST, "systemd does not run here: agents live as its services", "boot this machine with systemd")
         return
     if error := scene.excuses.get("bus"):
-        yield Finding(HOST, error.detail, "apt-get install dbus; systemctl start dbus")
+        yield Finding(HOST, error.detail, _bus_remedy())
         return
     yield from version(scene.systemd.version())
+
+
+def _bus_remedy() -> str:
+    if find_spec("pystemd") is None:
+        return code.INSTALL
+    return "systemctl start dbus.socket" if any(map(Path.exists, BUSES)) else "apt-get install dbus"
 
 
 def version(said: str) -> Findings:
