@@ -78,6 +78,20 @@ def put_aside(folder: Path, name: str, aside: str) -> None:
         os.rename(PurePosixPath(name).name, PurePosixPath(aside).name, src_dir_fd=parent, dst_dir_fd=parent)
 
 
+def clear_way(folder: Path, name: str) -> None:
+    """Put aside what keeps `name` from being a file: something else in its place, or in that of a folder above it."""
+    path = PurePosixPath(name)
+    for step in (*reversed(path.parents[:-1]), path):
+        with suppress(FileNotFoundError), _parent(folder, str(step)) as parent:
+            facts = os.stat(step.name, dir_fd=parent, follow_symlinks=False)
+            if step == path:
+                is_odd = not stat.S_ISREG(facts.st_mode)
+            else:
+                is_odd = not stat.S_ISDIR(facts.st_mode) or facts.st_mode & stat.S_IRWXU != stat.S_IRWXU
+            if is_odd:
+                put_aside(folder, str(step), f"{step}.odd-{secrets.token_hex(4)}")
+
+
 def exists(folder: Path, name: str) -> bool:
     """Whether there is anything of that name, be it a dead link. Raises `OSError` when a link is on the way."""
     try:

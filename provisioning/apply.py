@@ -81,7 +81,7 @@ class _Hand:
             case Settle():
                 _settle(act)
             case WriteAs():
-                stepdown.as_user(act.user, partial(files.write, act.folder, act.name, act.text))
+                stepdown.as_user(act.user, partial(_write_as, act))
             case PutBack():
                 stepdown.as_user(act.user, partial(_put_back, act))
             case Ask(user="root"):
@@ -171,13 +171,20 @@ def _remove(act: Remove) -> None:
     if act.path.is_symlink() or not act.path.is_dir():
         act.path.unlink(missing_ok=True)
     else:
-        shutil.rmtree(act.path)
+        # An agent can nest folders deeper than Python goes.
+        _run(Run(("rm", "--recursive", "--force", "--one-file-system", "--", str(act.path))))
+
+
+def _write_as(act: WriteAs) -> None:
+    files.clear_way(act.folder, act.name)
+    files.write(act.folder, act.name, act.text)
 
 
 def _settle(act: Settle) -> None:
     def work(source: str | None, descriptors: Sequence[int]) -> None:
         home.prepare(act.path, act.soul, act.connection, act.agent, act.repo, source, descriptors)
-        home.begin_history(act.path)
+        if act.is_first:
+            home.begin_history(act.path)
 
     with clone.readable(act.repo) if act.repo else nullcontext((None, ())) as (source, descriptors):
         stepdown.as_user(act.user, partial(work, source, descriptors))

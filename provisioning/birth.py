@@ -82,8 +82,9 @@ def _home(facts: Facts, wish: Wish) -> Step | None:
     path = _path(facts)
     connection = {"url": f"unix:{places.SOCKET}"}  # no token: the kernel says who calls
     made = Folder(path, 0o700, facts.name, facts.name)
-    says = f"its home {path}" + (f" with a clone of {wish.repo}" if wish.repo else "")
-    return Step("home", says, (made, Settle(path, facts.name, wish.soul, connection, wish.agent, wish.repo or None)))
+    repo = wish.repo if not facts.is_born else ""
+    says = f"its home {path}" + (f" with a clone of {repo}" if repo else "")
+    return Step("home", says, (made, Settle(path, facts.name, wish.soul, connection, wish.agent, repo or None, not facts.is_born)))
 
 
 def _limits(facts: Facts, wish: Wish) -> Step | None:

@@ -49,14 +49,16 @@ def _units(facts: Facts) -> Step | None:
 
 
 def _home(facts: Facts, archive_name: str | None) -> Step:
-    gone = Remove(places.HOMES / facts.name)
+    staged = places.ARCHIVE / f".{facts.name}.new"  # there from an earlier death that was interrupted, perhaps
+    gone = Remove(places.HOMES / facts.name), Remove(staged)
     if archive_name is None:
-        return Step("home", "the end of its home", (gone,))
-    target, staged = places.ARCHIVE / f"{archive_name}.tar.gz", places.ARCHIVE / f".{facts.name}.new"
+        return Step("home", "the end of its home", gone)
+    target = places.ARCHIVE / f"{archive_name}.tar.gz"
     options = ("--create", "--gzip", "--sparse", "--one-file-system", "--warning=no-file-ignored")
-    pack = Run(("tar", *options, f"--file={staged}", f"--directory={places.HOMES}", "--", facts.name))
+    # tar needs stack for each level, and an agent can nest folders as deep as it likes.
+    pack = Run(("prlimit", "--stack=unlimited", "tar", *options, f"--file={staged}", f"--directory={places.HOMES}", "--", facts.name))
     rename = Run(("mv", "--no-target-directory", "--", str(staged), str(target)))
-    return Step("home", f"the end of its home, which is kept in {target}", (Folder(places.ARCHIVE, 0o700), pack, rename, gone))
+    return Step("home", f"the end of its home, which is kept in {target}", (Folder(places.ARCHIVE, 0o700), pack, rename, *gone))
 
 
 def _account(facts: Facts) -> Step:

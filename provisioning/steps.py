@@ -58,7 +58,10 @@ class Remove:
 
 @dataclass(frozen=True)
 class Settle:
-    """An agent's home has all that it begins with; see `home.prepare`. Done as the agent: what lies there can do no more than it may."""
+    """An agent's home has all that it begins with; see `home.prepare`. Done as the agent: what lies there can do no more than it may.
+
+    `is_first`: the agent has never run. Else git, which does what it finds in a home, is left out of it.
+    """
 
     path: Path
     user: str
@@ -66,11 +69,12 @@ class Settle:
     connection: Mapping[str, str]
     agent: Mapping[str, object]
     repo: str | None = None
+    is_first: bool = True
 
 
 @dataclass(frozen=True)
 class WriteAs:
-    """A file in a user's own folder, written as that user; links on the way are not followed."""
+    """A file in a user's own folder, written as that user; links on the way are not followed, but put aside."""
 
     user: str
     folder: Path

@@ -22,10 +22,12 @@ from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped
 
 from colony import errors, lifeline
 from server.config import ServerConfig
+from server.identity import peer_uid
 from server.systemd import Systemd
 
 SLOW_CLIENT_SECONDS = 10  # for the next part of a request, or of an answer
 LINGER_SECONDS = 0.1  # that a thread waits for a client's next request, before it leaves the connection to the one that watches them all
+SHARE = 8  # a local user may hold one of so many connections; agents, who are such users, can't keep the others out
 GRACEFUL_SECONDS = 2  # long polls are sent home at once; anything else is done by then
 _SLOW_CLIENT = struct.pack("ll", SLOW_CLIENT_SECONDS, 0)
 _M_ARENA_MAX = -8
@@ -52,6 +54,27 @@ def serve(config: ServerConfig, listen: Listen) -> None:
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._held: dict[int, list[Any]] = {}  # connections by the uid at their other end; those that are closed by now, too
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Whoever holds too many connections is hung up on, before another one takes a thread from everybody."""
+        if conn.initialized or self._admits(conn):
+            super().enqueue_req(conn)
+        else:
+            self.nr_conns -= 1
+            conn.close()
+
+    def _admits(self, conn: Any) -> bool:
+        uid = peer_uid(conn.sock)
+        if uid in (None, 0, os.geteuid()):
+            return True
+        held = self._held[uid] = [other for other in self._held.get(uid, ()) if other.sock.fileno() >= 0]
+        if conn not in held:
+            held.append(conn)
+        return len(held) <= self.cfg.threads // SHARE
+
     def handle(self, conn: Any) -> Any:
         """Whoever sends half a request, or doesn't take the answer, must not hold a thread for ever."""
         if not conn.initialized:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -57,6 +59,18 @@ def hasty(sqlite_file: Path) -> Iterator[Server]:
         server.close()
 
 
+# Run by another user, who holds a few lines and says which of them the server leaves open.
+HOLD = """
+import select, socket, sys
+lines = [socket.socket(socket.AF_UNIX) for _ in range(int(sys.argv[2]))]
+for line in lines:
+    line.connect(sys.argv[1])
+lines[-1].recv(1)
+hung_up = select.select(lines, [], [], 0)[0]
+print(len(lines) - len(hung_up))
+"""
+
+
 def callers(server: Server, sends: bytes, stack: ExitStack) -> list[socket.socket]:
     """One over each of its addresses, both of whom have said this."""
     lines = [stack.enter_context(socket.socket(family)) for family in (socket.AF_INET, socket.AF_UNIX)]
@@ -101,6 +115,15 @@ def test_who_got_its_answer_and_stays_on_the_line_keeps_nobody_waiting(hasty: Se
 
 def test_slow_clients_have_ten_seconds() -> None:
     assert process.SLOW_CLIENT_SECONDS == 10
+
+
+def test_a_user_who_holds_many_connections_is_hung_up_on_and_keeps_no_one_out(hasty: Server) -> None:
+    share, most = THREADS // process.SHARE, 2 * THREADS
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else ["sudo", "-n", "-u", "nobody"]
+    command = [*nobody, "/usr/bin/python3", "-I", "-c", HOLD, str(hasty.socket), str(most)]
+    held = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/", timeout=LONG)
+    assert int(held.stdout) == share
+    assert hasty.answers(hasty.url)
 
 
 def test_who_sends_slowly_but_steadily_is_served(hasty: Server) -> None:
