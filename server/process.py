@@ -73,7 +73,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         held = self._held[uid] = [other for other in self._held.get(uid, ()) if other.sock.fileno() >= 0]
         if conn not in held:
             held.append(conn)
-        return len(held) <= self.cfg.threads // SHARE
+        return len(held) <= int(self.cfg.threads) // SHARE
 
     def handle(self, conn: Any) -> Any:
         """Whoever sends half a request, or doesn't take the answer, must not hold a thread for ever."""

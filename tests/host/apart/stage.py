@@ -106,6 +106,8 @@ class Stage:
         holds = f'runner = "command"\ncommand = {json.dumps([*PYTHON, VICTIM])}\nsandbox = "none"'
         settings.write_text(settings.read_text().replace('runner = "claude"', holds))
         self.machine.run("sh", "-c", "echo secret > /home/agents/rook/memory/memory.md", user="rook")
+        # In a namespace of its own a process has a low number: rook's must not be one of those.
+        self.machine.run("sh", "-c", "i=0; while [ $i -lt 2000 ]; do /bin/true; i=$((i+1)); done")
         cast.birth(self.machine, "rook", soul="/opt/brains/rook.md")
         self.machine.run("systemctl", "start", "colony-backup")
         cast.birth(self.machine, "ghost")
