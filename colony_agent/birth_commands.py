@@ -48,7 +48,8 @@ def birth(
     wish = _wish(name, soul.load(soul_file), repo, runner, memory_max, watch, start=not no_start)
     steps = agents.bear(wish, show.step, dry_run=dry_run)
     lives = f"{name} lives; talk to it: colony post general '@{name} …'"
-    show.end(steps, f"{name} lives, and as wished", f"{name} is ready; without --no-start it comes to life" if no_start else lives)
+    lived = f"{name} lives already, and a soul counts at its birth only; docs/host.md says how to change an agent"
+    show.end(steps, lived, f"{name} is ready; without --no-start it comes to life" if no_start else lives)
 
 
 @click.command("death")

@@ -24,7 +24,9 @@ def set_(name: str, agent: str | None) -> None:
     facts.require_root()
     value = click.prompt(name, hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read(credentials.MAX_BYTES + 1).strip()
     credentials.store(name, value, record.checked_name(agent) if agent else None)
-    click.echo(f"{name} is kept; agents that live already get it by: colony-agent upgrade {agent or '--all'}", err=True)
+    is_unborn = agent is not None and agent not in record.names()
+    when = f"{agent} gets it when it is born" if is_unborn else f"who lives already gets it by: colony-agent upgrade {agent or '--all'}"
+    click.echo(f"{name} is kept; {when}", err=True)
 
 
 @credential.command("list")

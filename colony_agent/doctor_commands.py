@@ -57,7 +57,8 @@ def _show(report: Report, mended: Mended | None) -> None:
         click.echo(f"    {show.line(each.remedy)}")
     fixable = sum(finding.fix is not None for finding in report.findings)
     hint = f"; --fix mends {fixable} of them" if fixable and mended is None else ""
-    _say(f"{len(report.findings)} findings by {report.checks} checks{hint}")
+    count = len(report.findings)
+    _say(f"{count} finding{'s' * (count != 1)} by {report.checks} checks{hint}")
 
 
 def _told_once(blind: Sequence[Blind]) -> list[str]:

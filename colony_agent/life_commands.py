@@ -61,17 +61,20 @@ def logs(name: str, follow: bool, lines: int) -> None:
 
 def _moves(name: str, status: schema.Status, help: str) -> click.Command:
     @click.command(name, help=help)
-    @click.argument("names", metavar="NAME...", nargs=-1, required=True)
+    @click.argument("names", metavar="NAME...", nargs=-1)
+    @click.option("--all", "everyone", is_flag=True, help="All agents of this machine.")
     @click.option("--note", default="", help="Why; shown with the agent.")
-    def move(names: Sequence[str], note: str) -> None:
+    def move(names: Sequence[str], everyone: bool, note: str) -> None:
         from colony import operations
         from colony.client import Client
         from provisioning import places
 
         with Client(f"unix:{places.SOCKET}") as client:
-            for each in names:
-                agent = client.call(operations.SET_STATUS, schema.SetStatus(agent=each, status=status, note=note))
-                click.echo(f"{agent.username} is {agent.status}")
+
+            def set_status(name: str) -> None:
+                client.call(operations.SET_STATUS, schema.SetStatus(agent=name, status=status, note=note))
+
+            _for_each(_named(names, everyone), set_status, f"is {status}")
 
     return move
 
@@ -128,15 +131,22 @@ def dream_now(name: str | None, is_wanted: bool) -> int:
     return ended.exit_code
 
 
-def _chosen(names: Sequence[str], everyone: bool) -> Sequence[str]:
+def _named(names: Sequence[str], everyone: bool) -> Sequence[str]:
     from provisioning import record
 
     if bool(names) == everyone:
         raise errors.Invalid("name one or more agents, or give --all")
-    known = record.names()
+    return record.names() if everyone else names
+
+
+def _chosen(names: Sequence[str], everyone: bool) -> Sequence[str]:
+    """Raises `NotFound` for who does not live here."""
+    from provisioning import record
+
+    wanted, known = _named(names, everyone), record.names()
     if missing := [name for name in names if name not in known]:
         raise errors.NotFound(f"no agent {', '.join(missing)} lives on this machine" + (f"; here live {', '.join(known)}" if known else ""))
-    return known if everyone else names
+    return wanted
 
 
 def _for_each(names: Sequence[str], work: Callable[[str], object], done: str) -> None:
@@ -157,6 +167,8 @@ def _show(overview: Overview, is_json: bool) -> None:
     if is_json:
         click.echo(json.dumps([_document(life) for life in overview.agents]))
         return
+    if not overview.agents:
+        click.echo("colony-agent: no agents live here yet; sudo colony-agent birth NAME --soul FILE", err=True)
     if overview.excuse:
         click.echo(f"colony-agent: {overview.excuse}", err=True)
     troubles = [Words((f"{life.name}: {life.trouble}",)) for life in overview.agents if life.trouble]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from colony import errors
-from provisioning import places
+from provisioning import home, places
 
 ASK_SECONDS = 20
 _QUIET = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
@@ -60,8 +60,7 @@ def _git(argv: Sequence[str], user: str, repo: str, stdout: int | None = None) -
         timeout=ASK_SECONDS if stdout is None else None,
     )
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise errors.Unavailable(f"can't clone {repo}: {said[-1] if said else 'git gave no reason'}")
+        raise errors.Unavailable(f"can't clone {repo}: {home.reason(done.stderr.decode(errors='replace'))}")
 
 
 def _owner(repo: str) -> str:

@@ -77,7 +77,7 @@ def begin_history(path: Path) -> None:
     for words in (("init", "--quiet"), ("add", "."), (*identity, "commit", "--quiet", "--message", f"Birth of {name}")):
         done = _git(path, *words)
         if done.returncode:
-            raise errors.Unavailable(f"git {words[0]}: {_last_line(done.stderr)}")
+            raise errors.Unavailable(f"git {words[0]}: {reason(done.stderr)}")
 
 
 def _clone(repo: str, source: str, descriptors: Sequence[int], target: Path) -> None:
@@ -86,7 +86,7 @@ def _clone(repo: str, source: str, descriptors: Sequence[int], target: Path) -> 
     argv = ["git", "clone", "--quiet", "--no-hardlinks", "--", source, str(staged)]
     done = subprocess.run(argv, capture_output=True, text=True, pass_fds=descriptors)
     if done.returncode:
-        raise errors.Unavailable(f"can't clone {repo}: {_last_line(done.stderr)}")
+        raise errors.Unavailable(f"can't clone {repo}: {reason(done.stderr)}")
     if source != repo:
         subprocess.run(["git", "-C", str(staged), "remote", "set-url", "origin", repo], check=True)
     staged.rename(target)
@@ -96,5 +96,7 @@ def _git(path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", "-C", str(path), *words], capture_output=True, text=True)
 
 
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[-1]
+def reason(stderr: str) -> str:
+    """Why git failed, in one line: what it calls fatal comes before its hints."""
+    lines = stderr.strip().splitlines() or ["no reason given"]
+    return next((line for line in lines if line.startswith("fatal:")), lines[-1])

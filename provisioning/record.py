@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,6 +44,9 @@ def read(name: str) -> Record | None:
     found = config.read_toml(path(name))
     if not found:
         return None
+    known = [field.name for field in fields(Record)]
+    if unknown := sorted(found.keys() - {*known}):
+        raise errors.Invalid(f"{path(name)}: unknown key {unknown[0]}; known are {', '.join(known)}")
     try:
         record = Record(**found)
         datetime.fromisoformat(record.born_at)

@@ -94,7 +94,8 @@ def _by_uid(connection: Connection, uid: int | None) -> Caller:
     if caller is None and is_admin:
         caller = _find(connection, _BY_NAME, COLONY, is_admin=True)
     if caller is None:
-        raise errors.Unauthenticated(f"Linux user {_linux_user(uid)} is no user of this colony")
+        name = _linux_user(uid)
+        raise errors.Unauthenticated(f"Linux user {name} is no user of this colony; sudo colony-server user add {name} --linux-user {name}")
     return caller
 
 

@@ -91,6 +91,8 @@ def reply(document: dict[str, Any]) -> str:
     if turn.get("kind") == "dream":
         return dreamt(document.get("prompt") or "")
     bodies = [item["message"]["body"] for item in turn.get("items") or []] or [document.get("prompt") or ""]
+    if all("you have just been born" in body for body in bodies):
+        return f"{USAGE}\n\n{CONFESSION}"
     questions = dict.fromkeys(asked(body, turn.get("agent") or "") for body in bodies)
     if not any(questions):
         return USAGE

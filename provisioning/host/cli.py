@@ -10,10 +10,10 @@ import sys
 import click
 
 from colony import errors, schema
-from provisioning import places, units
+from provisioning import places, record, units
 from provisioning.apply import apply
 from provisioning.facts import require_root
-from provisioning.host import facts, plan, removal
+from provisioning.host import facts, files, plan, removal
 from provisioning.host.alone import alone
 from provisioning.host.plan import Ape, Plan, Wish
 from provisioning.host.settings import ServerSettings
@@ -43,7 +43,7 @@ def install(ape: str | None, port: int | None, dry_run: bool, is_json: bool) -> 
         units.check(_unit_files(made.steps))
         if not dry_run:
             _carry_out(made, show)
-    show.end(made.steps, f"this machine is a host of agents, on release {HERE.name}")
+    show.end(made.steps, f"this machine is a host of agents, on release {HERE.name}; {_next()}")
 
 
 @click.command()
@@ -64,6 +64,15 @@ def uninstall(purge: bool, yes: bool, dry_run: bool, is_json: bool) -> None:
         if not dry_run:
             apply(steps, show.step)
     show.end(steps, "no colony is installed here" + ("" if purge else "; its data stay in " + str(places.DATA)))
+
+
+def _next() -> str:
+    """What to do now."""
+    if not (here := record.names()):
+        return "give birth to one: sudo colony-agent birth NAME --soul FILE"
+    if files.agent_releases() != {HERE}:
+        return "sudo colony-agent upgrade --all brings its agents to it"
+    return f"here live {', '.join(here)}"
 
 
 def _carry_out(made: Plan, show: Show) -> None:

@@ -13,6 +13,7 @@ from provisioning.systemd import UnitState
 
 MIN_FREE_SHARE, MIN_FREE_BYTES = 0.1, 10**9  # below one of them a disk is nearly full
 WELL = 1.2  # times as much must be free until that is over; else a disk at the limit would be in the news each minute
+UNIT = "unit:"  # how the key of a unit's trouble begins
 MAX_BACKUP_SECONDS = 2 * 24 * 3600
 BACKUP_TIMER = places.UNITS / "colony-backup.timer"
 
@@ -31,7 +32,7 @@ def units(states: Iterable[UnitState]) -> list[Trouble]:
     """Of units that have failed, or are just being started: they may fail again."""
     return [
         Trouble(
-            key=f"unit:{unit.name}",
+            key=f"{UNIT}{unit.name}",
             says=f"{unit.name} has failed ({unit.result or unit.sub}): `journalctl -u {unit.name}` says more.",
             relief=f"{unit.name} is well again.",
             is_sure=unit.active == "failed",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from colony import errors, files
 from provisioning import places
-from provisioning.watch.look import Trouble
+from provisioning.watch.look import UNIT, Trouble
 
 FILE = "watch.json"
 OPS = "ops"
@@ -35,12 +35,12 @@ class Known:
     unsaid: list[News] = field(default_factory=list)
 
 
-def noted(known: Known, troubles: Sequence[Trouble], now: float) -> Known:
-    """With what is new: of each trouble that began, and of each that ended."""
+def noted(known: Known, troubles: Sequence[Trouble], now: float, gone: Collection[str] = ()) -> Known:
+    """With what is new: of each trouble that began, and of each that ended, unless with what it was about."""
     seen = {trouble.key for trouble in troubles}
     began = [trouble for trouble in troubles if trouble.is_sure and trouble.key not in known.troubles]
     ended = {key: relief for key, relief in known.troubles.items() if key not in seen}
-    texts = [trouble.says for trouble in began] + list(ended.values())
+    texts = [trouble.says for trouble in began] + [relief for key, relief in ended.items() if key not in gone]
     still = {key: relief for key, relief in known.troubles.items() if key not in ended}
     news = [News(f"host:{secrets.token_hex(8)}", now, text) for text in texts]
     return Known(still | {trouble.key: trouble.relief for trouble in began}, [*known.unsaid, *news][-MAX_UNSAID:])
@@ -49,7 +49,8 @@ def noted(known: Known, troubles: Sequence[Trouble], now: float) -> Known:
 def tell(troubles: Sequence[Trouble], folder: Path = places.DATA, url: str = f"unix:{places.SOCKET}") -> None:
     """Say what is new, and note it; news stay noted until the colony has them. It doesn't fail while the colony is away."""
     before = _read(folder)
-    known = noted(before, troubles, time.time())
+    gone = [key for key in before.troubles if key.startswith(UNIT) and not (places.UNITS / key.removeprefix(UNIT)).exists()]
+    known = noted(before, troubles, time.time(), gone)
     if known != before:
         _write(folder, known)
     if not known.unsaid:

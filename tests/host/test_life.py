@@ -46,7 +46,7 @@ def test_status_is_for_everyone_and_names_who_lives_here(host: Guest) -> None:
     assert "here live scout" in one_line(host.run("colony-agent", "status", "nobody-here", check=False))
     seen = host.run("colony-agent", "status", "scout", user="human")
     assert seen.stdout.splitlines()[1].split("\t")[:3] == ["scout", "?", "active"]
-    assert seen.stderr == "colony-agent: Linux user human is no user of this colony\n"
+    assert seen.stderr.startswith("colony-agent: Linux user human is no user of this colony; sudo colony-server user add human")
 
 
 def test_a_restart_hands_the_work_back_and_goes_on_with_it(host: Guest) -> None:
