@@ -59,5 +59,5 @@ def _of_service(scene: Scene, subject: str, service: str, restart: str) -> Findi
         return
     folder = cgroup.folder(state.pid)
     if folder is None or not is_filtered(folder):
-        what = f"nothing keeps {service} from the addresses that its unit denies it"
-        yield Finding(subject, what, f"{restart} (it needs cgroup v2, and a kernel with CONFIG_CGROUP_BPF that lets systemd use bpf)")
+        needed = "cgroup v2, and a kernel with CONFIG_CGROUP_BPF that lets systemd use bpf"
+        yield Finding(subject, f"nothing keeps {service} from the addresses that its unit denies it: that takes {needed}", restart)

@@ -15,17 +15,18 @@ from provisioning.host.files import SERVER
 from provisioning.steps import Run, Step
 
 SOCKET_MODE = 0o666  # everybody may knock: the kernel says who it is
-_SEE = f"journalctl -u {SERVER} says why"
 
 
 def answer(scene: Scene) -> Findings:
     """Whether it answers and its database can be read. Who is a stranger to it has been answered, too."""
     error = scene.excuses.get("answer")
     if isinstance(error, errors.StorageDamaged):
-        remedy = f"systemctl stop {SERVER}; colony-server check; then colony-server restore a file of {places.DATA}/backups"
+        restore = f"runuser -u {places.SERVER_USER} -- colony-server restore --force {places.DATA}/backups/FILE"
+        remedy = f"systemctl stop {SERVER}; {restore}; systemctl start {SERVER}"
         yield Finding(HOST, f"the server says: {error.detail}", remedy)
     elif error and not isinstance(error, errors.Unauthenticated | errors.Forbidden):
-        yield Finding(HOST, f"the server does not answer: {error.detail}", f"systemctl restart {SERVER}; {_SEE}")
+        what = f"the server does not answer: {error.detail}; journalctl -u {SERVER} says more"
+        yield Finding(HOST, what, f"systemctl restart {SERVER}")
 
 
 def socket(scene: Scene) -> Findings:
