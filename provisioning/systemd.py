@@ -77,14 +77,13 @@ class Systemd:
             self._manager.EnableUnitFiles([unit.encode() for unit in units], False, True)
 
     def disable(self, units: Sequence[str]) -> None:
+        """Those that there are: systemd would refuse all of them if one was missing."""
+        present = [unit.encode() for unit in units if self._file_state(unit)]
         with _translated(", ".join(units)):
-            self._manager.DisableUnitFiles([unit.encode() for unit in units], False)
+            self._manager.DisableUnitFiles(present, False)
 
     def is_enabled(self, unit: str) -> bool:
-        try:
-            return bool(self._manager.GetUnitFileState(unit.encode()) == b"enabled")
-        except Exception:  # there is no such file
-            return False
+        return self._file_state(unit) == b"enabled"
 
     def start(self, units: Sequence[str], *, restart: bool = False, seconds: float = START_SECONDS) -> None:
         """Returns once all are active. Raises `Unavailable` with the reason that systemd gives."""
@@ -170,6 +169,12 @@ class Systemd:
         """It has not failed, and its start limit begins anew: that counts what was started on purpose, too."""
         with suppress(Exception):  # nobody remembers anything of a unit that is not loaded
             self._manager.ResetFailedUnit(unit.encode())
+
+    def _file_state(self, unit: str) -> bytes:
+        try:
+            return bytes(self._manager.GetUnitFileState(unit.encode()))
+        except Exception:  # there is no such file
+            return b""
 
     def _await(self, unit: str, wanted: tuple[str, ...], lost: tuple[str, ...], deadline: float) -> UnitState:
         began = time.monotonic()

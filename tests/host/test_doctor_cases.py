@@ -94,14 +94,12 @@ def test_who_is_made_ready_and_waits_for_a_second_birth_is_well(host: Guest) -> 
 
 def test_an_agent_that_is_being_changed_is_left_alone(host: Guest) -> None:
     host.run("install", "-d", "-m", "700", "/home/agents/crow")
-    busy = host.start("flock", "/run/colony-locks/crow", "sh", "-c", "echo locked; sleep 1000")
+    busy = host.start("sh", "-c", "exec 9<>/run/colony-locks/crow; flock 9; echo locked; read end")
     assert busy.stdout
     assert busy.stdout.readline() == "locked\n"
     said = doctor(host)
     require(said["findings"], [])
-    assert {"subject": "crow", "name": "whether it lives", "why": "somebody is giving birth to it, or changes or ends it, right now"} in said[
-        "not_looked_at"
-    ]
+    assert [each["why"] for each in said["not_looked_at"]] == ["somebody is giving birth to it, or changes or ends it, right now"]
     busy.kill()
     busy.communicate()
     host.wait_until("flock", "--nonblock", "/run/colony-locks/crow", "true")
