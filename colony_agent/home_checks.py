@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from colony import errors, files
@@ -11,18 +12,29 @@ from colony.config import PROJECT_FILE
 from colony_agent import overflow
 from colony_agent.settings import Home, load
 from provisioning import places, reach, stepdown
+from provisioning.checks import writers
 from provisioning.checks.finding import Finding, Findings, Unseen
 from provisioning.checks.resident import Resident
 from provisioning.checks.scene import Scene
+from provisioning.facts import is_ours
 
 PATIENCE_SECONDS = 10  # with what an agent has put in its home
 SOCKET = f"unix:{places.SOCKET}"
 
 
 def settings(scene: Scene, resident: Resident) -> Findings:
-    """Whether its settings load, fit what the host knows of it, and name what can be run."""
+    """Whether its settings load, fit what the host knows of it, and name what can be run and no agent can change."""
+
+    def look(path: Path) -> None:
+        home = load(path)
+        _fit(resident, home)
+        if home.agent.runner == "command":
+            _require_safe(home.agent.command, scene)
+
     try:
-        _as_agent(scene, resident, lambda path: _fit(resident, load(path)))
+        _as_agent(scene, resident, look)
+    except errors.Conflict as error:
+        yield Finding(resident.name, error.detail, "chown root: what is named there; chmod go-w it")
     except (errors.Invalid, errors.Unavailable) as error:
         remedy = f"mend {resident.home / PROJECT_FILE}; then colony-agent restart {resident.name}"
         yield Finding(resident.name, f"its settings can't be used: {error.detail}", remedy)
@@ -50,8 +62,16 @@ def _fit(resident: Resident, home: Home) -> None:
         raise errors.Invalid(f"{home.config_file} says that it runs {agent.runner}, and its units are made for {record.runner}")
     if home.colony.url != SOCKET:
         raise errors.Invalid(f"{home.config_file} leads to another colony than this machine's: {home.colony.url}")
-    if agent.runner == "command":
-        reach.require_runnable(agent.command[0] if agent.command else "")
+
+
+def _require_safe(command: Sequence[str], scene: Scene) -> None:
+    """Raises `Invalid` for a program that the agent can't run, and `Conflict` for one that an agent could change."""
+    program = reach.require_runnable(command[0] if command else "")
+    ours = [account for account in scene.accounts.values() if is_ours(account)]
+    uids, gids = {account.pw_uid for account in ours}, {gid for account in ours for gid in os.getgrouplist(account.pw_name, account.pw_gid)}
+    for path, facts in (*writers.above(program), (program, program.stat())):
+        if how := writers.among(facts, uids, gids):
+            raise errors.Conflict(f"agents can change {path}, on the way to the program that it runs: {how}")
 
 
 def _bounded(home: Home) -> None:

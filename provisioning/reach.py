@@ -11,8 +11,8 @@ from colony import errors
 HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # from every agent's service
 
 
-def require_runnable(program: str) -> None:
-    """Raises `Invalid` for a program that is not there, or not for everybody."""
+def require_runnable(program: str) -> Path:
+    """Where it really is. Raises `Invalid` for a program that is not there, or not for everybody."""
     found = shutil.which(program, path="/usr/local/bin:/usr/bin:/bin")
     if not found:
         raise errors.Invalid(f"there is no program {program}")
@@ -23,3 +23,4 @@ def require_runnable(program: str) -> None:
         needed = 0o001 if path != real else 0o005
         if stat.S_IMODE(path.stat().st_mode) & needed != needed:
             raise errors.Invalid(f"agents can't run {real}: {path} is not for everybody (chmod o+rx)")
+    return real

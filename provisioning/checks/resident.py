@@ -60,6 +60,12 @@ class Resident:
         return places.RELEASES / found[1] if found else None
 
     @property
+    def is_forgotten(self) -> bool:
+        """The colony does not know of a life that is whole here: a death removes the home before it says so."""
+        has_all = self.account is not None and self.has_home
+        return self.is_colony_seen and (self.member is None or (self.member.status == "dead" and has_all))
+
+    @property
     def _is_gone(self) -> bool:
         if not self.is_colony_seen:
             return False
@@ -76,7 +82,7 @@ def whole(resident: Resident) -> Findings:
     """Whether it lives, or is ready to; what is left of it otherwise, and what becomes of that."""
     if agents.is_changing(resident.name):
         raise Unseen("somebody is giving birth to it, or changes or ends it, right now")
-    name, member = resident.name, resident.member
+    name = resident.name
     remains = ", ".join(_remains(resident))
     end = f"colony-agent death {name}"
     if resident.is_born or resident.is_ready:
@@ -88,8 +94,9 @@ def whole(resident: Resident) -> Findings:
         yield Finding(name, f"its record can't be read: {resident.fault}", f"mend {record.path(name)}; or end it: {end}")
     elif resident.record is None:
         yield Finding(name, f"{remains} of an agent that the host has no record of: a birth or a death was interrupted", end)
-    elif member is None and resident.record.is_born:
-        yield Finding(name, "the colony does not know it: was a backup restored that is older than the agent?", _born_again(resident))
+    elif resident.is_forgotten and resident.record.is_born:
+        takes = "takes it for dead" if resident.member else "does not know it"
+        yield Finding(name, f"the colony {takes}: was a backup restored that is older than the agent?", _born_again(resident))
     elif resident.record.is_born:
         yield Finding(name, f"its death was interrupted; left are {remains}", end)
     else:

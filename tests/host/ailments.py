@@ -92,6 +92,11 @@ CODE_AND_FILES = {
     "a home without a soul": Ailment(
         f"mv {HOME}/CLAUDE.md /root", ("scout: its home lacks CLAUDE.md",), undo=f"mv /root/CLAUDE.md {HOME}"
     ),
+    "a brain that agents may change": Ailment(
+        "chown scout /opt/brains",
+        ("scout: agents can change /opt/brains, on the way to the program that it runs: it belongs to scout",),
+        undo="chown root /opt/brains",
+    ),
     "old rules": Ailment(f"echo mine > {HOME}/.claude/rules/colony.md", ("scout: its rules are not those of its release",), True),
     "a memory without end": Ailment(
         f"runuser -u scout -- sh -c 'yes remember | head -c 20000 > {HOME}/memory/memory.md'",

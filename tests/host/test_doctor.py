@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
+from provisioning import places
 from tests.guest.guest import Guest
 from tests.host.ailments import KEY, ROUNDS, Ailment
 from tests.host.cast import answer, birth, messages, prepare
+
+
+FULL = f"The disk of {places.DATA}"
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +41,8 @@ def doctor(host: Guest, *options: str, command: str = "colony-agent", **more: An
     assert ran.stdout, ran.stderr
     said: dict[str, Any] = json.loads(ran.stdout)
     assert ran.returncode == (1 if said["findings"] else 0)
+    # How full the disk is that the tests run on is none of their business.
+    said["findings"] = [finding for finding in said["findings"] if not finding["what"].startswith(FULL)]
     return said
 
 

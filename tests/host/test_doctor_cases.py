@@ -13,6 +13,8 @@ from tests.host.hosting import arm
 from tests.host.test_doctor import doctor, require
 
 PROGRAM = "/opt/colony/current/.venv/bin/colony-agent"
+OLD = "/opt/colony/releases/old"
+HOLDS = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX); print('locked', flush=True); sys.stdin.read()"
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_who_is_made_ready_and_waits_for_a_second_birth_is_well(host: Guest) -> 
 
 def test_an_agent_that_is_being_changed_is_left_alone(host: Guest) -> None:
     host.run("install", "-d", "-m", "700", "/home/agents/crow")
-    busy = host.start("sh", "-c", "exec 9<>/run/colony-locks/crow; flock 9; echo locked; read end")
+    busy = host.start("python3", "-c", HOLDS, "/run/colony-locks/crow")
     assert busy.stdout
     assert busy.stdout.readline() == "locked\n"
     said = doctor(host)
@@ -109,15 +111,14 @@ def test_an_agent_that_is_being_changed_is_left_alone(host: Guest) -> None:
 
 def test_a_colony_that_was_restored_from_before_an_agents_birth_is_told_of_it_again(host: Guest) -> None:
     host.run("systemctl", "start", "colony-backup")
-    birth(host, "crow")
+    birth(host, "raven")
     restore = "runuser -u colony -- colony-server restore --force /var/lib/colony/backups/*.db"
     host.run("sh", "-c", f"systemctl stop colony-server; {restore} && systemctl start colony-server")
     [finding] = doctor(host)["findings"]
-    require([finding], ["crow: the colony does not know it"])
+    require([finding], ["raven: the colony does not know it"])
     host.run("sh", "-c", finding["remedy"])
-    host.run("sh", "-c", "rm /var/lib/colony/colony.db.until-*")
     require(doctor(host)["findings"], [])
-    death(host, "crow", "--purge")
+    death(host, "raven", "--purge")
 
 
 # --- what it can't mend, and what it is not to
@@ -148,7 +149,7 @@ def test_who_is_paused_is_not_started_by_anybody_but_people(host: Guest) -> None
 def test_an_agent_of_an_older_release_is_told_apart_from_one_that_was_changed(host: Guest) -> None:
     unit = "/etc/systemd/system/agent-scout-worker.service"
     release = host.run("readlink", "/opt/colony/current").stdout.strip()
-    host.run("sh", "-c", f"cp -a {unit} /root/unit; sed -i s,{release},/opt/colony/releases/old, {unit}; systemctl daemon-reload")
+    host.run("sh", "-c", f"cp -a {unit} /root/unit; sed -i s,{release},{OLD}, {unit}; systemctl daemon-reload")
     require(
         doctor(host, "scout")["findings"],
         [
@@ -157,13 +158,14 @@ def test_an_agent_of_an_older_release_is_told_apart_from_one_that_was_changed(ho
             f"scout: its worker still runs the release {release.rpartition('/')[2]}, and its unit names old",
         ],
     )
-    host.run("sh", "-c", f"mkdir -p /opt/colony/releases/old; cp -a {release}/. /opt/colony/releases/old")
+    scripts = f"find {OLD}/.venv -type f '(' -path '*/bin/*' -o -name '*.pth' ')'"
+    host.run("sh", "-c", f"mkdir -p {OLD}; cp -a {release}/. {OLD}; {scripts} | xargs sed -i s,{release},{OLD},")
     host.run("colony-agent", "restart", "scout")
     [finding] = doctor(host, "scout")["findings"]
     require([finding], ["scout: it runs the release old, and the host's is"])
     host.run("sh", "-c", finding["remedy"])
     require(doctor(host, "scout")["findings"], [])
-    host.run("rm", "-r", "/opt/colony/releases/old")
+    host.run("rm", "-r", OLD)
 
 
 # --- who asks, and what is there to ask
@@ -181,12 +183,14 @@ def test_it_shows_each_finding_with_its_remedy_and_what_it_mends(host: Guest) ->
     host.run("chmod", "755", "/home/agents/scout")
     ran = host.run("colony-agent", "doctor", "scout", check=False)
     assert ran.returncode == 1
-    row = ["scout", "broken", "/home/agents/scout is 0755 scout:scout, not 0700 scout:scout"]
-    assert ran.stdout.splitlines()[1].split("\t") == [*row, "install -d -m 700 -o scout -g scout /home/agents/scout"]
+    assert ran.stdout.splitlines() == [
+        "scout: broken: /home/agents/scout is 0755 scout:scout, not 0700 scout:scout",
+        "    install -d -m 700 -o scout -g scout /home/agents/scout",
+    ]
     assert "1 findings by" in ran.stderr
     assert ran.stderr.endswith("; --fix mends 1 of them\n")
     ran = host.run("colony-agent", "doctor", "scout", "--fix")
-    assert ran.stderr.startswith("  mended: /home/agents/scout as it should be (")
+    assert ran.stderr.startswith("  /home/agents/scout as it should be (")
     assert ran.stdout.startswith("nothing found by")
 
 
@@ -220,6 +224,20 @@ def test_without_a_present_release_that_is_said_and_the_rest_is_looked_at(host: 
         said = doctor(host, command=program)
     require(said["findings"], ["host: /opt/colony/current is no link to a release"])
     assert any(each["name"] == "its unit files" for each in said["not_looked_at"])
+
+
+def test_a_disk_that_is_nearly_full_is_found(host: Guest) -> None:
+    host.run("mount", "-t", "tmpfs", "-o", "size=1m,mode=711", "none", "/home/agents")
+    told = [finding["what"] for finding in doctor(host)["findings"]]
+    host.run("umount", "/home/agents")
+    assert any(what.startswith("The disk of /home/agents is nearly full: 0.0 GB") for what in told)
+
+
+def test_a_kernel_that_filters_what_a_service_reaches_is_told_from_one_that_does_not(host: Guest) -> None:
+    asks = "import sys; from provisioning.checks import cgroup, firewall; print(firewall.is_filtered(cgroup.folder(int(sys.argv[1]))))"
+    for unit, is_filtered in (("colony-server", True), ("agent-scout-worker", True), ("dbus", False)):
+        pid = host.unit(unit, "MainPID")["MainPID"]
+        assert host.run(PROGRAM.replace("colony-agent", "python"), "-c", asks, pid).stdout == f"{is_filtered}\n"
 
 
 def test_without_systemd_that_is_said_and_the_rest_is_looked_at(host: Guest) -> None:
