@@ -1,0 +1,126 @@
+"""The blows that a settlement has to come back from. The table for people, docs/comes-back.md, is made from this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from tests.host import mind, strikes
+from tests.host.settlement import AGENTS, SERVER, WORKERS, Settlement
+from tests.host.strikes import ANSWERS, BRAIN, BWRAP, FIRST, INIT, TURN, WORKER, Strike, kills, runs
+
+HOUR, DAY = 3600, 86_400
+DATA, HOMES = "/var/lib/colony", "/home/agents"
+
+
+@dataclass(frozen=True)
+class Blow:
+    name: str
+    back_by: str  # what brings everything back
+    within: float  # seconds after the blow: by then all is well and whatever was said has its answer
+    strike: Strike
+    busy: bool = False  # it falls while both agents think and people talk; else while nobody does anything
+    setting: Callable[[Settlement], AbstractContextManager[None]] = lambda settlement: nullcontext()
+    check: Callable[[Settlement], None] = lambda settlement: None  # what must be true afterwards besides
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, in a turn" if self.busy else self.name
+
+
+RESTART = "systemd starts it again"
+REDO = "the worker begins the turn again"
+BOOT = "systemd starts everything"
+NOTHING = "nothing needs to"
+WATCHDOG = "systemd's watchdog kills it and starts it again"
+ROOM = "there is room again"
+WATCH = "colony-watch starts it again"
+CLOCKS = "what lasts is measured by a clock that nobody sets; what was to end at a time looks again"
+
+
+def both(name: str, back_by: str, within: float, strike: Strike) -> tuple[Blow, Blow]:
+    return Blow(name, back_by, within, strike), Blow(name, back_by, within, strike, busy=True)
+
+
+def dreamt(settlement: Settlement) -> None:
+    for agent in AGENTS:
+        assert settlement.machine.path(f"/home/agents/{agent}/memory/memory.md").read_text() == mind.memory(1)
+
+
+def told_once(*units: str) -> Callable[[Settlement], None]:
+    def check(settlement: Settlement) -> None:
+        settlement.until(lambda: all(len(strikes.news_of(settlement, unit)) > 1 for unit in units), 90)
+        assert [strikes.news_of(settlement, unit) for unit in units] == [list(strikes.WATCHED)] * len(units)
+
+    return check
+
+
+def told_nothing(settlement: Settlement) -> None:
+    assert settlement.notices() == []
+
+
+BODY = (
+    Blow("nothing", NOTHING, 15, lambda settlement: None, busy=True),
+    *both(f"kill -9: {FIRST}", RESTART, 20, kills(FIRST)),
+    *both(f"kill -9: {ANSWERS}", "the first process starts another", 20, kills(ANSWERS)),
+    *both(f"kill -9: {WORKER}", RESTART, 20, kills(WORKER)),
+    *(Blow(f"kill -9: {who}", REDO, 60, kills(who), busy=True) for who in (TURN, BWRAP, INIT, BRAIN)),
+    *both("kill -9: all processes at once", RESTART, 20, strikes.kill_all),
+    Blow("kill -9: dreams, backup and prune", RESTART, 40, strikes.kill_what_timers_start, check=dreamt),
+    Blow("the turns take too much memory", REDO, 60, strikes.bids(mind.EATS)),
+    Blow("kill -STOP: the server's first process", NOTHING, 20, kills(FIRST, "STOP"), setting=strikes.resumed),
+    Blow(f"kill -STOP: {ANSWERS}", WATCHDOG, 120, kills(ANSWERS, "STOP"), setting=strikes.watchdogs),
+    Blow(f"kill -STOP: {WORKER}", WATCHDOG, 90, kills(WORKER, "STOP"), setting=strikes.watchdogs),
+    Blow("systemd executes itself anew", NOTHING, 15, runs("systemctl", "daemon-reexec"), busy=True),
+    Blow("the message bus is restarted", NOTHING, 15, runs("systemctl", "restart", "dbus"), busy=True),
+    Blow("kill -9: the journal", RESTART, 15, runs("systemctl", "kill", "--signal=KILL", "systemd-journald"), busy=True),
+)
+MACHINE = (
+    *both("reboot", BOOT, 30, strikes.reboot),
+    *both("power cut", BOOT, 30, strikes.cut_the_power),
+    Blow("reboot while an agent is paused", f"{BOOT}, and who was paused stays so", 30, strikes.reboot_while_paused),
+    Blow("somebody else takes all memory", "the kernel ends that one", 20, strikes.eat_the_memory, busy=True),
+    Blow("the whole disk is full", ROOM, 45, strikes.fills("/var"), busy=True),
+)
+DISKS = tuple(
+    Blow(name, back_by, within, strike, busy=True, setting=strikes.small_disks)
+    for name, back_by, within, strike in (
+        ("the server's disk is full", ROOM, 45, strikes.fills(DATA)),
+        ("the server's disk is full, and all processes are killed", ROOM, 60, strikes.fills(DATA, strikes.kill_all)),
+        ("the server's disk has no inode left", ROOM, 45, strikes.uses_up_inodes(DATA)),
+        ("the homes' disk is full", ROOM, 45, strikes.fills(HOMES)),
+        ("the homes' disk is full, and all processes are killed", ROOM, 45, strikes.fills(HOMES, strikes.kill_all)),
+        ("the homes' disk has no inode left", ROOM, 45, strikes.uses_up_inodes(HOMES)),
+    )
+)
+CLOCK = tuple(
+    Blow(name, CLOCKS, within, strike, busy, setting=strikes.wrong_clocks, check=told_nothing)
+    for name, within, strike, busy in (
+        ("the clock jumps ahead by 2 hours", 20, strikes.set_clocks(2 * HOUR), True),
+        ("the clock jumps ahead by 400 days", 20, strikes.set_clocks(400 * DAY), True),
+        ("the clock is set back by 2 hours", 20, strikes.set_clocks(-2 * HOUR), True),
+        ("the clock is set back by 2 hours while failed turns rest", 45, strikes.rest_then(strikes.set_clocks(-2 * HOUR)), False),
+        ("the clock is set back by 400 days while the server is down", 45, strikes.set_back_unseen, False),
+    )
+)
+LONG = (
+    Blow("the server is down for minutes", "the workers ask every 30 s at least", 60, strikes.be_away, busy=True),
+    Blow(
+        "the workers' program is broken for a while",
+        WATCH,
+        180,
+        strikes.breaks("colony-agent", WORKER, *WORKERS),
+        setting=strikes.looked_at_often,
+        check=told_once(*WORKERS),
+    ),
+    Blow(
+        "the server's program is broken for a while",
+        WATCH,
+        180,
+        strikes.breaks("colony-server", FIRST, SERVER),
+        setting=strikes.looked_at_often,
+        check=told_once(SERVER),
+    ),
+)
+ALL = (*BODY, *MACHINE, *DISKS, *CLOCK, *LONG)
