@@ -88,4 +88,7 @@ def _read(folder: Path) -> Known:
 
 
 def _write(folder: Path, known: Known) -> None:
-    files.write(folder, FILE, json.dumps(asdict(known)))
+    try:
+        files.write(folder, FILE, json.dumps(asdict(known)))
+    except OSError as error:
+        raise errors.Unavailable(f"can't write {folder / FILE}: {error.strerror}") from error

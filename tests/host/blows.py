@@ -106,6 +106,7 @@ CLOCK = tuple(
 )
 LONG = (
     Blow("the server is down for minutes", "the workers ask every 30 s at least", 60, strikes.be_away, busy=True),
+    Blow("power cut in dreams", f"{BOOT}; a lost dream's lease ends", 90, strikes.cut_the_power_in_dreams),
     Blow(
         "the workers' program is broken for a while",
         WATCH,

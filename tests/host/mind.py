@@ -12,6 +12,7 @@ import sys
 import time
 
 EATS, DIES = "eats", "dies"  # names of such files
+DREAM_SECONDS = 0.7
 
 
 def main(brain_file: str, channel: str, seconds: float) -> None:
@@ -23,10 +24,11 @@ def main(brain_file: str, channel: str, seconds: float) -> None:
     if bidden(DIES):
         os.kill(os.getpid(), signal.SIGSEGV)
     said = sys.stdin.read()
-    time.sleep(seconds)
     if json.loads(said)["turn"]["kind"] == "dream":
+        time.sleep(DREAM_SECONDS)
         print(dreamt(), end="")
         return
+    time.sleep(seconds)
     spec = importlib.util.spec_from_file_location("brain", brain_file)
     brain = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(brain)

@@ -26,7 +26,7 @@ ASIDES = "garden"  # where agents say something with their tools
 SERVER = "colony-server"
 WORKERS = tuple(f"agent-{agent}-worker" for agent in AGENTS)
 MIND, BRAIN, SOUL = "/opt/brains/mind.py", "/opt/brains/brain.py", "/opt/brains/struck.md"
-THINKING_SECONDS = 0.25
+THINKING_SECONDS = 0.15
 GLANCE_SECONDS = 0.1
 
 
@@ -82,6 +82,9 @@ class Settlement:
     def thinking(self) -> list[Process]:
         """What thinks for agents right now."""
         return [process for process in self.processes() if MIND in process.argv and not process.argv[0].endswith("bwrap")]
+
+    def dreaming(self) -> list[Process]:
+        return [process for process in self.thinking() if process.unit.endswith("-dream.service")]
 
     def notices(self) -> list[str]:
         """What #ops was told so far."""

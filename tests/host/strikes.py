@@ -65,16 +65,28 @@ def runs(*argv: str) -> Strike:
     return lambda settlement: settlement.machine.run(*argv)
 
 
+def begin_dreams(settlement: Settlement, *agents: str) -> None:
+    """Those that are begun think when this returns; they have found a memory with the number 0, and something new."""
+    for agent in agents:
+        remember = f"cd /home/agents/{agent}/memory && echo 0 > memory.md && date +%N > diary/today.md"
+        settlement.machine.run("sh", "-c", remember, user=agent)
+        settlement.machine.run("systemctl", "start", "--no-block", f"agent-{agent}-dream")
+    settlement.until(lambda: len(settlement.dreaming()) == len(agents))
+
+
+def cut_the_power_in_dreams(settlement: Settlement) -> None:
+    begin_dreams(settlement, *AGENTS)
+    settlement.machine.power_cut()
+
+
 def kill_what_timers_start(settlement: Settlement) -> None:
     machine = settlement.machine
-    for agent in AGENTS:
-        machine.run("sh", "-c", f"cd /home/agents/{agent}/memory && echo 0 > memory.md && date > diary/today.md", user=agent)
-    units = ["colony-backup.service", "colony-prune.service", *(f"agent-{agent}-dream.service" for agent in AGENTS)]
-    for unit in units:
+    begin_dreams(settlement, *AGENTS)
+    for unit in (*(f"agent-{agent}-dream.service" for agent in AGENTS), "colony-backup.service", "colony-prune.service"):
         machine.run("systemctl", "start", "--no-block", unit)
         settlement.until(lambda unit=unit: [process for process in settlement.processes() if process.unit == unit])
         kill(machine, [process for process in settlement.processes() if process.unit == unit])
-        assert machine.unit(unit, "Result") == {"Result": "signal"}
+        settlement.until(lambda unit=unit: machine.unit(unit, "Result") == {"Result": "signal"})
 
 
 @contextmanager

@@ -129,26 +129,24 @@ def test_each_process_there_is_gets_killed(settlement: Settlement) -> None:
 # --- dreams and births
 
 
-def dream(settlement: Settlement, agent: str = "scout") -> None:
-    """Begin one that finds a memory with the number 0."""
-    machine = settlement.machine
-    machine.run("systemctl", "stop", f"agent-{agent}-dream")
-    machine.run("systemctl", "reset-failed")
-    machine.run("sh", "-c", f"cd /home/agents/{agent}/memory && echo 0 > memory.md && date +%N > diary/today.md", user=agent)
-    machine.run("systemctl", "start", "--no-block", f"agent-{agent}-dream")
-    settlement.until(lambda: thinks_in_a_dream(settlement))
+def dream(settlement: Settlement) -> None:
+    settlement.machine.run("systemctl", "stop", "agent-scout-dream")
+    settlement.machine.run("systemctl", "reset-failed")
+    strikes.begin_dreams(settlement, "scout")
 
 
-def thinks_in_a_dream(settlement: Settlement) -> bool:
-    return any(process.unit.endswith("-dream.service") for process in settlement.thinking())
-
-
-def memory(settlement: Settlement, agent: str = "scout") -> int:
+def memory(settlement: Settlement) -> int:
     """Its number, if it is whole."""
-    text = settlement.machine.path(f"/home/agents/{agent}/memory/memory.md").read_text()
+    text = settlement.machine.path("/home/agents/scout/memory/memory.md").read_text()
     number = int(text.splitlines()[0])
     assert text == ("0\n" if number == 0 else mind.memory(number))
     return number
+
+
+def wake_up(settlement: Settlement) -> None:
+    """A dream that was lost holds its agent until its lease ends, or another one begins."""
+    assert settlement.machine.run("colony-agent", "dream", "scout", "--now").stdout == "scout has dreamt\n"
+    settlement.settle(20)
 
 
 KILL_DREAM = ("systemctl", "kill", "--signal=KILL", "agent-scout-dream")
@@ -164,15 +162,15 @@ def test_a_dream_that_is_killed_at_any_moment_leaves_the_old_memory_or_the_new(s
     found = {killed_after_thinking(small, milliseconds) for milliseconds in (0, 10, 20, 30, 50, 80, 120)}
     assert found <= {0, 1}
     dream(small)
-    small.until(lambda: not thinks_in_a_dream(small))
+    small.until(lambda: not small.dreaming())
     small.machine.power_cut()
     assert memory(small) in (0, 1)
-    small.settle(60)
+    wake_up(small)
 
 
 def killed_after_thinking(settlement: Settlement, milliseconds: int) -> int:
     dream(settlement)
-    settlement.until(lambda: not thinks_in_a_dream(settlement))
+    settlement.until(lambda: not settlement.dreaming())
     time.sleep(milliseconds / 1000)
     settlement.machine.run(*KILL_DREAM, check=False)
     return memory(settlement)
@@ -181,12 +179,11 @@ def killed_after_thinking(settlement: Settlement, milliseconds: int) -> int:
 def test_a_dream_without_room_leaves_the_memory_as_it_was(settlement: Settlement) -> None:
     with strikes.small_disks(settlement):
         dream(settlement)
-        strikes.fills(blows.HOMES, lambda settlement: settlement.until(lambda: not thinks_in_a_dream(settlement)))(settlement)
+        strikes.fills(blows.HOMES, lambda settlement: settlement.until(lambda: not settlement.dreaming()))(settlement)
     assert memory(settlement) == 0
     assert status(settlement.machine, "scout")["trouble"] == "its last dream failed"
-    assert settlement.machine.run("colony-agent", "dream", "scout", "--now").stdout == "scout has dreamt\n"
+    wake_up(settlement)
     assert memory(settlement) == 1
-    settlement.settle(20)
 
 
 INTERRUPTED = {

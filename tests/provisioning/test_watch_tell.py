@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from colony import operations, schema
+from colony import errors, operations, schema
 from provisioning.watch import tell
 from provisioning.watch.look import Trouble
 from tests.server.serving import Server
@@ -89,3 +89,8 @@ def test_what_could_not_be_said_for_long_is_bounded(tmp_path: Path) -> None:
         known = tell.noted(known, [Trouble(str(number), "wrong", "right")], float(number))
     assert len(known.unsaid) == tell.MAX_UNSAID
     assert known.unsaid[-1].text == "right"
+
+
+def test_what_can_not_be_noted_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(errors.Unavailable, match=f"^can't write {tmp_path}/gone/watch.json: No such file or directory$"):
+        tell.tell([UNIT], tmp_path / "gone", "unix:/nowhere")
