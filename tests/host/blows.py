@@ -61,52 +61,52 @@ def told_nothing(settlement: Settlement) -> None:
 
 
 BODY = (
-    Blow("nothing", NOTHING, 15, lambda settlement: None, busy=True),
-    *both(f"kill -9: {FIRST}", RESTART, 20, kills(FIRST)),
-    *both(f"kill -9: {ANSWERS}", "the first process starts another", 20, kills(ANSWERS)),
-    *both(f"kill -9: {WORKER}", RESTART, 20, kills(WORKER)),
-    *(Blow(f"kill -9: {who}", REDO, 60, kills(who), busy=True) for who in (TURN, BWRAP, INIT, BRAIN)),
-    *both("kill -9: all processes at once", RESTART, 20, strikes.kill_all),
-    Blow("kill -9: dreams, backup and prune", RESTART, 40, strikes.kill_what_timers_start, check=dreamt),
-    Blow("the turns take too much memory", REDO, 60, strikes.bids(mind.EATS)),
-    Blow("kill -STOP: the server's first process", NOTHING, 20, kills(FIRST, "STOP"), setting=strikes.resumed),
-    Blow(f"kill -STOP: {ANSWERS}", WATCHDOG, 120, kills(ANSWERS, "STOP"), setting=strikes.watchdogs),
+    Blow("nothing", NOTHING, 45, lambda settlement: None, busy=True),
+    *both(f"kill -9: {FIRST}", RESTART, 45, kills(FIRST)),
+    *both(f"kill -9: {ANSWERS}", "the first process starts another", 45, kills(ANSWERS)),
+    *both(f"kill -9: {WORKER}", RESTART, 45, kills(WORKER)),
+    *(Blow(f"kill -9: {who}", REDO, 90, kills(who), busy=True) for who in (TURN, BWRAP, INIT, BRAIN)),
+    *both("kill -9: all processes at once", RESTART, 45, strikes.kill_all),
+    Blow("kill -9: dreams, backup and prune", RESTART, 60, strikes.kill_what_timers_start, check=dreamt),
+    Blow("the turns take too much memory", REDO, 90, strikes.bids(mind.EATS)),
+    Blow("kill -STOP: the server's first process", NOTHING, 45, kills(FIRST, "STOP"), setting=strikes.resumed),
+    Blow(f"kill -STOP: {ANSWERS}", WATCHDOG, 150, kills(ANSWERS, "STOP"), setting=strikes.watchdogs),
     Blow(f"kill -STOP: {WORKER}", WATCHDOG, 90, kills(WORKER, "STOP"), setting=strikes.watchdogs),
-    Blow("systemd executes itself anew", NOTHING, 15, runs("systemctl", "daemon-reexec"), busy=True),
-    Blow("the message bus is restarted", NOTHING, 15, runs("systemctl", "restart", "dbus"), busy=True),
-    Blow("kill -9: the journal", RESTART, 15, runs("systemctl", "kill", "--signal=KILL", "systemd-journald"), busy=True),
+    Blow("systemd executes itself anew", NOTHING, 45, runs("systemctl", "daemon-reexec"), busy=True),
+    Blow("the message bus is restarted", NOTHING, 45, runs("systemctl", "restart", "dbus"), busy=True),
+    Blow("kill -9: the journal", RESTART, 45, runs("systemctl", "kill", "--signal=KILL", "systemd-journald"), busy=True),
 )
 MACHINE = (
-    *both("reboot", BOOT, 30, strikes.reboot),
-    *both("power cut", BOOT, 30, strikes.cut_the_power),
-    Blow("reboot while an agent is paused", f"{BOOT}, and who was paused stays so", 30, strikes.reboot_while_paused),
-    Blow("somebody else takes all memory", "the kernel ends that one", 20, strikes.eat_the_memory, busy=True),
-    Blow("the whole disk is full", ROOM, 45, strikes.fills("/var"), busy=True),
+    *both("reboot", BOOT, 60, strikes.reboot),
+    *both("power cut", BOOT, 60, strikes.cut_the_power),
+    Blow("reboot while an agent is paused", f"{BOOT}, and who was paused stays so", 60, strikes.reboot_while_paused),
+    Blow("somebody else takes all memory", "the kernel ends that one", 45, strikes.eat_the_memory, busy=True),
+    Blow("the whole disk is full", ROOM, 60, strikes.fills("/var"), busy=True),
 )
 DISKS = tuple(
     Blow(name, back_by, within, strike, busy=True, setting=strikes.small_disks)
     for name, back_by, within, strike in (
-        ("the server's disk is full", ROOM, 45, strikes.fills(DATA)),
+        ("the server's disk is full", ROOM, 60, strikes.fills(DATA)),
         ("the server's disk is full, and all processes are killed", ROOM, 60, strikes.fills(DATA, strikes.kill_all)),
-        ("the server's disk has no inode left", ROOM, 45, strikes.uses_up_inodes(DATA)),
-        ("the homes' disk is full", ROOM, 45, strikes.fills(HOMES)),
-        ("the homes' disk is full, and all processes are killed", ROOM, 45, strikes.fills(HOMES, strikes.kill_all)),
-        ("the homes' disk has no inode left", ROOM, 45, strikes.uses_up_inodes(HOMES)),
+        ("the server's disk has no inode left", ROOM, 60, strikes.uses_up_inodes(DATA)),
+        ("the homes' disk is full", ROOM, 60, strikes.fills(HOMES)),
+        ("the homes' disk is full, and all processes are killed", ROOM, 60, strikes.fills(HOMES, strikes.kill_all)),
+        ("the homes' disk has no inode left", ROOM, 60, strikes.uses_up_inodes(HOMES)),
     )
 )
 CLOCK = tuple(
     Blow(name, CLOCKS, within, strike, busy, setting=strikes.wrong_clocks, check=told_nothing)
     for name, within, strike, busy in (
-        ("the clock jumps ahead by 2 hours", 20, strikes.set_clocks(2 * HOUR), True),
-        ("the clock jumps ahead by 400 days", 20, strikes.set_clocks(400 * DAY), True),
-        ("the clock is set back by 2 hours", 20, strikes.set_clocks(-2 * HOUR), True),
+        ("the clock jumps ahead by 2 hours", 45, strikes.set_clocks(2 * HOUR), True),
+        ("the clock jumps ahead by 400 days", 45, strikes.set_clocks(400 * DAY), True),
+        ("the clock is set back by 2 hours", 45, strikes.set_clocks(-2 * HOUR), True),
         ("the clock is set back by 2 hours while failed turns rest", 45, strikes.rest_then(strikes.set_clocks(-2 * HOUR)), False),
         ("the clock is set back by 400 days while the server is down", 45, strikes.set_back_unseen, False),
     )
 )
 LONG = (
-    Blow("the server is down for minutes", "the workers ask every 30 s at least", 60, strikes.be_away, busy=True),
-    Blow("power cut in dreams", f"{BOOT}; a lost dream's lease ends", 90, strikes.cut_the_power_in_dreams),
+    Blow("the server is down for minutes", "the workers ask every 30 s at least", 75, strikes.be_away, busy=True),
+    Blow("power cut in dreams", f"{BOOT}; a lost dream's lease ends", 120, strikes.cut_the_power_in_dreams),
     Blow(
         "the workers' program is broken for a while",
         WATCH,

@@ -36,7 +36,7 @@ def made() -> str:
     """The page."""
     document = _read()
     rows = [f"| {blow.title} | {blow.back_by} | {blow.within:g} | {document['seen'].get(blow.title, '')} |" for blow in ALL]
-    facts = ", ".join(f"{name}: {value}" for name, value in document["machine"].items() if name != "load before")
+    facts = ", ".join(f"{name}: {value}" for name, value in document["machine"].items())
     return f"""\
 # What a colony comes back from
 
