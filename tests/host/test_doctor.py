@@ -13,7 +13,6 @@ from tests.guest.guest import Guest
 from tests.host.ailments import KEY, ROUNDS, Ailment
 from tests.host.cast import answer, birth, messages, prepare
 
-
 FULL = f"The disk of {places.DATA}"
 
 
