@@ -12,6 +12,7 @@ import pytest
 
 from tests.guest.guest import Guest
 from tests.host import cast
+from tests.host.apart import page
 from tests.host.apart.attempts import ATTEMPTS, OPEN
 from tests.host.apart.guards import WITHOUT, Guard
 from tests.host.apart.stage import Stage
@@ -85,3 +86,7 @@ def test_the_other_lives_through_it_all(stage: Stage, outcomes: Outcomes) -> Non
     assert stage.machine.unit("agent-rook-worker", "MainPID", "NRestarts") == {"MainPID": stage.facts["worker"], "NRestarts": "0"}
     stage.machine.run("colony", "stop", stage.facts["turn_id"])
     assert cast.answer(stage.machine, cast.say(stage.machine, "@rook still there?")).startswith("you said: @rook")
+
+
+def test_the_page_shows_what_is_tried() -> None:
+    assert page.PAGE.read_text() == page.made(), "make it again: python -m tests.host.apart.page"
