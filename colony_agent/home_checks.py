@@ -29,7 +29,7 @@ def settings(scene: Scene, resident: Resident) -> Findings:
         home = load(path)
         _fit(resident, home)
         if home.agent.runner == "command":
-            _require_safe(home.agent.command, scene)
+            _require_safe(home.agent.command, scene, resident)
 
     try:
         _as_agent(scene, resident, look)
@@ -64,10 +64,10 @@ def _fit(resident: Resident, home: Home) -> None:
         raise errors.Invalid(f"{home.config_file} leads to another colony than this machine's: {home.colony.url}")
 
 
-def _require_safe(command: Sequence[str], scene: Scene) -> None:
+def _require_safe(command: Sequence[str], scene: Scene, resident: Resident) -> None:
     """Raises `Invalid` for a program that the agent can't run, and `Conflict` for one that an agent could change."""
     program = reach.require_runnable(command[0] if command else "")
-    ours = [account for account in scene.accounts.values() if is_ours(account)]
+    ours = [account for account in scene.accounts.values() if is_ours(account) or account == resident.account]
     uids, gids = {account.pw_uid for account in ours}, {gid for account in ours for gid in os.getgrouplist(account.pw_name, account.pw_gid)}
     for path, facts in (*writers.above(program), (program, program.stat())):
         if how := writers.among(facts, uids, gids):

@@ -16,14 +16,9 @@ from tests.host.cast import answer, birth, messages, prepare
 FULL = f"The disk of {places.DATA}"
 
 
-@pytest.fixture(scope="module")
-def host(shared_machine: Guest) -> Guest:
+@pytest.fixture
+def host(machine: Guest) -> Guest:
     """Scout lives here, who is a small program, and thinker, who would think with Claude Code."""
-    populate(shared_machine)
-    return shared_machine
-
-
-def populate(machine: Guest) -> None:
     prepare(machine)
     machine.run("useradd", "--create-home", "human")
     birth(machine, "scout", "--memory-max", "256M")
@@ -32,6 +27,7 @@ def populate(machine: Guest) -> None:
     machine.write("/opt/brains/thinker.md", "---\nrunner: claude\npulse_minutes: 0\n---\nThink.\n")
     birth(machine, "thinker", soul="/opt/brains/thinker.md")
     machine.run("colony-agent", "pause", "thinker")  # its key opens nothing: its first message would be overdue one day
+    return machine
 
 
 def doctor(host: Guest, *options: str, command: str = "colony-agent", **more: Any) -> dict[str, Any]:
