@@ -161,7 +161,9 @@ UNITS_AND_LIVES = {
         ("scout: its worker has run since before its unit was changed",),
     ),
     "a missing timer of an agent": Ailment(f"rm {UNITS}/{DREAMS}; {RELOAD}", (f"scout: {DREAMS} is missing",), True),
-    "a dream that failed": Ailment(failed(DREAM), ("scout: its last dream failed (exit-code)",)),
+    "a dream that failed": Ailment(
+        f"runuser -u scout -- sh -c 'echo tea >> {HOME}/memory/memory.md'; {failed(DREAM)}", ("scout: its last dream failed (exit-code)",)
+    ),
 }
 MORE_UNITS = {
     "a masked unit": Ailment(
