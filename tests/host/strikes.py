@@ -65,11 +65,15 @@ def runs(*argv: str) -> Strike:
     return lambda settlement: settlement.machine.run(*argv)
 
 
+def remember(settlement: Settlement, agent: str, *more: str) -> None:
+    """Something new, so that there is something to dream of."""
+    settlement.machine.run("sh", "-c", "; ".join((f"cd /home/agents/{agent}/memory", "date +%N > diary/today.md", *more)), user=agent)
+
+
 def begin_dreams(settlement: Settlement, *agents: str) -> None:
     """Those that are begun think when this returns; they have found a memory with the number 0, and something new."""
     for agent in agents:
-        remember = f"cd /home/agents/{agent}/memory && echo 0 > memory.md && date +%N > diary/today.md"
-        settlement.machine.run("sh", "-c", remember, user=agent)
+        remember(settlement, agent, "echo 0 > memory.md")
         settlement.machine.run("systemctl", "start", "--no-block", f"agent-{agent}-dream")
     settlement.until(lambda: len(settlement.dreaming()) == len(agents))
 

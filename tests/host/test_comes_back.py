@@ -145,6 +145,7 @@ def memory(settlement: Settlement) -> int:
 
 def wake_up(settlement: Settlement) -> None:
     """A dream that was lost holds its agent until its lease ends, or another one begins."""
+    strikes.remember(settlement, "scout")  # the last one may have been dreamt to its end
     assert settlement.machine.run("colony-agent", "dream", "scout", "--now").stdout == "scout has dreamt\n"
     settlement.settle(20)
 
