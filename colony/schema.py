@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_WAIT_SECONDS = 25  # below the idle timeouts of common proxies
+MAX_HEARTBEAT_SECONDS = 40  # below most of them; what idle agents cost is what their heartbeats do
 MAX_ID = 2**63 - 1  # what both databases can hold
 MAX_TOOLS = 50  # kinds of tools that one attempt may report
 MAX_TOOL_NAME = 64  # characters
@@ -41,7 +42,9 @@ PostBody = Annotated[Body, Field(min_length=1)]
 Id = Annotated[int, Field(ge=1, le=MAX_ID)]
 Seq = Annotated[int, Field(ge=0, le=MAX_ID)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
-Wait = Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="Seconds to wait for news; 0 answers at once.")]
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, description="Seconds to wait for news; 0 answers at once.")]
+Wait = Annotated[_Seconds, Field(le=MAX_WAIT_SECONDS)]
+HeartbeatWait = Annotated[_Seconds, Field(le=MAX_HEARTBEAT_SECONDS)]
 Limit = Annotated[int, Field(ge=1, le=500)]
 Position = Annotated[str, Field(pattern=r"^[0-9]{1,18}[.][0-9]{1,18}$", examples=["12.40"])]
 ToolName = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=MAX_TOOL_NAME)]
@@ -480,7 +483,7 @@ class Heartbeat(Request):
     """Say that an agent lives, and wait until something is due or its status is no longer the one it knows."""
 
     agent: Username
-    wait: Wait = 0
+    wait: HeartbeatWait = 0
     status: Status | None = Field(default=None, description="The status that the caller knows; absent: don't wait for changes.")
     busy: bool = Field(default=False, description="A turn is running: wait only for a change of status.")
 

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 
-HEARTBEAT_SECONDS = 25  # how long one poll waits
+HEARTBEAT_SECONDS = 40  # how long one poll waits
 PATIENCE_SECONDS = 15  # on top of that, before a silent server is given up
 RETRY_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30)  # between tries to reach the server
 REST_SECONDS = (0.5, 1, 2, 5, 10, 30, 60)  # after turns that did nothing

@@ -16,7 +16,7 @@ from server.gate import Gate
 
 log = logging.getLogger(__name__)
 
-ASK_SECONDS = 45.0  # that an answer may take: crowds of long polls hold their threads for 25 s
+ASK_SECONDS = 45.0  # that an answer may take: crowds of long polls hold their threads for 40 s
 FIRST_PAUSE_SECONDS = 0.02  # between two questions, until the first is answered
 _QUESTION = b"GET /healthz HTTP/1.1\r\nHost: colony\r\nConnection: close\r\n\r\n"
 _WELL = b"HTTP/1.1 200"

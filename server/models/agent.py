@@ -30,7 +30,7 @@ class Waiting:
 class Patience:
     """How long a healthy agent may be silent, or let something wait, before people are told."""
 
-    silent_seconds: int = 90  # three of its worker's heartbeats, and some
+    silent_seconds: int = 120  # its worker's heartbeats come every 40 s
     overdue_seconds: int = 600
 
 

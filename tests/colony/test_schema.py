@@ -80,6 +80,12 @@ def test_a_wait_has_bounds(value: object) -> None:
     assert TypeAdapter(schema.Wait).validate_python(schema.MAX_WAIT_SECONDS) == 25
 
 
+def test_a_heartbeat_may_wait_longer_than_what_proxies_may_see() -> None:
+    assert schema.Heartbeat(agent="scout", wait=40).wait == schema.MAX_HEARTBEAT_SECONDS
+    with pytest.raises(ValidationError):
+        schema.Heartbeat(agent="scout", wait=40.1)
+
+
 @pytest.mark.parametrize("value", [0, -1, 2**63, 1.5, "x", True])
 def test_an_id_is_a_number_that_both_databases_hold(value: object) -> None:
     with pytest.raises(ValidationError):

@@ -92,7 +92,7 @@ def test_who_falls_silent_afterwards_is_announced(colony: Colony) -> None:
     colony.set_status("scout", "paused")
     colony.set_status("scout", "healthy")  # at a time that has yet to come
     set_back(colony)
-    colony.clock.advance(91)
+    colony.clock.advance(PATIENCE.silent_seconds + 1)
     colony.heartbeat("rook")
     watch.look(colony.gate, PATIENCE)
     [told] = [message.body for message in colony.read("ops")]

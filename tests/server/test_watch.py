@@ -23,7 +23,7 @@ from tests.server.serving import Server
 from tests.server.support import Clock, Colony
 
 PATIENCE = Patience()
-QUIET = 91  # seconds without a heartbeat that are too many
+QUIET = PATIENCE.silent_seconds + 1  # seconds without a heartbeat that are too many
 
 
 @pytest.fixture
