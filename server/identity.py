@@ -45,6 +45,15 @@ class Caller:
     is_admin: bool = False
 
 
+@dataclass(frozen=True)
+class Known:
+    """Whom credentials meant when they were looked up."""
+
+    caller: Caller
+    credentials: Credentials
+    era: object
+
+
 class Identities:
     """Turns credentials into callers, remembering each for a moment."""
 
@@ -64,6 +73,18 @@ class Identities:
             known.clear()
         known[credentials] = caller, monotonic() + CACHE_SECONDS
         return caller
+
+    @property
+    def era(self) -> object:
+        """What is another object once users or tokens have changed."""
+        return self._known
+
+    def is_still(self, known: Known) -> bool:
+        """Whether the credentials mean the same caller as then; costs nothing until users or tokens have changed."""
+        try:
+            return known.era is self._known or self.identify(known.credentials) == known.caller
+        except errors.Unauthenticated:
+            return False
 
     def forget(self) -> None:
         """Users or tokens have changed."""
