@@ -88,7 +88,7 @@ class User(Response):
     status: Status
     status_note: str = ""
     is_admin: bool = False
-    last_seen_at: datetime | None = None  # agents report; people don't
+    last_seen_at: datetime | None = None  # to the second for agents, to the hour for others
     has_token: bool = False
     owner: str | None = None  # the person to whom an agent belongs
 

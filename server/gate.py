@@ -101,7 +101,7 @@ class Gate:
         self.config = config
         self.clock = clock
         self.metrics = Metrics()
-        self._identities = Identities(database)
+        self._identities = Identities(database, clock)
         self._looks = threading.Semaphore(LOOKS)
         database.subscribe(self._hear)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from sqlalchemy import update
 
 from colony import errors, operations, schema
-from server import invariants
+from server import identity, invariants
 from server.models.audit import audit
 from server.models.channel import watches
 from server.models.user import users
@@ -126,6 +127,22 @@ def test_a_stream_ends_with_its_token(server: Server) -> None:
             admin.call(operations.REVOKE_TOKEN, schema.RevokeToken(username="bob"))
         assert list(pieces) == []
         assert time.monotonic() - began < SOON
+
+
+def test_people_are_seen_once_an_hour_whatever_they_do(colony: Colony, monkeypatch: pytest.MonkeyPatch) -> None:
+    def seen_at() -> Any:
+        return user_row(colony, "bob").last_seen_at
+
+    assert seen_at() is None
+    colony.bob.call(operations.CHANNELS, schema.ListChannels())
+    assert seen_at() == colony.clock.now
+    first = colony.clock.now
+    colony.clock.advance(10)
+    for hours, expected in ((0, first), (2, first + timedelta(seconds=10))):
+        later = time.monotonic() + hours * 3600 + 3
+        monkeypatch.setattr(identity, "monotonic", lambda later=later: later)
+        colony.bob.call(operations.WHOAMI, schema.Whoami())
+        assert seen_at() == expected
 
 
 # --- departures
