@@ -136,7 +136,12 @@ def _named(names: Sequence[str], everyone: bool) -> Sequence[str]:
 
     if bool(names) == everyone:
         raise errors.Invalid("name one or more agents, or give --all")
-    return record.names() if everyone else names
+    if not everyone:
+        return names
+    found = record.names()
+    if not found and os.geteuid() != 0:
+        raise errors.Forbidden("only root knows all agents of this machine; name those that are yours")
+    return found
 
 
 def _chosen(names: Sequence[str], everyone: bool) -> Sequence[str]:

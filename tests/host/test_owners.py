@@ -29,6 +29,8 @@ def test_an_agent_belongs_to_who_called_sudo_and_is_theirs_to_pause_without_root
         assert said.endswith("finch is not yours; its owner and administrators decide about it")
         host.run(*command, "finch", user="ann")
         assert status(host, "finch")["member"]["status"] == state
+    everyone = one_line(host.run("colony-agent", "pause", "--all", user="ann", check=False))
+    assert everyone == "colony-agent: only root knows all agents of this machine; name those that are yours"
     host.run("colony", "limits", "finch", "--turns-per-hour", "7", user="ann")
     assert status(host, "finch")["member"]["turns_per_hour"] == 7
     death(host, "finch")

@@ -27,7 +27,7 @@ from tests.server.following import START, wait_for
 from tests.server.serving import Server
 from tests.server.support import Colony
 
-SOON = 5.0  # far less than a long poll of 20 seconds
+SOON = 10.0  # far less than a long poll of 20 seconds
 END_OF_A_TOKEN = [
     (operations.REVOKE_TOKEN, schema.RevokeToken(username="bob")),
     (operations.ISSUE_TOKEN, schema.IssueToken(username="bob")),
