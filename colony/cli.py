@@ -210,8 +210,11 @@ for each in (
     _moves("resume", "healthy"),
     _moves("drain", "draining"),
     plain(operations.SET_LIMITS, name="limits"),
+    plain(operations.SET_OWNER, "owner"),
     plain(operations.CREATE_USER, "username"),
+    plain(operations.REMOVE_USER),
     issue_token,
+    plain(operations.REVOKE_TOKEN),
     log_in,
     prove,
 ):

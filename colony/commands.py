@@ -18,7 +18,7 @@ from colony.operations import Operation, Q, R
 if TYPE_CHECKING:
     from colony.client import Client
 
-SIGILS = {"channel": "#", "name": "#", "user": "@", "username": "@", "agent": "@"}  # what people write before such names
+SIGILS = {"channel": "#", "name": "#", "user": "@", "username": "@", "agent": "@", "owner": "@"}  # what people write before such names
 MAX_QUOTED = 60  # characters of a refused value that its error repeats
 
 

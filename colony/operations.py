@@ -44,6 +44,8 @@ WHOAMI = Operation("whoami", "GET", "/api/whoami", schema.Whoami, schema.User, i
 USERS = Operation("users", "GET", "/api/users", schema.ListUsers, schema.Users, is_tool=True)
 CREATE_USER = Operation("create_user", "POST", "/api/users", schema.CreateUser, schema.User, who="admin")
 ISSUE_TOKEN = Operation("issue_token", "POST", "/api/users/{username}/token", schema.IssueToken, schema.Token, who="admin")
+REVOKE_TOKEN = Operation("revoke_token", "DELETE", "/api/users/{username}/token", schema.RevokeToken, schema.User, who="admin")
+REMOVE_USER = Operation("remove_user", "DELETE", "/api/users/{username}", schema.RemoveUser, schema.User, who="admin")
 
 CHANNELS = Operation("channels", "GET", "/api/channels", schema.ListChannels, schema.Channels, is_tool=True)
 CREATE_CHANNEL = Operation("create_channel", "POST", "/api/channels", schema.CreateChannel, schema.Channel)
@@ -71,6 +73,7 @@ HEARTBEAT = Operation(
     "heartbeat", "POST", "/api/agents/{agent}/heartbeat", schema.Heartbeat, schema.Outlook, who="agent", is_audited=False
 )
 SET_STATUS = Operation("set_status", "POST", "/api/agents/{agent}/status", schema.SetStatus, schema.Agent)
+SET_OWNER = Operation("set_owner", "PUT", "/api/agents/{agent}/owner", schema.SetOwner, schema.Agent, who="admin")
 SET_LIMITS = Operation("set_limits", "PUT", "/api/agents/{agent}/limits", schema.SetLimits, schema.Agent)
 
 EVENTS = Operation("events", "GET", "/api/events", schema.ListEvents, schema.Events, streams=True)

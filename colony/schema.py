@@ -91,7 +91,9 @@ class User(Response):
     status: Status
     status_note: str = ""
     is_admin: bool = False
-    last_seen_at: datetime | None = None
+    last_seen_at: datetime | None = None  # to the second for agents, to the hour for others
+    has_token: bool = False
+    owner: str | None = None  # the person to whom an agent belongs
 
 
 class ListUsers(Request):
@@ -110,6 +112,7 @@ class CreateUser(Request):
     username: Username
     kind: Kind
     linux_user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$")] | None = None
+    owner: Username | None = Field(default=None, description="The person to whom an agent belongs: who pauses, resumes and limits it.")
 
 
 class IssueToken(Request):
@@ -121,6 +124,18 @@ class IssueToken(Request):
 class Token(Response):
     username: str
     token: str
+
+
+class RevokeToken(Request):
+    """Take a user's token away; it stops working at once, also where something waits with it. Repeating it is harmless."""
+
+    username: Username
+
+
+class RemoveUser(Request):
+    """Let a person, a gateway or a service leave. What they said stays, and their name can be given again. Repeating it is harmless."""
+
+    username: Username
 
 
 # --- channels
@@ -444,6 +459,7 @@ class ListAgents(Request):
 
 class Agent(Response):
     username: str
+    owner: str | None = None  # the person who may pause, resume and limit it, besides administrators
     status: Status
     status_note: str = ""
     last_seen_at: datetime | None = None
@@ -503,6 +519,13 @@ class SetStatus(Request):
     agent: Username
     status: Status
     note: Line = ""
+
+
+class SetOwner(Request):
+    """Say to which person an agent belongs; without one, to nobody but administrators."""
+
+    agent: Username
+    owner: Username | None = None
 
 
 class SetLimits(Request):

@@ -149,7 +149,7 @@ def parts(answer: schema.Response) -> Sequence[Part]:
 
 @parts.register
 def _(answer: schema.Users) -> Sequence[Part]:
-    return _table(answer.users, "username", "kind", "status", "status_note", "linux_user", "last_seen_at")
+    return _table(answer.users, "username", "kind", "status", "status_note", "linux_user", "has_token", "owner", "last_seen_at")
 
 
 @parts.register
@@ -196,7 +196,7 @@ def _(answer: schema.Turn) -> Sequence[Part]:
 
 @parts.register
 def _(answer: schema.Agents) -> Sequence[Part]:
-    columns = ("username", "status", "activity", "status_note", "inbox", "oldest_item_at", "turns_today", "cost_usd_today", "left")
+    columns = ("username", "status", "activity", "status_note", "inbox", "oldest_item_at", "turns_today", "cost_usd_today", "left", "owner")
     told = {"activity": story.activity, "left": story.left}
     rows: list[tuple[Cell, ...]] = [
         (*(told[column](agent) if column in told else getattr(agent, column) for column in columns), agent.last_seen_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON docum
 @click.option("--runner", metavar="claude|command:…", help="What thinks; default: as the soul says, else claude.")
 @click.option("--memory-max", metavar="SIZE", help="The most memory of all its processes, like 4G.")
 @click.option("--watch", metavar="CHANNEL", multiple=True, help="It gets every message of this channel, besides the soul's.")
+@click.option("--owner", metavar="NAME", help="The person who pauses, resumes and limits it; default: who called sudo, if they are one.")
 @click.option("--no-start", is_flag=True, help="Make all ready; a second birth brings it to life.")
 @_dry_run
 @_json
@@ -35,6 +37,7 @@ def birth(
     runner: str | None,
     memory_max: str | None,
     watch: tuple[str, ...],
+    owner: str | None,
     no_start: bool,
     dry_run: bool,
     is_json: bool,
@@ -45,7 +48,7 @@ def birth(
 
     facts.require_root()
     show = Show(is_json, dry_run)
-    wish = _wish(name, soul.load(soul_file), repo, runner, memory_max, watch, start=not no_start)
+    wish = _wish(name, soul.load(soul_file), repo, runner, memory_max, watch, owner, start=not no_start)
     steps = agents.bear(wish, show.step, dry_run=dry_run)
     lives = f"{name} lives; talk to it: colony post general '@{name} …'"
     lived = f"{name} lives already, and a soul counts at its birth only; docs/host.md says how to change an agent"
@@ -67,7 +70,15 @@ def death(name: str, purge: bool, dry_run: bool, is_json: bool) -> None:
 
 
 def _wish(
-    name: str, soul: Soul, repo: str, runner: str | None, memory_max: str | None, watch: Sequence[str], *, start: bool
+    name: str,
+    soul: Soul,
+    repo: str,
+    runner: str | None,
+    memory_max: str | None,
+    watch: Sequence[str],
+    owner: str | None,
+    *,
+    start: bool,
 ) -> Wish:
     from provisioning import soul as souls
     from provisioning.record import MEMORY_MAX_BYTES
@@ -90,5 +101,7 @@ def _wish(
         memory_max_bytes=souls.parse_memory_max(memory_max) if memory_max else memory,
         limits=limits,
         settings={key: value for key, value in settings.items() if value is not None},
+        owner=owner.removeprefix("@") if owner else None,
+        caller=os.environ.get("SUDO_USER"),
         start=start,
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 2.0
 CLEAR = "\x1b[H\x1b[2J"
-COLUMNS = ("agent", "state", "worker", "memory", "restarts", "inbox", "oldest", "heard", "works in", "turns", "usd")
+COLUMNS = ("agent", "state", "worker", "memory", "restarts", "inbox", "oldest", "heard", "works in", "turns", "usd", "owner")
 
 _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON document.")
 _name = click.argument("name")
@@ -136,7 +136,12 @@ def _named(names: Sequence[str], everyone: bool) -> Sequence[str]:
 
     if bool(names) == everyone:
         raise errors.Invalid("name one or more agents, or give --all")
-    return record.names() if everyone else names
+    if not everyone:
+        return names
+    found = record.names()
+    if not found and os.geteuid() != 0:
+        raise errors.Forbidden("only root knows all agents of this machine; name those that are yours")
+    return found
 
 
 def _chosen(names: Sequence[str], everyone: bool) -> Sequence[str]:
@@ -180,9 +185,9 @@ def _row(life: Life) -> tuple[show.Cell, ...]:
     seen = [life.name, life.state, life.worker.active, f"{memory / 2**20:.0f} MB" if memory is not None else None, life.worker.restarts]
     agent = life.member
     if agent is None:
-        return (*seen, None, None, None, None, None, None)
+        return (*seen, None, None, None, None, None, None, None)
     known = [agent.inbox, agent.oldest_item_at, agent.last_seen_at, agent.turn_channel, agent.turns_today, round(agent.cost_usd_today, 2)]
-    return (*seen, *known)
+    return (*seen, *known, agent.owner)
 
 
 def _document(life: Life) -> dict[str, object]:

@@ -23,7 +23,8 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
     files = unit_files(facts, known)
     steps: list[Step | None] = [
         _record(facts, known),
-        _member(facts),
+        _member(facts, wish),
+        _owner(facts, wish),
         _account(facts),
         _home(facts, wish),
         _limits(facts, wish),
@@ -52,6 +53,8 @@ def _require_possible(facts: Facts, wish: Wish) -> None:
         raise errors.Conflict(f"{name} runs {facts.record.runner} already; for {wish.runner} it must die first: colony-agent death {name}")
     if wish.runner == "claude" and not facts.is_born and not facts.credentials.keys() & {*credentials.KEYS}:
         raise errors.Invalid(f"Claude Code needs a key: colony-agent credential set {credentials.KEYS[0]}")
+    if wish.owner and wish.owner not in facts.apes:
+        raise errors.NotFound(f"no person of this colony is called {wish.owner}; colony users lists everyone")
     if missing := sorted({*wish.watch} - facts.channels):
         raise errors.NotFound(f"there is no channel {', '.join(missing)} to watch; colony create-channel makes one")
 
@@ -62,11 +65,23 @@ def _record(facts: Facts, known: Record) -> Step | None:
     return Step("record", f"the host's record of {known.name}", (Write(known.path, known.text),))
 
 
-def _member(facts: Facts) -> Step | None:
+def _member(facts: Facts, wish: Wish) -> Step | None:
     if facts.member and facts.member.status != "dead":
         return None
-    request = schema.CreateUser(username=facts.name, kind="agent", linux_user=facts.name)
-    return Step("member", f"{facts.name} in the colony", (Ask(operations.CREATE_USER, request),))
+    callers = (name for name, linux_user in facts.apes.items() if wish.caller and linux_user == wish.caller)
+    owner = wish.owner or next(callers, None)
+    request = schema.CreateUser(username=facts.name, kind="agent", linux_user=facts.name, owner=owner)
+    says = f"{facts.name} in the colony" + (f", as {owner}'s" if owner else "")
+    return Step("member", says, (Ask(operations.CREATE_USER, request),))
+
+
+def _owner(facts: Facts, wish: Wish) -> Step | None:
+    """Only who is named takes an agent over from somebody else."""
+    member = facts.member
+    if member is None or member.status == "dead" or wish.owner in (None, member.owner):
+        return None
+    request = schema.SetOwner(agent=facts.name, owner=wish.owner)
+    return Step("owner", f"that {facts.name} is {wish.owner}'s", (Ask(operations.SET_OWNER, request),))
 
 
 def _account(facts: Facts) -> Step | None:

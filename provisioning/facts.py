@@ -27,6 +27,7 @@ class Facts:
     record: Record | None
     has_record: bool  # be it one that can't be read
     member: schema.User | None  # who has this name in the colony
+    apes: Mapping[str, str | None]  # the colony's people, with their Linux users
     channels: frozenset[str]
     has_account: bool
     is_foreign: bool  # the Linux user or group of this name is somebody else's
@@ -47,7 +48,7 @@ class Facts:
 def read(name: str, systemd: Systemd, *, for_death: bool = False) -> Facts:
     """Raises `Unavailable` when the colony doesn't answer, and `Invalid` for a record that can't be read, unless it is to go anyway."""
     known = None if for_death else record.read(name)
-    member, channels = _colony(name)
+    members, channels = _colony()
     account, group = _account(name), _group(name)
     home = places.HOMES / name
     found = units.names(name)
@@ -56,7 +57,8 @@ def read(name: str, systemd: Systemd, *, for_death: bool = False) -> Facts:
         release=places.CURRENT.resolve(),
         record=known,
         has_record=record.path(name).exists(),
-        member=member,
+        member=next((user for user in members if user.username == name), None),
+        apes={user.username: user.linux_user for user in members if user.kind == "ape" and user.status != "dead"},
         channels=channels,
         has_account=account is not None,
         is_foreign=(account is not None and not is_ours(account)) or (account is None and group is not None),
@@ -75,13 +77,13 @@ def require_root() -> None:
         raise errors.Forbidden("this changes users and services of the machine: only root may; try sudo")
 
 
-def _colony(name: str) -> tuple[schema.User | None, frozenset[str]]:
+def _colony() -> tuple[list[schema.User], frozenset[str]]:
     from colony.client import Client
 
     with Client(f"unix:{places.SOCKET}") as client:
         members = client.call(operations.USERS, schema.ListUsers()).users
         channels = client.call(operations.CHANNELS, schema.ListChannels()).channels
-    return next((user for user in members if user.username == name), None), frozenset(channel.name for channel in channels)
+    return members, frozenset(channel.name for channel in channels)
 
 
 def _account(name: str) -> pwd.struct_passwd | None:

@@ -20,6 +20,8 @@ class Wish:
     memory_max_bytes: int = MEMORY_MAX_BYTES
     limits: Mapping[str, float] = field(default_factory=dict)  # as `schema.SetLimits` calls them
     settings: Mapping[str, int] = field(default_factory=dict)  # further ones of the [agent] table in its home
+    owner: str | None = None  # the person to whom it belongs
+    caller: str | None = None  # the Linux user who has it born: it belongs to them if it is said of nobody, and if they are a person
     start: bool = True  # False: it is made ready, and a second birth brings it to life
 
     @property

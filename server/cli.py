@@ -1,17 +1,15 @@
-"""`colony-server`: run the server, bring its schema up to date, and make the first users."""
+"""`colony-server`: run the server and bring its schema up to date; its other commands are found here, too."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import get_args
 
 import click
 
-from colony import config, errors, failures, schema
-from server import settings
-from server.storage_commands import COMMANDS
+from colony import config, errors, failures
+from server import settings, storage_commands, user_commands
 
 DUE = 10  # the exit code of `migrate --check` where there is something to do
 HOST_COMMANDS = ("install", "uninstall")
@@ -108,44 +106,6 @@ def migrate(database: str, check: bool) -> None:
         sys.exit(DUE)
 
 
-@cli.command()
-@click.argument("name")
-@click.pass_obj
-def token(database: str, name: str) -> None:
-    """Make a new token for a user and print it, once; the one before stops working."""
-    from server import access
-    from server.models import user
-
-    click.echo(access.write(database, lambda connection: user.issue_token(connection, name)))
-
-
-@cli.group()
-def user() -> None:
-    """The colony's users."""
-
-
-@user.command()
-@click.argument("name")
-@click.option("--kind", type=click.Choice(get_args(schema.Kind)), default="ape", show_default=True)
-@click.option("--linux-user", help="The Linux user who is this user on the local socket.")
-@click.pass_obj
-def add(database: str, name: str, kind: schema.Kind, linux_user: str | None) -> None:
-    """Add a person, an agent or a service."""
-    from pydantic import ValidationError
-
-    from server import access
-    from server.models import base
-    from server.models import user as users
-
-    try:
-        request = schema.CreateUser(username=name, kind=kind, linux_user=linux_user)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise errors.Invalid(f"{first['loc'][0]}: {first['msg']}") from None
-    created = access.write(database, lambda connection: users.create(connection, request, None, base.now()))
-    click.echo(f"{created.username} ({created.kind}) added")
-
-
 def _of_the_host(name: str, help: str) -> click.Command:
     @click.command(name, help=help, add_help_option=False, context_settings={"ignore_unknown_options": True})
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -156,7 +116,8 @@ def _of_the_host(name: str, help: str) -> click.Command:
 
 
 for command in (
-    *COMMANDS,
+    *user_commands.COMMANDS,
+    *storage_commands.COMMANDS,
     _of_the_host("install", "Make this machine a host of agents, or bring it up to date. As root."),
     _of_the_host("uninstall", "Take the colony off this machine; its data stay unless --purge. As root."),
 ):

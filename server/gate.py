@@ -18,13 +18,14 @@ from colony.failpoints import reach
 from colony.operations import OPERATIONS, Operation, Q, R
 from server.config import ServerConfig
 from server.database import Database
-from server.identity import Caller, Credentials, Identities
+from server.identity import Caller, Credentials, Identities, Known
 from server.metrics import Metrics
 from server.models import audit, base, ending, turn
 from server.models.posting import Author, Posted
 from server.waiters import Topic, Waiters
 
 EVENTS = "events"  # the topic of those who want to know of everything
+EVERYBODY = "everybody"  # whatever they wait for
 MAX_HOPS = 10**6  # more can't be; a number that the database couldn't hold would keep the turn from ever ending
 LOOKS = 2  # at once, of those who were woken: a crowd that wakes together would fight for the interpreter
 log = logging.getLogger(__name__)
@@ -52,6 +53,10 @@ class Call:
         """Wake these waiters once the operation is committed."""
         self.wakes += topics
 
+    def ask_again(self) -> None:
+        """Somebody's identity has ended: everybody is asked again who they are, those who wait, too."""
+        self.wake("identities", EVERYBODY)
+
     def announce(self, posted: list[Posted]) -> None:
         """Wake everyone that the messages concern."""
         self.wake(*_topics(posted))
@@ -59,13 +64,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Wait:
-    """A handler's answer when there is no news: ask `again` when the topic is woken, or at `not_after`; else give `answer`."""
+    """A handler's answer when there is no news: ask `again` when the topic is woken, or at `not_after`; else give `answer`.
+
+    `of_oneself`: it tells callers nothing but how they are themselves, and so also that they are nobody any more.
+    """
 
     topic: Topic
     seconds: float
     answer: schema.Response
     again: Callable[[Call], schema.Response | Wait]
     not_after: datetime | None = None
+    of_oneself: bool = False
 
 
 Handler = Callable[[Call, Any], schema.Response | Wait]
@@ -92,7 +101,7 @@ class Gate:
         self.config = config
         self.clock = clock
         self.metrics = Metrics()
-        self._identities = Identities(database)
+        self._identities = Identities(database, clock)
         self._looks = threading.Semaphore(LOOKS)
         database.subscribe(self._hear)
 
@@ -121,12 +130,12 @@ class Gate:
         """
         caller: Caller | None = None
         began = perf_counter()
+        moment, era = self.waiters.moment, self._identities.era  # before anything is looked up: what changes from now on is noticed
         try:
             caller = self._identities.identify(credentials)
             _authorise(operation, caller)
             request = _parse(operation, {**sent(), **path})  # only now: a stranger's body is not even read
             reference = turn.Reference.parse(turn_header) if turn_header is not None else None
-            moment = self.waiters.moment
             if operation.mutates:
                 result = self._write(operation, caller, request, reference, surface)
             else:
@@ -138,7 +147,7 @@ class Gate:
                 self._audit_refusal(operation, caller, path, surface, error)
             raise
         self.metrics.performed(operation.name, "ok", perf_counter() - began)
-        return self._settled(result, caller, reference, moment)
+        return self._settled(result, Known(caller, credentials, era), reference, moment)
 
     def identify(self, credentials: Credentials) -> Caller:
         """For what is no operation. Raises `Unauthenticated`."""
@@ -181,7 +190,7 @@ class Gate:
         """These have news, by a commit of this server or of another one; None: perhaps all of them."""
         if topics is None or "identities" in topics:
             self._identities.forget()
-        if topics is None:
+        if topics is None or EVERYBODY in topics:
             self.waiters.wake_all()
         else:
             self.waiters.wake(*topics)
@@ -195,8 +204,11 @@ class Gate:
                 call.turn = turn.fenced(connection, caller.id, reference, may_be_closed=False)
             return ask(call)
 
-    def _settled(self, result: schema.Response | Wait, caller: Caller, reference: turn.Reference | None, moment: int) -> schema.Response:
-        """The answer, waited for as long as the handler asks; no connection is held meanwhile."""
+    def _settled(self, result: schema.Response | Wait, known: Known, reference: turn.Reference | None, moment: int) -> schema.Response:
+        """The answer, waited for as long as the handler asks; no connection is held meanwhile.
+
+        Raises `Unauthenticated` for a caller who has become nobody, unless the answer is about just that.
+        """
         deadline: float | None = None
         while isinstance(result, Wait):
             deadline = deadline or monotonic() + result.seconds
@@ -207,13 +219,16 @@ class Gate:
             if self.waiters.is_closed:
                 return result.answer
             moment = self.waiters.moment
+            is_still = self._identities.is_still(known)
+            if not is_still and not result.of_oneself:
+                raise errors.Unauthenticated()
             if not self._looks.acquire(timeout=max(0.0, deadline - monotonic())):
                 return result.answer
             try:
-                result = self._read(caller, reference, result.again)  # at the deadline, too: another server may have had the news
+                result = self._read(known.caller, reference, result.again)  # at the deadline, too: another server may have had the news
             finally:
                 self._looks.release()
-            if isinstance(result, Wait) and not woken and until >= deadline:
+            if isinstance(result, Wait) and ((not woken and until >= deadline) or not is_still):
                 return result.answer
         return result
 

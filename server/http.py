@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 def mount(app: Flask, gate: Gate) -> None:
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
+    app.url_map.merge_slashes = False  # a missing name would lead to another operation: from nobody's token to a user called token
     streams = Streams(gate.config.max_streams, lambda: gate.waiters.is_closed)
     shortcut = Shortcut(app.wsgi_app, _problem)
     for operation in OPERATIONS.values():

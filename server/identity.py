@@ -6,8 +6,10 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic
 from typing import NamedTuple
 
@@ -15,11 +17,12 @@ from sqlalchemy import Column, Connection, bindparam, select
 
 from colony import errors, schema
 from server.database import Database
-from server.models.user import COLONY, token_hash, users
+from server.models.user import COLONY, seen, token_hash, users
 from server.prepared import Prepared
 
 CACHE_SECONDS = 2.0  # how long a revoked token may still work on another replica; on this one it ends at once
 CACHE_ENTRIES = 4096
+NOTED_EVERY_SECONDS = 3600.0  # that somebody was here: reading must not become writing
 _PEER_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as in `man 7 unix`
 
 
@@ -45,11 +48,21 @@ class Caller:
     is_admin: bool = False
 
 
+@dataclass(frozen=True)
+class Known:
+    """Whom credentials meant when they were looked up."""
+
+    caller: Caller
+    credentials: Credentials
+    era: object
+
+
 class Identities:
     """Turns credentials into callers, remembering each for a moment."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database, self._clock = database, clock
+        self._noted: dict[int, float] = {}  # until when that is enough
         self._known: dict[Hashable, tuple[Caller, float]] = {}
 
     def identify(self, credentials: Credentials) -> Caller:
@@ -63,11 +76,32 @@ class Identities:
         if len(known) >= CACHE_ENTRIES:
             known.clear()
         known[credentials] = caller, monotonic() + CACHE_SECONDS
+        self._note(caller)
         return caller
+
+    @property
+    def era(self) -> object:
+        """What is another object once users or tokens have changed."""
+        return self._known
+
+    def is_still(self, known: Known) -> bool:
+        """Whether the credentials mean the same caller as then; costs nothing until users or tokens have changed."""
+        try:
+            return known.era is self._known or self.identify(known.credentials) == known.caller
+        except errors.Unauthenticated:
+            return False
 
     def forget(self) -> None:
         """Users or tokens have changed."""
         self._known = {}
+
+    def _note(self, caller: Caller) -> None:
+        """Write down that somebody was here; agents report by themselves."""
+        if caller.kind == "agent" or self._noted.get(caller.id, 0.0) > monotonic():
+            return
+        self._noted[caller.id] = monotonic() + NOTED_EVERY_SECONDS
+        with suppress(errors.Unavailable):  # a full disk keeps nobody out
+            self._database.write(lambda connection: seen(connection, caller.id, self._clock()))
 
 
 def peer_uid(connection: object) -> int | None:

@@ -14,7 +14,7 @@ from server.models.channel import channels
 from server.models.inbox import inbox, is_due
 from server.models.spending import spending as used
 from server.models.turn import turns
-from server.models.user import users
+from server.models.user import owners, owns, users
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,9 @@ def listed(connection: Connection, patience: Patience, now: datetime, username: 
         .outerjoin(today, today.c.agent_id == users.c.id)
         .outerjoin(turns, live)
         .outerjoin(channels, channels.c.id == turns.c.channel_id)
+        .outerjoin(owners, owns)
     )
-    found = waiting.c.inbox, waiting.c.oldest_item_at, overdue.c.first_due_at
+    found = owners.c.username.label("owner"), waiting.c.inbox, waiting.c.oldest_item_at, overdue.c.first_due_at
     used_up = today.c.turns_today, today.c.turns_this_hour, today.c.cost_usd_today
     turn = turns.c.id.label("turn_id"), turns.c.attempt.label("turn_attempt"), turns.c.lease_until, channels.c.name.label("turn_channel")
     began = func.coalesce(turns.c.attempt_began_at, turns.c.started_at).label("working_since")
@@ -79,6 +80,7 @@ def listed(connection: Connection, patience: Patience, now: datetime, username: 
     return [
         schema.Agent(
             username=row.username,
+            owner=row.owner,
             status=row.status,
             status_note=row.status_note,
             last_seen_at=row.last_seen_at,

@@ -7,7 +7,23 @@ import secrets
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, Row, String, Table, bindparam, func, literal, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    String,
+    Table,
+    and_,
+    bindparam,
+    func,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from colony import errors, schema
@@ -27,7 +43,7 @@ users = Table(
     Column("token_hash", String(64), unique=True),
     Column("status", String(16), nullable=False),
     Column("status_note", String(500), nullable=False, server_default=""),
-    Column("owner_id", Key, ForeignKey("users.id")),
+    Column("owner_id", Key, ForeignKey("users.id")),  # an agent's; who is no ape counts for none
     Column("last_seen_at", Timestamp),
     Column("held_until", Timestamp),  # an agent waits till then: its model's API is out of reach, or its budget is spent
     Column("away_since", Timestamp),  # held, paused or draining since then; NULL: at work
@@ -47,10 +63,15 @@ _MOVES: dict[str, set[str]] = {
     "draining": {"dead", "healthy"},
     "dead": set(),
 }
+_GONE = {"linux_user": None, "token_hash": None}  # the Linux user may be somebody else's tomorrow
 
+owners = users.alias("owners")
+owns = and_(owners.c.id == users.c.owner_id, owners.c.kind == "ape")
 
 _named = select(users).where(users.c.username == bindparam("name"))
 _FIND = Prepared(_named)
+_shown = select(users, owners.c.username.label("owner")).select_from(users.outerjoin(owners, owns))
+_SHOW = Prepared(_shown.where(users.c.username == bindparam("name")))
 _FIND_AGENT = Prepared(_named.where(users.c.kind == "agent"))
 _LOCK_AGENT = Prepared(_named.where(users.c.kind == "agent").with_for_update(key_share=True))
 _LOCK = Prepared(_named.with_for_update(key_share=True))
@@ -83,9 +104,17 @@ def lock_slots(connection: Connection) -> None:
     _LOCK.first(connection, {"name": COLONY})
 
 
-def listed(connection: Connection, kind: str | None) -> list[schema.User]:
-    query = select(users).order_by(users.c.username)
-    return [to_schema(row) for row in connection.execute(query.where(users.c.kind == kind) if kind else query)]
+def show(connection: Connection, username: str, *, is_admin: bool = False) -> schema.User:
+    """Raises `NotFound`."""
+    row = _SHOW.first(connection, {"name": username})
+    if row is None:
+        raise errors.NotFound(f"no user {username}")
+    return _to_schema(row, is_admin=is_admin)
+
+
+def listed(connection: Connection, kind: str | None = None) -> list[schema.User]:
+    query = _shown.order_by(users.c.username)
+    return [_to_schema(row) for row in connection.execute(query.where(users.c.kind == kind) if kind else query)]
 
 
 def statuses(connection: Connection, usernames: Collection[str]) -> dict[str, schema.Status]:
@@ -94,36 +123,53 @@ def statuses(connection: Connection, usernames: Collection[str]) -> dict[str, sc
     return {row.username: row.status for row in connection.execute(query)}
 
 
-def create(connection: Connection, request: schema.CreateUser, owner_id: int | None, now: datetime) -> schema.User:
-    """The name of a dead agent may be given to a new one, which begins anew. Raises `Conflict` when the name or the Linux user is taken."""
+def create(connection: Connection, request: schema.CreateUser, now: datetime) -> schema.User:
+    """Add a user. The name of one who is dead or has left may be given to another of that kind, who begins anew.
+
+    Raises `Conflict` when the name or the Linux user is taken, `NotFound` and `Invalid` for an owner who can't be one.
+    """
     if request.username in schema.BROADCASTS:
         raise errors.Conflict(f"{request.username} is reserved: @{request.username} addresses all of them")
     status = "provisioning" if request.kind == "agent" else "healthy"
-    values = request.model_dump() | {"status": status, "owner_id": owner_id, "created_at": now}
+    if request.owner and request.kind != "agent":
+        raise errors.Invalid(f"owner: agents have one, and {request.username} is to be of kind {request.kind}")
+    owner_id = _person_id(connection, request.owner)
+    values = request.model_dump(exclude={"owner"}) | {"status": status, "owner_id": owner_id, "created_at": now}
     try:
         with connection.begin_nested():
-            row = _reborn(connection, values) if request.kind == "agent" else None
-            row = row or connection.execute(users.insert().values(values).returning(*users.c)).one()
+            if not _revive(connection, values):
+                connection.execute(users.insert().values(values))
     except IntegrityError:
-        raise errors.Conflict(f"there is a user {request.username} or one for this Linux user already") from None
-    return to_schema(row)
+        raise errors.Conflict(f"there is a user {request.username}, was one of another kind, or is one for this Linux user") from None
+    return show(connection, request.username)
 
 
-def _reborn(connection: Connection, values: Mapping[str, object]) -> Row[tuple[object, ...]] | None:
-    """The dead agent of this name as a new one. It keeps its id, by which its messages and its costs are known."""
-    anew = dict.fromkeys(("last_seen_at", "status_at", "alarmed_at", "budget_usd_per_day", "turns_per_hour"))
-    is_dead = users.c.username == values["username"], users.c.kind == "agent", users.c.status == "dead"
-    changed = update(users).where(*is_dead).values({**anew, **values, "status_note": "", "posts_per_turn": POSTS_PER_TURN})
-    return connection.execute(changed.returning(*users.c)).one_or_none()
+def _revive(connection: Connection, values: Mapping[str, object]) -> bool:
+    """Make who had this name a new user, if they are gone. The id stays, by which their messages and costs are known."""
+    anew = dict.fromkeys(("last_seen_at", "away_since", "status_at", "alarmed_at", "budget_usd_per_day", "turns_per_hour"))
+    is_gone = users.c.username == values["username"], users.c.kind == values["kind"], users.c.status == "dead"
+    changed = update(users).where(*is_gone).values({**anew, **values, "status_note": "", "posts_per_turn": POSTS_PER_TURN})
+    return bool(connection.execute(changed).rowcount)
 
 
 def issue_token(connection: Connection, username: str) -> str:
-    """A new 256-bit token, of which only the hash is kept."""
+    """A new 256-bit token, of which only the hash is kept. Raises `NotFound` and `Conflict`."""
+    if find(connection, username).status == "dead":
+        raise errors.Conflict(f"{username} has left the colony; `colony create-user` gives the name again")
     token = secrets.token_urlsafe(32)
-    changed = connection.execute(update(users).where(users.c.username == username).values(token_hash=token_hash(token)))
+    _set_token(connection, username, token_hash(token))
+    return token
+
+
+def revoke_token(connection: Connection, username: str) -> None:
+    """Raises `NotFound`."""
+    _set_token(connection, username, None)
+
+
+def _set_token(connection: Connection, username: str, hashed: str | None) -> None:
+    changed = connection.execute(update(users).where(users.c.username == username).values(token_hash=hashed))
     if not changed.rowcount:
         raise errors.NotFound(f"no user {username}")
-    return token
 
 
 def token_hash(token: str) -> str:
@@ -160,12 +206,32 @@ def move(connection: Connection, agent: Row[tuple[object, ...]], status: str, no
         raise errors.Conflict(f"{agent.username} is {agent.status} and can become {allowed}, not {status}")
     since = None if status == "healthy" else now if status != agent.status else agent.away_since
     changes = {"status": status, "status_note": note, "status_at": now, "held_until": None, "away_since": since}
-    if status == "dead":  # its Linux user may be somebody else's tomorrow
-        changes |= {"linux_user": None, "token_hash": None}
+    if status == "dead":
+        changes |= _GONE
     connection.execute(update(users).where(users.c.id == agent.id).values(changes))
 
 
-def to_schema(row: Row[tuple[object, ...]], *, is_admin: bool = False) -> schema.User:
+def give(connection: Connection, agent_id: int, owner: str | None) -> None:
+    """Make the agent that person's, or nobody's. Raises `NotFound` and `Invalid` for an owner who can't be one."""
+    connection.execute(update(users).where(users.c.id == agent_id).values(owner_id=_person_id(connection, owner)))
+
+
+def part_with(connection: Connection, user_id: int, now: datetime) -> None:
+    """Somebody other than an agent is here no more, and owns nothing."""
+    connection.execute(update(users).where(users.c.id == user_id).values({"status": "dead", "status_at": now, **_GONE}))
+    connection.execute(update(users).where(users.c.owner_id == user_id).values(owner_id=None))
+
+
+def _person_id(connection: Connection, owner: str | None) -> int | None:
+    if owner is None:
+        return None
+    found = find(connection, owner)
+    if found.kind != "ape" or found.status == "dead":
+        raise errors.Invalid(f"owner: {owner} is no person of this colony")
+    return int(found.id)
+
+
+def _to_schema(row: Row[tuple[object, ...]], *, is_admin: bool = False) -> schema.User:
     return schema.User(
         id=row.id,
         username=row.username,
@@ -175,4 +241,6 @@ def to_schema(row: Row[tuple[object, ...]], *, is_admin: bool = False) -> schema
         status_note=row.status_note,
         is_admin=is_admin,
         last_seen_at=row.last_seen_at,
+        has_token=row.token_hash is not None,
+        owner=row.owner,
     )

@@ -28,10 +28,18 @@ def heartbeat(call: Call, request: schema.Heartbeat) -> schema.Outlook | Wait:
 @handles(operations.SET_STATUS)
 def set_status(call: Call, request: schema.SetStatus) -> schema.Agent:
     found = _owned(call, request.agent)
+    if request.status == "dead" and not call.caller.is_admin:
+        raise errors.Forbidden(f"only administrators end an agent; on its host: sudo colony-agent death {request.agent}")
     user.move(call.connection, found, request.status, request.note, call.now)
     if request.status == "dead":
         call.announce(settle.bury(call.connection, found, call.now))
     call.wake(("user", found.id), ("turn", found.id), "identities")  # the dead are nobody at once
+    return agent_model.listed(call.connection, call.config.patience, call.now, request.agent)[0]
+
+
+@handles(operations.SET_OWNER)
+def set_owner(call: Call, request: schema.SetOwner) -> schema.Agent:
+    user.give(call.connection, user.find_agent(call.connection, request.agent).id, request.owner)
     return agent_model.listed(call.connection, call.config.patience, call.now, request.agent)[0]
 
 
@@ -58,4 +66,4 @@ def _outlook(call: Call, request: schema.Heartbeat) -> schema.Outlook | Wait:
     if is_news or not request.wait:
         return answer
     next_at = None if request.busy else found.next_at
-    return Wait(("user", call.caller.id), request.wait, answer, lambda later: _outlook(later, request), next_at)
+    return Wait(("user", call.caller.id), request.wait, answer, lambda later: _outlook(later, request), next_at, of_oneself=True)

@@ -74,7 +74,7 @@ def _lease(call: Call, request: schema.RenewTurn, until: datetime) -> schema.Lea
     lease = schema.Lease(lease_until=until, status=user.find_agent(call.connection, call.caller.username).status)
     if lease.status != "healthy" or not request.wait:
         return lease
-    return Wait(("turn", call.caller.id), request.wait, lease, lambda later: _lease(later, request, until))
+    return Wait(("turn", call.caller.id), request.wait, lease, lambda later: _lease(later, request, until), of_oneself=True)
 
 
 @handles(operations.STOP)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from colony import operations, schema
+from colony import errors, operations, schema
 from server.gate import Call, handles
-from server.models import user
+from server.models import departure, user
 
 
 @handles(operations.WHOAMI)
 def whoami(call: Call, request: schema.Whoami) -> schema.User:
-    return user.to_schema(user.find(call.connection, call.caller.username), is_admin=call.caller.is_admin)
+    return user.show(call.connection, call.caller.username, is_admin=call.caller.is_admin)
 
 
 @handles(operations.USERS)
@@ -19,13 +19,29 @@ def users(call: Call, request: schema.ListUsers) -> schema.Users:
 
 @handles(operations.CREATE_USER)
 def create_user(call: Call, request: schema.CreateUser) -> schema.User:
-    created = user.create(call.connection, request, call.caller.id, call.now)
+    created = user.create(call.connection, request, call.now)
     call.wake("identities")
     return created
 
 
 @handles(operations.ISSUE_TOKEN)
 def issue_token(call: Call, request: schema.IssueToken) -> schema.Token:
-    token = user.issue_token(call.connection, request.username)
-    call.wake("identities")
-    return schema.Token(username=request.username, token=token)
+    if user.find(call.connection, request.username).token_hash:
+        call.ask_again()
+    return schema.Token(username=request.username, token=user.issue_token(call.connection, request.username))
+
+
+@handles(operations.REVOKE_TOKEN)
+def revoke_token(call: Call, request: schema.RevokeToken) -> schema.User:
+    user.revoke_token(call.connection, request.username)
+    call.ask_again()
+    return user.show(call.connection, request.username)
+
+
+@handles(operations.REMOVE_USER)
+def remove_user(call: Call, request: schema.RemoveUser) -> schema.User:
+    if request.username == call.caller.username != user.COLONY:
+        raise errors.Conflict(f"{request.username} is you; on the server's machine: colony-server user remove {request.username}")
+    departure.depart(call.connection, request.username, call.now)
+    call.ask_again()
+    return user.show(call.connection, request.username)

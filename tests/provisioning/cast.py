@@ -21,6 +21,7 @@ NOTHING = Facts(
     record=None,
     has_record=False,
     member=None,
+    apes={"ann": "ann", "bob": None},
     channels=frozenset({"general", "ops"}),
     has_account=False,
     is_foreign=False,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from colony import errors, operations
+from colony import errors, operations, schema
 from provisioning import birth
 from provisioning.facts import Facts
 from provisioning.steps import Ask, Start, Step, Write
@@ -93,6 +93,42 @@ def test_without_a_start_it_is_made_ready_only() -> None:
     ready = lives(enabled=frozenset(), active=frozenset(), member=member(status="provisioning"), record=replace(RECORD, is_born=False))
     assert names(birth.plan(ready, wish)) == ["limits", "watch"]
     assert names(birth.plan(ready, WISH)) == ["limits", "watch", "units", "start", "healthy", "welcome", "born"]
+
+
+def created(steps: list[Step]) -> schema.CreateUser:
+    [asked] = [act.request for step in steps for act in step.acts if isinstance(act, Ask) and act.operation is operations.CREATE_USER]
+    assert isinstance(asked, schema.CreateUser)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("owner", "caller", "belongs_to"),
+    [
+        (None, None, None),
+        (None, "ann", "ann"),  # bob has no Linux user
+        (None, "stranger", None),
+        ("bob", None, "bob"),
+        ("bob", "ann", "bob"),
+    ],
+)
+def test_a_newborn_belongs_to_who_is_named_or_else_to_the_person_who_called(owner: str, caller: str, belongs_to: str) -> None:
+    wish = replace(WISH, owner=owner, caller=caller)
+    assert created(birth.plan(NOTHING, wish)).owner == belongs_to
+    reborn = lives(member=member(status="dead", linux_user=None, owner="bob"))
+    assert created(birth.plan(reborn, wish)).owner == belongs_to
+
+
+def test_who_lives_is_given_to_another_only_by_name() -> None:
+    anns = lives(member=member(owner="ann"))
+    assert birth.plan(anns, replace(WISH, caller="stranger")) == []
+    assert birth.plan(anns, replace(WISH, owner="ann")) == []
+    [step] = birth.plan(anns, replace(WISH, owner="bob"))
+    assert [act.request for act in step.acts if isinstance(act, Ask)] == [schema.SetOwner(agent="scout", owner="bob")]
+
+
+def test_an_owner_must_be_known() -> None:
+    with pytest.raises(errors.NotFound, match="no person of this colony is called zoe"):
+        birth.plan(NOTHING, replace(WISH, owner="zoe"))
 
 
 def test_the_welcome_is_one_message_however_often_it_is_sent() -> None:

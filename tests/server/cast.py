@@ -26,7 +26,7 @@ def settle_cast(connection: Connection) -> None:
     """A migrated database with ann and bob (apes), scout and rook (healthy agents), each with the token `token_of(name)`."""
     migrations.upgrade(connection)
     for name in APES + AGENTS:
-        user.create(connection, schema.CreateUser(username=name, kind="ape" if name in APES else "agent"), None, now())
+        user.create(connection, schema.CreateUser(username=name, kind="ape" if name in APES else "agent"), now())
         hashed = user.token_hash(token_of(name))
         connection.execute(update(users).where(users.c.username == name).values(token_hash=hashed, status="healthy"))
 

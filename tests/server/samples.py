@@ -53,6 +53,8 @@ SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "users": lambda colony: (colony.ann, schema.ListUsers()),
     "create_user": lambda colony: (colony.admin, schema.CreateUser(username="zoe", kind="ape")),
     "issue_token": lambda colony: (colony.admin, schema.IssueToken(username="bob")),
+    "revoke_token": lambda colony: (colony.admin, schema.RevokeToken(username="bob")),
+    "remove_user": lambda colony: (colony.admin, schema.RemoveUser(username="bob")),
     "channels": lambda colony: (colony.ann, schema.ListChannels()),
     "create_channel": lambda colony: (colony.ann, schema.CreateChannel(name="garden")),
     "watch": lambda colony: (colony.bob, schema.WatchChannel(channel="general")),
@@ -74,5 +76,6 @@ SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "heartbeat": lambda colony: (colony.scout, schema.Heartbeat(agent="scout")),
     "events": lambda colony: (colony.ann, schema.ListEvents()),
     "set_status": lambda colony: (colony.admin, schema.SetStatus(agent="rook", status="paused")),
+    "set_owner": lambda colony: (colony.admin, schema.SetOwner(agent="rook", owner="ann")),
     "set_limits": lambda colony: (colony.admin, schema.SetLimits(agent="rook", turns_per_hour=7)),
 }

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from colony import errors, schema
+from colony import errors, operations, schema
 from colony.operations import OPERATIONS, Operation
 from server.http import MAX_REQUEST_BYTES
 from tests.server.cast import token_of
@@ -94,6 +94,14 @@ def test_each_query_parameter_refuses_what_it_cannot_hold_and_is_named(colony: C
         assert problem(caller._http.request(operation.method, path, params=[(name, "1"), (name, "1")]))["detail"].startswith(name)
         assert problem(caller._http.request(operation.method, f"{path}?{name}=%ff%fe"))["detail"].startswith(name)
     assert "colour" in problem(caller._http.request(operation.method, path, params={"colour": "red"}))["detail"]
+
+
+@only_sqlite
+def test_a_missing_name_leads_to_no_other_operation(colony: Colony) -> None:
+    colony.admin.call(operations.CREATE_USER, schema.CreateUser(username="token", kind="ape"))
+    answer = colony.admin._http.request("DELETE", "/api/users//token", follow_redirects=True)
+    assert problem(answer)["code"] == "not_found"
+    assert {each.status for each in colony.ann.call(operations.USERS, schema.ListUsers(kind="ape")).users} == {"healthy"}
 
 
 @only_sqlite

@@ -48,7 +48,7 @@ def whoami(server: Server, uid: int, *headers: str) -> dict[str, object]:
 def map_linux_user(server: Server, name: str, linux_user: str) -> None:
     database = open_database(sqlite_url(server.database))
     request = schema.CreateUser(username=name, kind="agent", linux_user=linux_user)
-    database.write(lambda connection: users.create(connection, request, None, base.now()))
+    database.write(lambda connection: users.create(connection, request, base.now()))
     database.close()
 
 

@@ -113,6 +113,7 @@ def test_what_one_server_is_told_wakes_those_who_wait_at_another(pair: Pair) -> 
 
 def test_a_status_and_a_token_changed_at_one_server_count_at_another_at_once(pair: Pair) -> None:
     beat = pair.asks("rook", operations.HEARTBEAT, agent="rook", status="healthy")
+    reading = pair.asks("bob", operations.READ, channel="general", since=0)
     bob = pair.caller(pair.other, "bob")
     assert bob.call(operations.WHOAMI, schema.Whoami()).username == "bob"  # remembered for two seconds from now on
     with pair.one.client(over_socket=True) as admin:
@@ -121,6 +122,8 @@ def test_a_status_and_a_token_changed_at_one_server_count_at_another_at_once(pai
         assert beat.result(LONG).status == "paused"
         assert time.monotonic() - began < SOON
         admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username="bob"))
+    with pytest.raises(errors.Unauthenticated):
+        reading.result(SOON)
     with pytest.raises(errors.Unauthenticated):
         deque((bob.call(operations.WHOAMI, schema.Whoami()) for _ in range(100)), maxlen=0)
 
