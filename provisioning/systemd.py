@@ -35,6 +35,7 @@ class UnitState:
     cpu_seconds: float | None = None
     is_outdated: bool = False  # its files have changed since systemd read them
     started_at: float | None = None  # seconds since 1970: when its main process began
+    says: str = ""  # of itself, the last time it ran
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ class Systemd:
                 cpu_seconds=None if cpu is None else cpu / 1e9,
                 is_outdated=bool(facts.NeedDaemonReload),
                 started_at=int(service.ExecMainStartTimestamp) / 1e6 or None,
+                says=service.StatusText.decode(errors="replace"),
             )
 
     def limits(self, service: str) -> Limits:
