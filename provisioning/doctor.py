@@ -53,6 +53,7 @@ HOST_CHECKS: tuple[tuple[str, OfHost], ...] = (
     ("who may change its units", host_units.safety),
     ("its units", host_units.life),
     ("its units' exposure", host_units.exposure),
+    ("the server's settings", server.settings),
     ("the server's answer", server.answer),
     ("the server's socket", server.socket),
     ("the server's database", server.database),

@@ -95,6 +95,17 @@ def run(
 
 
 @cli.command()
+@click.pass_obj
+def check_settings(database: str) -> None:
+    """Say whether the server could begin with these settings. Nothing is opened or changed."""
+    from server import access
+    from server.database import sqlite_path
+
+    sqlite_path(database)
+    click.echo(f"the settings can be used; the database is {access.shown(database)}")
+
+
+@cli.command()
 @click.option("--check", is_flag=True, help=f"Change nothing, and exit {DUE} if there is something to do.")
 @click.pass_obj
 def migrate(database: str, check: bool) -> None:

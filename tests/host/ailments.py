@@ -67,6 +67,11 @@ CODE_AND_FILES = {
     "open credentials": Ailment(f"chmod 755 {KEYS}", (f"host: {KEYS} is 0755 root:root",), True),
     "an open credential": Ailment(f"chmod 644 {KEYS}/ANTHROPIC_API_KEY", (f"host: {KEYS}/ANTHROPIC_API_KEY is 0644",), True),
     "settings that everybody may read": Ailment(f"chmod 644 {SERVER_SETTINGS}", (f"host: {SERVER_SETTINGS} is 0644",), True),
+    "a setting that nobody knows": Ailment(
+        f"echo 'dayz = 3' >> {SERVER_SETTINGS}",
+        (f"host: {SERVER_SETTINGS}: [prune] dayz is unknown; known are days",),
+        undo=f"sed -i /dayz/d {SERVER_SETTINGS}",
+    ),
     "a release that was never finished": Ailment(
         f"rm -f {RELEASE}/.complete",
         ("host: the release",),

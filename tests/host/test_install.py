@@ -119,8 +119,10 @@ def test_the_settings_file_is_the_server_s(host: Guest) -> None:
     host.run("curl", "--fail", "--silent", "http://127.0.0.1:8811/healthz")
     assert steps(host) == [], "what people have set stays"
     host.run("sed", "-i", "s/^port = 8811/prot = 8811/", "/etc/colony/server.toml")
+    refused = one_line(host.run("colony-server", "install", check=False))
+    assert refused.startswith("colony-server: /etc/colony/server.toml: [run] prot is unknown; known are port"), "before it stops anything"
     assert host.run("systemctl", "restart", SERVER, check=False).returncode != 0
-    assert "colony-server: /etc/colony/server.toml: [run] prot is unknown; known are port" in host.journal(SERVER)
+    assert refused in host.journal(SERVER)
     host.run("sed", "-i", "s/^prot = 8811/#port = 8700/", "/etc/colony/server.toml")
     assert steps(host) in (["start"], []), "perhaps systemd was faster"
     assert serves(host) == release(host)
