@@ -50,8 +50,7 @@ class Systemd:
     """One connection to the machine's systemd. Every failure is an `Unavailable`."""
 
     def __init__(self) -> None:
-        if not is_running():
-            raise errors.Unavailable("systemd does not run here; agents live as its services (make run tries a colony without it)")
+        require_running()
         try:
             from pystemd.dbuslib import DBus
             from pystemd.systemd1 import Manager
@@ -193,6 +192,12 @@ class Systemd:
 def is_running() -> bool:
     """Whether systemd runs this machine, as sd_booted(3) finds out."""
     return Path("/run/systemd/system").is_dir()
+
+
+def require_running() -> None:
+    """Raises `Unavailable`."""
+    if not is_running():
+        raise errors.Unavailable("systemd does not run here; agents live as its services (make run tries a colony without it)")
 
 
 def _number(value: int) -> int | None:

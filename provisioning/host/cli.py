@@ -16,10 +16,11 @@ from provisioning.facts import require_root
 from provisioning.host import facts, files, plan, removal
 from provisioning.host.alone import alone
 from provisioning.host.plan import Ape, Plan, Wish
+from provisioning.host.removal import Remains
 from provisioning.host.settings import ServerSettings
 from provisioning.show import Show
 from provisioning.steps import Step, Write
-from provisioning.systemd import Systemd
+from provisioning.systemd import Systemd, require_running
 
 PURGE = "purge"  # the word that must be typed
 HERE = facts.THIS_RELEASE  # or a checkout
@@ -57,13 +58,15 @@ def uninstall(purge: bool, yes: bool, dry_run: bool, is_json: bool) -> None:
         _instead(str(places.CURRENT / ".venv/bin/colony-server"), "uninstall")
     require_root()
     show = Show(is_json, dry_run)
-    with alone(), Systemd():
-        steps = removal.plan(removal.read(), purge=purge)
+    require_running()
+    with alone():
+        remains = removal.read()
+        steps = removal.plan(remains, purge=purge)
         if steps and purge and not (yes or dry_run):
             _ask()
         if not dry_run:
             apply(steps, show.step)
-    show.end(steps, "no colony is installed here" + ("" if purge else "; its data stay in " + str(places.DATA)))
+    show.end(steps, "no colony is installed here" + ("" if purge else _data_left(remains)))
 
 
 def _next() -> str:
@@ -73,6 +76,12 @@ def _next() -> str:
     if files.agent_releases() != {HERE}:
         return "sudo colony-agent upgrade --all brings its agents to it"
     return f"here live {', '.join(here)}"
+
+
+def _data_left(remains: Remains) -> str:
+    """What an uninstall leaves, and how that goes."""
+    left = [str(path) for path in removal.DATA if path in remains.entries]
+    return f"; {', '.join(left)} stay until: sudo make uninstall ARGS=--purge, in a checkout" if left else ""
 
 
 def _carry_out(made: Plan, show: Show) -> None:

@@ -200,7 +200,7 @@ def test_two_at_once_do_it_one_after_the_other(host: Guest) -> None:
 
 
 def test_only_root_may(host: Guest) -> None:
-    for command in (["colony-server", "install"], ["colony-server", "uninstall"], [f"{SOURCE}/bin/install"]):
+    for command in (["colony-server", "install"], ["colony-server", "uninstall"], [f"{SOURCE}/bin/install"], [f"{SOURCE}/bin/uninstall"]):
         assert "root" in one_line(host.run(*command, user="human", check=False))
 
 
