@@ -31,6 +31,8 @@ def _within_body_bytes(text: str) -> str:
     return text
 
 
+POSITION_PATTERN = r"^[0-9]{1,18}[.][0-9]{1,18}$"
+
 Username = Annotated[str, Field(pattern=r"^[a-z](?:[a-z0-9_-]{0,29}[a-z0-9_])?$", examples=["ann"])]
 ChannelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", examples=["general"])]
 Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")]
@@ -43,7 +45,7 @@ Seq = Annotated[int, Field(ge=0, le=MAX_ID)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Wait = Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="Seconds to wait for news; 0 answers at once.")]
 Limit = Annotated[int, Field(ge=1, le=500)]
-Position = Annotated[str, Field(pattern=r"^[0-9]{1,18}[.][0-9]{1,18}$", examples=["12.40"])]
+Position = Annotated[str, Field(pattern=POSITION_PATTERN, examples=["12.40"])]
 ToolName = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=MAX_TOOL_NAME)]
 UsdPerDay = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 TurnsPerHour = Annotated[int, Field(ge=0, le=10**6)]
