@@ -106,6 +106,11 @@ class Report:
     findings: tuple[Finding, ...] = ()
     blind: tuple[Blind, ...] = ()
 
+    @property
+    def is_well(self) -> bool:
+        """Nothing waits for a person."""
+        return all(finding.severity == "note" for finding in self.findings)
+
 
 @dataclass
 class Mended:
