@@ -52,12 +52,20 @@ class Host:
     @property
     def current(self) -> Path | None:
         """The release that new agents get."""
-        link = self.entries.get(places.CURRENT)
-        return places.CURRENT.parent / link.text if link and link.kind == "link" else None
+        return self._linked(places.CURRENT)
+
+    @property
+    def previous(self) -> Path | None:
+        """The one before that."""
+        return self._linked(places.PREVIOUS)
 
     @property
     def is_server_active(self) -> bool:
         return files.SERVER in self.active
+
+    def _linked(self, path: Path) -> Path | None:
+        link = self.entries.get(path)
+        return path.parent / link.text if link and link.kind == "link" else None
 
 
 def read(systemd: Systemd, default: ServerSettings, release: Path = THIS_RELEASE) -> Host:

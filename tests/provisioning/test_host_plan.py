@@ -172,6 +172,16 @@ def test_releases_go_that_neither_new_agents_nor_old_ones_run() -> None:
     assert acts(made, "tidy") == (Remove(older), Remove(places.CLAUDE / "1"))
 
 
+def test_the_release_before_stays_whoever_runs_it() -> None:
+    older = places.RELEASES / "0.0.9-ccc"
+    host = all_after(replace(upgrade(), releases=frozenset({older, OLD, NEW})), plan.install(upgrade(), WISH).steps)
+    assert (host.current, host.previous) == (NEW, OLD)
+    assert acts(plan.install(host, WISH), "tidy") == (Remove(older),)
+    back = replace(host, release=OLD, releases=frozenset({OLD, NEW}))
+    there = all_after(back, plan.install(back, WISH).steps)
+    assert (there.current, there.previous, there.releases) == (OLD, NEW, {OLD, NEW})
+
+
 def test_a_schema_changes_while_the_server_is_down_and_after_a_copy_was_made() -> None:
     made = plan.install(upgrade(is_migration_due=True), WISH)
     assert names(made)[:3] == ["stop", "migrate", "units"]
@@ -184,8 +194,11 @@ def test_a_schema_changes_while_the_server_is_down_and_after_a_copy_was_made() -
 
 
 @pytest.mark.parametrize("is_migration_due", [False, True])
-def test_the_way_back_leads_to_what_there_was(is_migration_due: bool) -> None:
+@pytest.mark.parametrize("previous", [None, places.RELEASES / "0.0.9-ccc"])
+def test_the_way_back_leads_to_what_there_was(is_migration_due: bool, previous: Path | None) -> None:
     host = upgrade(is_migration_due=is_migration_due)
+    if previous:
+        host = replace(host, entries={**host.entries, places.PREVIOUS: entry(Link(places.PREVIOUS, previous))})
     made = plan.install(host, WISH)
     for number in range(len(made.change) + 1):
         back = all_after(all_after(host, made.change[:number]), made.back)
