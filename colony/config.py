@@ -18,6 +18,7 @@ DEFAULT_PORT = 8700
 PROJECT_FILE = ".colony.toml"
 HOST_HOME = Path("/var/lib/colony")  # of a host's own colony
 HOST_SOCKET = Path("/run/colony/api.sock")
+HOST_RELEASES = Path("/opt/colony/releases")
 HOST_USER = "colony"  # its server's Linux user
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from colony import errors, schema, show
+from colony import errors, pipe, schema, show
 from colony.story import Words
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def status(name: str | None, watch: bool, is_json: bool) -> None:
             _show(overview, is_json)
             if not watch:
                 return
-            show.flush()
+            pipe.flush()
             time.sleep(WATCH_SECONDS)
 
 

@@ -9,7 +9,7 @@ from typing import get_args
 
 import click
 
-from colony import config, errors, failures, schema
+from colony import config, errors, failures, release, schema
 from server import settings
 from server.storage_commands import COMMANDS
 
@@ -36,6 +36,7 @@ TURN_USD_HELP = "The most that one turn may cost, where the agent or the colony 
 @click.option(
     "--database", metavar="URL", envvar="COLONY_DATABASE", show_envvar=True, help="An SQLAlchemy URL; default: colony.db in the home."
 )
+@click.version_option(release.version(), prog_name="colony-server")
 @click.pass_context
 def cli(context: click.Context, file: Path | None, home: Path | None, database: str | None) -> None:
     """The colony's server."""

@@ -55,6 +55,11 @@ def test_once_more_changes_nothing(host: Guest) -> None:
     assert steps(host) == []
 
 
+def test_each_command_says_which_release_it_is(host: Guest) -> None:
+    for command in ("colony", "colony-agent", "colony-server"):
+        assert host.run(command, "--version", user="eve").stdout == f"{command}, version {release(host).name}\n"
+
+
 MODES = {
     "/opt/colony": "755 root root",
     "/var/lib/colony": "750 colony colony",

@@ -49,6 +49,13 @@ def test_status_is_for_everyone_and_names_who_lives_here(host: Guest) -> None:
     assert seen.stderr.startswith("colony-agent: Linux user human is no user of this colony; sudo colony-server user add human")
 
 
+def test_a_reader_that_leaves_early_ends_it_without_a_word(host: Guest) -> None:
+    for command in ("status --watch", "logs scout -f", "logs scout -n 10000", "status"):
+        ran = host.run("bash", "-c", f"colony-agent {command} | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}")
+        assert ran.stderr == "", command
+        assert command != "status --watch" or ran.stdout == "141\n"
+
+
 def test_a_restart_hands_the_work_back_and_goes_on_with_it(host: Guest) -> None:
     asked = say(host, "@scout take your time")
     until(lambda: is_working(host))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +14,13 @@ import pytest
 from colony import errors, operations
 from provisioning import found, places
 from provisioning.found import Entry
-from provisioning.host import files, plan, settings
+from provisioning.host import cli, files, plan, settings
 from provisioning.host.facts import Account, Host
 from provisioning.host.plan import Ape, Plan, Wish
 from provisioning.host.settings import ServerSettings
 from provisioning.steps import Act, Ask, Disable, Enable, Folder, Link, PutBack, Reload, Remove, Run, Start, Step, Stop, Write
 
+INSTALL = Path(__file__).parents[2] / "bin/install"
 OLD, NEW = places.RELEASES / "0.1.0-aaa", places.RELEASES / "0.2.0-bbb"
 WISH = Wish(ape=Ape("ann", "ann"))
 BARE = Host(NEW, ServerSettings())
@@ -266,6 +269,13 @@ def test_a_port_that_is_wished_for_is_written() -> None:
     assert "\nport = 8800\n" in written.text
     assert (written.mode, written.user, written.group) == (0o640, "root", places.SERVER_USER)
     assert "\n#port = 8700\n" in settings.first_text(8700)
+
+
+def test_what_an_install_takes_is_told_without_a_virtual_environment() -> None:
+    bare = {"PATH": "/usr/bin:/bin"}
+    said = subprocess.run([INSTALL, "--port", "1", "--help"], env=bare, capture_output=True, text=True, check=True).stdout
+    options = {name for option in cli.install.params for name in option.opts} | {"--help"}
+    assert set(re.findall(r"^  (--[a-z-]+)", said, re.MULTILINE)) == options
 
 
 def test_what_lies_at_a_path_is_told_without_following_links(tmp_path: Path) -> None:
