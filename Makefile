@@ -14,9 +14,8 @@ run: ## start a small colony on this machine and try it; Ctrl-C ends it
 install: ## make this machine a host of agents, or bring it up to date: sudo make install (ARGS="--dry-run")
 	@exec bin/install $(ARGS)
 
-uninstall: ## take the colony off this machine; data stay unless ARGS=--purge
-	@test -x /usr/local/bin/colony-server || { echo "uninstall: no colony is installed here" >&2; exit 1; }
-	@exec /usr/local/bin/colony-server uninstall $(ARGS)
+uninstall: ## take the colony off this machine; data stay unless ARGS=--purge, said at once or later
+	@exec bin/uninstall $(ARGS)
 
 prove: ## kill a private colony in every way and see what is lost (ARGS="--kills 1000")
 	@bin/prepare runtime

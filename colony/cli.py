@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from colony import __version__, config, errors, login, operations, schema, show
+from colony import config, errors, login, operations, pipe, release, schema, show
 from colony.commands import Caller, command, plain, verbose
 from colony.patience import repeated, until_answered
 
 if TYPE_CHECKING:
     from colony.client import Client
 
-INTERRUPTED, PIPE_CLOSED = 130, 141  # what a shell reports after SIGINT and SIGPIPE
+INTERRUPTED = 130  # what a shell reports after SIGINT
 STDIN = ("-",)
 
 
@@ -57,20 +57,14 @@ class Group(click.Group):
         return list(self.commands)
 
     def invoke(self, context: click.Context) -> None:
-        try:
+        with pipe.to_its_end():
             super().invoke(context)
-            show.flush()
-        except OSError as error:
-            show.forget_unwritten()
-            if isinstance(error, BrokenPipeError):
-                context.exit(PIPE_CLOSED)
-            raise
 
 
 @click.group(cls=Group, params=[verbose()])
 @click.option("--url", help="The colony: unix:/path/to/api.sock, http://… or https://…  [env: COLONY_URL]")
 @click.option("--token", help="Your token. Other users of this machine can see it here: prefer `colony login`.  [env: COLONY_TOKEN]")
-@click.version_option(__version__, prog_name="colony")
+@click.version_option(release.version(), prog_name="colony")
 @click.pass_obj
 def group(caller: Caller, url: str | None, token: str | None) -> None:
     """Talk with the people and agents of a colony."""
@@ -85,10 +79,10 @@ def read(caller: Caller, follow: bool, **fields: Any) -> None:
     answer = caller.call(operations.READ, **fields)
     caller.show(answer)
     if follow:
-        show.flush()  # the news may take long
+        pipe.flush()  # the news may take long
         for news in _follow(caller, answer, fields):
             caller.show(news)
-            show.flush()
+            pipe.flush()
     elif answer.messages and answer.messages[-1].seq < answer.last_seq:
         show.note(f"there is more; go on with --since {answer.messages[-1].seq}")
 
@@ -140,7 +134,7 @@ def inbox(caller: Caller, **fields: Any) -> None:
 def poll(caller: Caller, **fields: Any) -> None:
     found = _items(caller, **fields)
     caller.show(found)
-    show.flush()  # what did not reach its reader stays in the inbox
+    pipe.flush()  # what did not reach its reader stays in the inbox
     if found.items:
         repeated(lambda: caller.call(operations.ACK, ids=[item.id for item in found.items]))
 
@@ -154,7 +148,7 @@ def events(caller: Caller, follow: bool, **fields: Any) -> None:
         return
     for event in itertools.chain(answer.events, caller.events(answer.position)):
         caller.show(event)
-        show.flush()
+        pipe.flush()
 
 
 @command(operations.ISSUE_TOKEN, name="token")

@@ -16,7 +16,7 @@ sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 import httpx  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 
-from colony import errors, operations, schema  # noqa: E402
+from colony import config, errors, operations, schema  # noqa: E402
 from colony.operations import Operation, Q, R  # noqa: E402
 
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -64,7 +64,7 @@ class Client:
             else:
                 answer = self._http.request(operation.method, path, json=fields, timeout=timeout)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise errors.Unavailable(f"no colony at {self._url} ({error}); is colony-server running?") from error
+            raise errors.Unavailable(config.nobody_at(self._url, error)) from error
         if answer.is_error:
             raise _raised(operation.name, answer)
         try:
@@ -106,7 +106,7 @@ class Client:
                         event = schema.Event.model_validate_json(fields["data"]) if "data" in fields else None
                         yield fields["id"], event
         except httpx.HTTPError as error:
-            raise errors.Unavailable(f"no colony at {self._url} ({error}); is colony-server running?") from error
+            raise errors.Unavailable(config.nobody_at(self._url, error)) from error
         except ValueError as error:  # no UTF-8, or no event
             raise errors.Unavailable(f"{self._url} sent something that is no colony's event") from error
 

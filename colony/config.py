@@ -18,6 +18,7 @@ DEFAULT_PORT = 8700
 PROJECT_FILE = ".colony.toml"
 HOST_HOME = Path("/var/lib/colony")  # of a host's own colony
 HOST_SOCKET = Path("/run/colony/api.sock")
+HOST_RELEASES = Path("/opt/colony/releases")
 HOST_USER = "colony"  # its server's Linux user
 
 
@@ -49,12 +50,19 @@ def keeps_host() -> bool:
 def socket_path(environ: Mapping[str, str] = os.environ) -> Path:
     """The server's unix socket: /run/colony/api.sock, or within $COLONY_HOME where that is set or the user keeps no host.
 
-    An ordinary user of a host-wide colony finds its socket in /run, too.
+    An ordinary user of a host-wide colony finds its socket in /run, too, or hears that there is none while its server is down.
     """
     private = home(environ) / "run" / "api.sock"
     if environ.get("COLONY_HOME"):
         return private
-    return HOST_SOCKET if keeps_host() or (HOST_SOCKET.exists() and not private.exists()) else private
+    is_host = HOST_SOCKET.exists() or HOST_RELEASES.exists()
+    return HOST_SOCKET if keeps_host() or (is_host and not private.exists()) else private
+
+
+def nobody_at(url: str, why: object) -> str:
+    """What people are told where no colony answers, and on a host what they can do."""
+    on_host = " Start it with: sudo systemctl start colony-server" if url == f"unix:{HOST_SOCKET}" else ""
+    return f"no colony at {url} ({why}); is colony-server running?{on_host}"
 
 
 def load(

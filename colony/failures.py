@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+HELPS = ". What helps: "  # between a reason and its remedy, where an agent's note says why it waits
 MAX_FAILURES = 5  # counted failures of one turn, after which its items are dead
 FIRST_BACKOFF_SECONDS = 30
 MAX_BACKOFF_SECONDS = 3600

@@ -32,6 +32,8 @@ def _within_body_bytes(text: str) -> str:
     return text
 
 
+POSITION_PATTERN = r"^[0-9]{1,18}[.][0-9]{1,18}$"
+
 Username = Annotated[str, Field(pattern=r"^[a-z](?:[a-z0-9_-]{0,29}[a-z0-9_])?$", examples=["ann"])]
 ChannelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", examples=["general"])]
 Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")]
@@ -46,7 +48,7 @@ _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, description="Second
 Wait = Annotated[_Seconds, Field(le=MAX_WAIT_SECONDS)]
 HeartbeatWait = Annotated[_Seconds, Field(le=MAX_HEARTBEAT_SECONDS)]
 Limit = Annotated[int, Field(ge=1, le=500)]
-Position = Annotated[str, Field(pattern=r"^[0-9]{1,18}[.][0-9]{1,18}$", examples=["12.40"])]
+Position = Annotated[str, Field(pattern=POSITION_PATTERN, examples=["12.40"])]
 ToolName = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=MAX_TOOL_NAME)]
 UsdPerDay = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 TurnsPerHour = Annotated[int, Field(ge=0, le=10**6)]

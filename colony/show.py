@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TextIO
 
-from colony import errors, schema, story
+from colony import pipe, schema, story
 from colony.story import Words
 
 Cell = str | int | float | datetime | bool | Words | None
@@ -51,7 +50,7 @@ Part = Table | Record | Entry | Word | Words
 
 def show(answer: schema.Response, is_json: bool, out: TextIO | None = None, now: datetime | None = None) -> None:
     """Write the answer to `out`, readably for whatever that is. Nothing that others wrote can steer a terminal."""
-    out = out or _stdout()
+    out = out or pipe.stdout()
     if is_json:
         text = answer.model_dump_json(ensure_ascii=(out.encoding or "utf-8").lower() != "utf-8")
         # Within JSON such characters stand in strings only, where an escape means the same.
@@ -62,7 +61,7 @@ def show(answer: schema.Response, is_json: bool, out: TextIO | None = None, now:
 
 def write(parts: Sequence[Part], out: TextIO | None = None, now: datetime | None = None) -> None:
     """Write the parts to `out`, readably for whatever that is."""
-    out = out or _stdout()
+    out = out or pipe.stdout()
     if out.isatty():
         from colony import terminal
 
@@ -70,19 +69,6 @@ def write(parts: Sequence[Part], out: TextIO | None = None, now: datetime | None
     else:
         for part in parts:
             print(plain(part), file=out)
-
-
-def flush() -> None:
-    """Raises OSError unless everything shown has left this process."""
-    _stdout().flush()
-
-
-def forget_unwritten() -> None:
-    """Drop what nobody takes any more, so that it does not fail once again when the interpreter ends."""
-    try:
-        flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), _stdout().fileno())
 
 
 def note(text: str) -> None:
@@ -232,13 +218,6 @@ def _(answer: schema.Event) -> Sequence[Part]:
     said = [deed.actor or "somebody", deed.operation, deed.target, *(f"{name} {value}" for name, value in deed.fields.items())]
     turn = [f"turn {deed.turn_id}"] if deed.turn_id else []
     return [Word(" ".join(filter(None, said)) + "".join(f", {each}" for each in (*turn, iso(answer.at), f"event {answer.id}")))]
-
-
-def _stdout() -> TextIO:
-    out: TextIO | None = sys.stdout
-    if out is None:  # so it is when a process starts with it closed
-        raise errors.Invalid("stdout is closed")
-    return out
 
 
 def _table(rows: Sequence[schema.Response], *columns: str) -> Sequence[Part]:

@@ -92,9 +92,9 @@ def _end(fate: schema.Fate, message_id: int) -> tuple[str | datetime, ...]:
         case "dead":
             return "given up ", at, f"{turn}; `colony retry {message_id}` tries again"
     tried = f", tried {fate.attempts} times" if fate.attempts > 1 else ""
-    later = ("; tried again ", fate.not_before) if fate.not_before else ()
-    why = f": {fate.waits_for}" if fate.waits_for else ""
-    return "waits since ", fate.created_at, tried, *later, why
+    if fate.not_before and not fate.waits_for:
+        return "waits since ", fate.created_at, f"{tried}; is tried again ", fate.not_before
+    return "waits since ", fate.created_at, tried, f": {fate.waits_for}" if fate.waits_for else ""
 
 
 def _course(turn: schema.Turn) -> Iterator[Words]:

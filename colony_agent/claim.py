@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from colony import errors
+from colony import config, errors
 from colony_agent import worker
 from colony_agent.settings import Home
 
@@ -53,7 +53,7 @@ def claim(home: Home, kind: schema.TurnKind) -> Claimed | str:
     try:
         status, answer = _asked(home, fields)
     except OSError as error:
-        raise errors.Unavailable(f"no colony at {home.colony.url} ({error.strerror or error}); is colony-server running?") from error
+        raise errors.Unavailable(config.nobody_at(home.colony.url, error.strerror or error)) from error
     except (ValueError, IndexError) as error:
         raise errors.Invalid(f"{home.colony.url!r} is no colony's address: {error}") from error
     if status != "200":

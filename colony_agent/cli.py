@@ -11,7 +11,7 @@ from typing import ClassVar, cast
 
 import click
 
-from colony import errors, lifeline
+from colony import errors, lifeline, pipe, release
 from colony_agent import entry, settings
 
 INTERRUPTED = 130  # what a shell reports after Ctrl-C
@@ -55,12 +55,14 @@ class _Commands(click.Group):
 
     def invoke(self, context: click.Context) -> None:
         try:
-            super().invoke(context)
+            with pipe.to_its_end():
+                super().invoke(context)
         except OSError as error:
             raise errors.Unavailable(str(error)) from error
 
 
 @click.group(cls=_Commands)
+@click.version_option(release.version(), prog_name="colony-agent")
 def cli() -> None:
     """Agents on this machine."""
 

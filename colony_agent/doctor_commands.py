@@ -24,7 +24,8 @@ FOUND = 1  # the exit code
 def doctor(name: str | None, fix: bool, is_json: bool) -> None:
     """Find what is silently wrong with this host and its agents, or with one of them, and say how to mend it.
 
-    Exits 1 if it finds something. Who is not root learns what could not be looked at.
+    Exits 1 if it finds something, unless that is only a note: an agent that waits, and goes on by itself. Who is not root learns what
+    could not be looked at.
     """
     from colony_agent.home_checks import CHECKS
     from provisioning import doctor as doctors
@@ -40,7 +41,7 @@ def doctor(name: str | None, fix: bool, is_json: bool) -> None:
         click.echo(json.dumps(_document(report, mended)))
     else:
         _show(report, mended)
-    if report.findings:
+    if not report.is_well:
         raise click.exceptions.Exit(FOUND)
 
 

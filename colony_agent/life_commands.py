@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from colony import errors, schema, show
+from colony import errors, pipe, schema, show
 from colony.story import Words
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def status(name: str | None, watch: bool, is_json: bool) -> None:
             _show(overview, is_json)
             if not watch:
                 return
-            show.flush()
+            pipe.flush()
             time.sleep(WATCH_SECONDS)
 
 
@@ -125,7 +125,8 @@ def dream_now(name: str | None, is_wanted: bool) -> int:
     if ended.active == "failed":
         raise errors.Unavailable(f"the dream failed, the memory is as it was; see colony-agent logs {name}")
     if ended.exit_code:
-        click.echo(f"{name} does not dream now: nothing is new, a turn runs, or it shall not work", err=True)
+        why = ended.says or f"colony-agent logs {name} says why"  # its units may be of a release that told nothing
+        click.echo(show.line(f"{name} does not dream now: {why}"), err=True)
     else:
         click.echo(f"{name} has dreamt")
     return ended.exit_code

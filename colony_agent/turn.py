@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from colony import errors, failures, files
 from colony.failpoints import reach
-from colony_agent import journal, prompt, sandbox, state
+from colony_agent import journal, prompt, sandbox, state, worker
 from colony_agent.claim import Claimed, claim
 from colony_agent.lock import the_only_process
 from colony_agent.runner import Answer, Brief, Runner, RunnerFailed, Task
@@ -57,21 +57,18 @@ def run(home: Home, kind: schema.TurnKind = "answer", *, if_new: bool = False) -
     journal.mark(agent=home.agent.name)
     with the_only_process(home) as is_alone:
         if not is_alone:
-            log.info("another process of this agent is at work")
-            return Exit.NOTHING
+            return nothing(kind, "a turn or a dream of it runs")
         memory = state.load(home.path, STATE_FILE)
         if memory.finished:
             _deliver(home, memory)
         if if_new and not _is_new(home, memory):
-            log.info("no turn: nothing is new since the last dream")
-            return Exit.NOTHING
+            return nothing(kind, "nothing is new since the last dream" if memory.dreamt else "there is nothing to dream of yet")
         stop = _StopSignals()
         reach("turn.before_claim")
         claimed = claim(home, kind)  # alone in this home: whatever the server still calls running is gone
         reach("turn.claimed")
         if isinstance(claimed, str):
-            log.info("no turn: %s", claimed)
-            return Exit.NOTHING
+            return nothing(kind, claimed)
         journal.mark(turn=claimed.id, channel=claimed.channel)
         try:
             return _Turn(home, memory, claimed, stop).run()
@@ -79,6 +76,14 @@ def run(home: Home, kind: schema.TurnKind = "answer", *, if_new: bool = False) -
             from colony_agent import overflow
 
             overflow.settle(home, datetime.now(UTC))
+
+
+def nothing(kind: schema.TurnKind, why: str) -> Exit:
+    """Say why no turn is done; of a dream, which is a service of its own, systemd is told, too: people ask it."""
+    log.info("no turn: %s", why)
+    if kind == "dream":
+        worker.notify(f"STATUS={' '.join(why.split())}")  # in one line: what stands in another would be an order to systemd
+    return Exit.NOTHING
 
 
 def _is_new(home: Home, memory: state.State) -> bool:

@@ -134,13 +134,13 @@ class Worker:
 
     def run(self) -> None:
         """Work until SIGTERM, or until the agent is dead."""
-        _notify(f"READY=1\nSTATUS={self._orders.agent} waits")
+        notify(f"READY=1\nSTATUS={self._orders.agent} waits")
         _log("worker ready", agent=self._orders.agent, pid=os.getpid())
         while not (self._stopping and self._turn is None):
             if self._status == "dead" and self._turn is None:
                 break
             self._step()
-        _notify("STOPPING=1")
+        notify("STOPPING=1")
         _log("worker ends", agent=self._orders.agent)
 
     def _step(self) -> None:
@@ -166,7 +166,7 @@ class Worker:
         if self._poll and (self._poll.fileno() in ready or time.monotonic() >= self._poll.deadline):
             self._hear(self._poll)
         if self._watchdog_seconds:
-            _notify("WATCHDOG=1")
+            notify("WATCHDOG=1")
 
     def _pause_seconds(self) -> float:
         """How long nothing happens unless something is heard."""
@@ -214,7 +214,7 @@ class Worker:
         self._failures = 0
         if answer["status"] != self._status:
             _log("status", agent=self._orders.agent, status=answer["status"])
-            _notify(f"STATUS={self._orders.agent} is {answer['status']}")
+            notify(f"STATUS={self._orders.agent} is {answer['status']}")
         self._status = answer["status"]
         if self._turn and self._status != "healthy":
             self._turn.stop()
@@ -367,8 +367,8 @@ def _has_content(path: str) -> bool:
         os.close(descriptor)
 
 
-def _notify(text: str) -> None:
-    """Tell systemd, as `man sd_notify` says, if it started us."""
+def notify(text: str) -> None:
+    """Tell systemd, as `man sd_notify` says, if it started us. Of a service it hears the main process only."""
     address = os.environ.get("NOTIFY_SOCKET")
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:

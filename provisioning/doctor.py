@@ -53,6 +53,7 @@ HOST_CHECKS: tuple[tuple[str, OfHost], ...] = (
     ("who may change its units", host_units.safety),
     ("its units", host_units.life),
     ("its units' exposure", host_units.exposure),
+    ("the server's settings", server.settings),
     ("the server's answer", server.answer),
     ("the server's socket", server.socket),
     ("the server's database", server.database),
@@ -104,6 +105,11 @@ class Report:
     checks: int = 0  # that were made
     findings: tuple[Finding, ...] = ()
     blind: tuple[Blind, ...] = ()
+
+    @property
+    def is_well(self) -> bool:
+        """Nothing waits for a person."""
+        return all(finding.severity == "note" for finding in self.findings)
 
 
 @dataclass

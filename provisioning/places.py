@@ -7,8 +7,9 @@ from pathlib import Path
 from colony import config
 
 CODE = Path("/opt/colony")  # readable by all, written by root
-RELEASES = CODE / "releases"  # one folder for each version that is installed, with its own virtual environment
+RELEASES = config.HOST_RELEASES  # one folder for each version that is installed, with its own virtual environment
 CURRENT = CODE / "current"  # the release that new agents get
+PREVIOUS = CODE / "previous"  # the one before that, to which one can go back
 CLAUDE = CODE / "claude"  # a folder for each version of Claude Code that a release needs
 COMMANDS = Path("/usr/local/bin")
 SETTINGS = Path("/etc/colony")

@@ -35,6 +35,7 @@ class UnitState:
     cpu_seconds: float | None = None
     is_outdated: bool = False  # its files have changed since systemd read them
     started_at: float | None = None  # seconds since 1970: when its main process began
+    says: str = ""  # of itself, the last time it ran
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,7 @@ class Systemd:
     """One connection to the machine's systemd. Every failure is an `Unavailable`."""
 
     def __init__(self) -> None:
-        if not is_running():
-            raise errors.Unavailable("systemd does not run here; agents live as its services (make run tries a colony without it)")
+        require_running()
         try:
             from pystemd.dbuslib import DBus
             from pystemd.systemd1 import Manager
@@ -148,6 +148,7 @@ class Systemd:
                 cpu_seconds=None if cpu is None else cpu / 1e9,
                 is_outdated=bool(facts.NeedDaemonReload),
                 started_at=int(service.ExecMainStartTimestamp) / 1e6 or None,
+                says=service.StatusText.decode(errors="replace"),
             )
 
     def limits(self, service: str) -> Limits:
@@ -191,6 +192,12 @@ class Systemd:
 def is_running() -> bool:
     """Whether systemd runs this machine, as sd_booted(3) finds out."""
     return Path("/run/systemd/system").is_dir()
+
+
+def require_running() -> None:
+    """Raises `Unavailable`."""
+    if not is_running():
+        raise errors.Unavailable("systemd does not run here; agents live as its services (make run tries a colony without it)")
 
 
 def _number(value: int) -> int | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from colony import config, errors, failures
+from colony import config, errors, failures, release
 from server import settings, storage_commands, user_commands
 
 DUE = 10  # the exit code of `migrate --check` where there is something to do
@@ -34,6 +34,7 @@ TURN_USD_HELP = "The most that one turn may cost, where the agent or the colony 
 @click.option(
     "--database", metavar="URL", envvar="COLONY_DATABASE", show_envvar=True, help="An SQLAlchemy URL; default: colony.db in the home."
 )
+@click.version_option(release.version(), prog_name="colony-server")
 @click.pass_context
 def cli(context: click.Context, file: Path | None, home: Path | None, database: str | None) -> None:
     """The colony's server."""
@@ -90,6 +91,17 @@ def run(
     terms = Terms(max_running_turns, Limits(budget_usd_per_day, turns_per_hour), turn_usd, first_backoff)
     serving = ServerConfig(database, terms, max_streams=threads // 8, patience=Patience(overdue_seconds=overdue_seconds))
     process.serve(serving, process.Listen(socket.absolute(), port, threads))
+
+
+@cli.command()
+@click.pass_obj
+def check_settings(database: str) -> None:
+    """Say whether the server could begin with these settings. Nothing is opened or changed."""
+    from server import access
+    from server.database import sqlite_path
+
+    sqlite_path(database)
+    click.echo(f"the settings can be used; the database is {access.shown(database)}")
 
 
 @cli.command()

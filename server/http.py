@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -78,18 +79,19 @@ def _view(gate: Gate, operation: Operation[Any, Any]) -> View:
 
 def _streaming_view(gate: Gate, streams: Streams, operation: Operation[Any, Any]) -> View:
     """A stream of server-sent events, or for who asks for JSON an ordinary answer."""
-    page = _view(gate, operation)
 
     def view(came: Request, **path: Any) -> WSGIApplication:
-        if came.accept_mimetypes.best_match(["text/event-stream", "application/json"]) == "application/json":
-            return page(came, **path)
         credentials, turn_header = _credentials(came.environ), came.environ.get("HTTP_COLONY_TURN")
-        since = came.headers.get("Last-Event-ID") or came.args.get("since")  # a browser comes back with both
 
         def ask(sent: Callable[[], Mapping[str, Any]]) -> Any:
             return gate.perform(operation, credentials, path, sent, turn_header, "http")
 
-        return streams.respond(ask, since, lambda: _sent(operation, came))
+        def sent() -> dict[str, Any]:
+            return _continued(operation, came)
+
+        if came.accept_mimetypes.best_match(["text/event-stream", "application/json"]) == "application/json":
+            return _Answer(ask(sent))
+        return streams.respond(ask, sent)
 
     return view
 
@@ -123,6 +125,13 @@ def _sent(operation: Operation[Any, Any], came: Request) -> dict[str, Any]:
     if not isinstance(sent, dict):
         raise errors.Invalid("the body must be a JSON object")
     return _without_path_fields(operation, sent)
+
+
+def _continued(operation: Operation[Any, Any], came: Request) -> dict[str, Any]:
+    """The fields, of which a browser that comes back sends one as a header, too: where it was, which counts more than the address."""
+    fields, last = _sent(operation, came), came.headers.get("Last-Event-ID")
+    is_address_wrong = not re.fullmatch(schema.POSITION_PATTERN, fields.get("since", "0.0"))  # which is refused all the same
+    return fields if last is None or is_address_wrong else {**fields, "since": last}
 
 
 def _without_path_fields(operation: Operation[Any, Any], sent: dict[str, Any]) -> dict[str, Any]:

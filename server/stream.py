@@ -28,15 +28,21 @@ class Streams:
         self._mutex = threading.Lock()
         self.open = 0
 
-    def respond(self, ask: Ask, since: str | None, sent: Callable[[], Fields]) -> Response:
+    def respond(self, ask: Ask, sent: Callable[[], Fields]) -> Response:
         """An answer that goes on until the reader leaves or the server stops. Raises what the first question raises, or `Unavailable`.
 
         Without a position it begins now. A later failure ends it: whoever comes back with the last id misses nothing.
         """
-        first = ask(lambda: _first(sent(), since))
+        fields: dict[str, Any] = {}
+
+        def begin() -> Fields:
+            fields.update(_begin(sent()))
+            return fields
+
+        first = ask(begin)
         self._enter()
-        begin = first if since else first.model_copy(update={"events": []})
-        response = Response(self._pieces(ask, begin), mimetype="text/event-stream")
+        page = first if "since" in fields else first.model_copy(update={"events": []})
+        response = Response(self._pieces(ask, page), mimetype="text/event-stream")
         response.headers |= {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         response.call_on_close(self._leave)
         return response
@@ -64,10 +70,10 @@ class Streams:
             self.open -= 1
 
 
-def _first(sent: Fields, since: str | None) -> Fields:
+def _begin(sent: Fields) -> Fields:
     for name in sent.keys() - {"since"}:
         raise errors.Invalid(f"{name}: is for a page of events, not for a stream; a page comes with Accept: application/json")
-    return {"limit": 1} if since is None else {"since": since, "limit": PAGE}
+    return {**sent, "limit": PAGE if "since" in sent else 1}
 
 
 def _written(page: schema.Events) -> str:

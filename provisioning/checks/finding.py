@@ -9,7 +9,7 @@ from typing import Literal
 from provisioning.steps import Step
 
 HOST = "host"
-Severity = Literal["broken", "warning"]  # something does not work or protect; or it soon may not
+Severity = Literal["broken", "warning", "note"]  # what does not work or protect; what soon may not; what waits, and goes on by itself
 
 
 @dataclass(frozen=True)

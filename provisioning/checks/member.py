@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from colony import schema
-from provisioning import places
+from datetime import datetime
+
+from colony import failures, schema
+from provisioning import credentials, places
 from provisioning.checks.finding import Finding, Findings
 from provisioning.checks.resident import Resident
 from provisioning.checks.scene import Scene
@@ -36,6 +38,18 @@ def contact(agent: schema.Agent) -> Findings:
     if agent.silent_since:
         what = f"the colony has not heard from it since {agent.silent_since:%Y-%m-%d %H:%M} UTC; colony-agent logs {name} says more"
         yield Finding(name, what, f"colony-agent restart {name}")
-    if agent.overdue_since:
+    if agent.held_until:
+        yield held(name, agent.status_note, agent.held_until)
+    elif agent.overdue_since:
         what = f"something has waited for it for too long, since {agent.overdue_since:%Y-%m-%d %H:%M} UTC; colony agents says what it does"
         yield Finding(name, what, f"colony-agent restart {name}", "warning")
+
+
+def held(name: str, note: str, until: datetime) -> Finding:
+    """Why an agent is not given turns, as the colony has noted it. A key that was rejected lets nobody in later either; all else ends."""
+    reason, _, remedy = note.rpartition(failures.HELPS)
+    if reason.startswith(failures.CREDENTIALS_REJECTED.says):
+        renewed = f"colony-agent credential set {credentials.KEYS[0]}; colony-agent upgrade {name}; colony-agent restart {name}"
+        return Finding(name, f"it can't think: {reason}", f"{renewed}; colony resume {name}")
+    end = f"{until:%Y-%m-%d %H:%M} UTC"
+    return Finding(name, f"it has to wait until {end}: {reason.removesuffix(f', until {end}')}", remedy, "note")

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from colony import errors
 from provisioning import places
-from provisioning.checks import writers
+from provisioning.checks import trial, writers
 from provisioning.checks.finding import HOST, Finding, Findings
 from provisioning.checks.scene import Scene
 from provisioning.host.files import SERVER
 from provisioning.steps import Run, Step
 
+_COMMAND = (f"{places.CURRENT}/.venv/bin/colony-server", "--config", str(places.SERVER_SETTINGS))
 SOCKET_MODE = 0o666  # everybody may knock: the kernel says who it is
 
 
@@ -27,6 +28,13 @@ def answer(scene: Scene) -> Findings:
     elif error and not isinstance(error, errors.Unauthenticated | errors.Forbidden):
         what = f"the server does not answer: {error.detail}; journalctl -u {SERVER} says more"
         yield Finding(HOST, what, f"systemctl restart {SERVER}")
+
+
+def settings(scene: Scene) -> Findings:
+    """Whether the server would begin with its settings once more: its own code says so."""
+    scene.require_own_code()
+    if scene.settings and (said := trial.complaint((*_COMMAND, "check-settings"), "root", scene.is_root)):
+        yield Finding(HOST, said.removeprefix("colony-server: "), f"mend {places.SERVER_SETTINGS}; then systemctl restart {SERVER}")
 
 
 def socket(scene: Scene) -> Findings:

@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 import sys
+from pathlib import Path
 
 import click
 
@@ -16,10 +17,11 @@ from provisioning.facts import require_root
 from provisioning.host import facts, files, plan, removal
 from provisioning.host.alone import alone
 from provisioning.host.plan import Ape, Plan, Wish
+from provisioning.host.removal import Remains
 from provisioning.host.settings import ServerSettings
 from provisioning.show import Show
 from provisioning.steps import Step, Write
-from provisioning.systemd import Systemd
+from provisioning.systemd import Systemd, require_running
 
 PURGE = "purge"  # the word that must be typed
 HERE = facts.THIS_RELEASE  # or a checkout
@@ -30,13 +32,16 @@ _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON docum
 @click.command()
 @click.option("--ape", metavar="NAME", help="The first person; default: who called sudo. A Linux user of that name is that person.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The server's on 127.0.0.1, if it is not to be 8700; 0: none.")
+@click.option("--release", metavar="NAME", help="Go to another release that is still here, or back to it; previous: the one before.")
 @_dry_run
 @_json
-def install(ape: str | None, port: int | None, dry_run: bool, is_json: bool) -> None:
+def install(ape: str | None, port: int | None, release: str | None, dry_run: bool, is_json: bool) -> None:
     """Make this machine a host of agents, bring it up to this code, or complete what was interrupted. Harmless to repeat."""
-    if HERE.parent != places.RELEASES:
-        _instead(str(HERE / "bin/install"))
+    if release is None and HERE.parent != places.RELEASES:
+        _instead(HERE / "bin/install", *sys.argv[2:])
     require_root()
+    if release is not None and (there := _there(release)) != HERE:
+        _instead(there / ".venv/bin/colony-server", "install", *_words(ape, port, dry_run, is_json))
     wish, show = Wish(port, _ape(ape)), Show(is_json, dry_run)
     with alone(), Systemd() as systemd:
         made = plan.install(facts.read(systemd, ServerSettings() if port is None else ServerSettings(port=port)), wish)
@@ -54,16 +59,18 @@ def install(ape: str | None, port: int | None, dry_run: bool, is_json: bool) -> 
 def uninstall(purge: bool, yes: bool, dry_run: bool, is_json: bool) -> None:
     """Take the colony off this machine. Its data, settings, users and homes stay, unless --purge."""
     if HERE.parent != places.RELEASES and (places.CURRENT / ".venv/bin/colony-server").exists():
-        _instead(str(places.CURRENT / ".venv/bin/colony-server"), "uninstall")
+        _instead(places.CURRENT / ".venv/bin/colony-server", *sys.argv[1:])
     require_root()
     show = Show(is_json, dry_run)
-    with alone(), Systemd():
-        steps = removal.plan(removal.read(), purge=purge)
+    require_running()
+    with alone():
+        remains = removal.read()
+        steps = removal.plan(remains, purge=purge)
         if steps and purge and not (yes or dry_run):
             _ask()
         if not dry_run:
             apply(steps, show.step)
-    show.end(steps, "no colony is installed here" + ("" if purge else "; its data stay in " + str(places.DATA)))
+    show.end(steps, "no colony is installed here" + ("" if purge else _data_left(remains)))
 
 
 def _next() -> str:
@@ -73,6 +80,12 @@ def _next() -> str:
     if files.agent_releases() != {HERE}:
         return "sudo colony-agent upgrade --all brings its agents to it"
     return f"here live {', '.join(here)}"
+
+
+def _data_left(remains: Remains) -> str:
+    """What an uninstall leaves, and how that goes."""
+    left = [str(path) for path in removal.DATA if path in remains.entries]
+    return f"; {', '.join(left)} stay until: sudo make uninstall ARGS=--purge, in a checkout" if left else ""
 
 
 def _carry_out(made: Plan, show: Show) -> None:
@@ -93,9 +106,26 @@ def _unit_files(steps: tuple[Step, ...]) -> dict[str, str]:
     return {act.path.name: act.text for act in written if act.path.parent == places.UNITS}
 
 
-def _instead(*argv: str) -> None:
-    """This code is not where it would be installed."""
-    os.execv(argv[0], [*argv, *sys.argv[2:]])
+def _instead(program: Path, *words: str) -> None:
+    """This is not the code that does it."""
+    os.execv(program, [str(program), *words])
+
+
+def _there(name: str) -> Path:
+    """A whole release that is on this machine. Raises `NotFound`."""
+    found = places.PREVIOUS.resolve() if name == places.PREVIOUS.name else places.RELEASES / name
+    whole = sorted(path.parent for path in places.RELEASES.glob("*/.complete"))
+    if found not in whole:
+        here = ", ".join(path.name + " (current)" * (path == places.CURRENT.resolve()) for path in whole)
+        raise errors.NotFound(f"there is no release {name} on this machine" + (f"; there are {here}" if here else ""))
+    return found
+
+
+def _words(ape: str | None, port: int | None, dry_run: bool, is_json: bool) -> list[str]:
+    """The options of an install, without the release: that one's own code may not know of it."""
+    named = {"--ape": ape, "--port": port}
+    said = [word for option, value in named.items() if value is not None for word in (option, str(value))]
+    return [*said, *["--dry-run"] * dry_run, *["--json"] * is_json]
 
 
 def _ask() -> None:

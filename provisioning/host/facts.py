@@ -52,17 +52,26 @@ class Host:
     @property
     def current(self) -> Path | None:
         """The release that new agents get."""
-        link = self.entries.get(places.CURRENT)
-        return places.CURRENT.parent / link.text if link and link.kind == "link" else None
+        return self._linked(places.CURRENT)
+
+    @property
+    def previous(self) -> Path | None:
+        """The one before that."""
+        return self._linked(places.PREVIOUS)
 
     @property
     def is_server_active(self) -> bool:
         return files.SERVER in self.active
 
+    def _linked(self, path: Path) -> Path | None:
+        link = self.entries.get(path)
+        return path.parent / link.text if link and link.kind == "link" else None
+
 
 def read(systemd: Systemd, default: ServerSettings, release: Path = THIS_RELEASE) -> Host:
-    """`default` is for a host that has no settings yet. Raises `Invalid` for settings that can't be read, or a newer database."""
+    """`default` is for a host that has no settings yet. Raises `Invalid` for settings that the server can't use, or a newer database."""
     known = settings.read() or default
+    _require_usable_settings(release)
     entries = found.look(files.paths())
     names = files.unit_names()
     states = {unit: systemd.state(unit).active for unit in names}
@@ -118,17 +127,27 @@ def _is_current(entries: Mapping[Path, Entry], release: Path) -> bool:
     return found.is_so(Link(places.CURRENT, release), entries)
 
 
+def _require_usable_settings(release: Path) -> None:
+    """As this release's code reads them. As root: who else may read them is set right later."""
+    if places.SERVER_SETTINGS.exists():
+        _asked(release, "check-settings", raises=errors.Invalid)
+
+
 def _is_migration_due(release: Path, known: ServerSettings) -> bool:
     """Whether this release's code wants another schema than the database has."""
     file = known.database_file
     if _account(places.SERVER_USER) is None or not places.SERVER_SETTINGS.exists() or (file and not file.exists()):
         return False
-    argv = (f"{release}/.venv/bin/colony-server", "--config", str(places.SERVER_SETTINGS), "migrate", "--check")
-    done = run(argv, user=places.SERVER_USER)
+    return _asked(release, "migrate", "--check", user=places.SERVER_USER, raises=errors.Unavailable) == MIGRATION_DUE
+
+
+def _asked(release: Path, *words: str, raises: type[errors.ColonyError], user: str = "root") -> int:
+    """The exit code of a release's `colony-server`. What it says when it refuses is raised."""
+    done = run((f"{release}/.venv/bin/colony-server", "--config", str(places.SERVER_SETTINGS), *words), user=user)
     if done.returncode not in (0, MIGRATION_DUE):
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["colony-server migrate --check failed"]
-        raise errors.Unavailable(said[-1].removeprefix("colony-server: "))
-    return done.returncode == MIGRATION_DUE
+        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"colony-server {' '.join(words)} failed"]
+        raise raises(said[-1].removeprefix("colony-server: "))
+    return done.returncode
 
 
 def _needs_profile() -> bool:

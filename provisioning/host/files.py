@@ -53,7 +53,7 @@ def render(release: Path, settings: ServerSettings) -> dict[str, str]:
 def paths() -> list[Path]:
     """Where an install puts something."""
     own = [folder.path for folder in FOLDERS] + [link.path for link in LINKS]
-    return [*own, places.SERVER_SETTINGS, places.CURRENT, PROFILE, *(places.UNITS / name for name in unit_names())]
+    return [*own, places.SERVER_SETTINGS, places.CURRENT, places.PREVIOUS, PROFILE, *(places.UNITS / name for name in unit_names())]
 
 
 def agent_units() -> tuple[str, ...]:

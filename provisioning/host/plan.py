@@ -143,7 +143,11 @@ def _units(host: Host, wanted: dict[str, str]) -> Step | None:
 
 
 def _code(host: Host) -> Step | None:
-    return _step("code", f"release {host.release.name}", _missing(host, [Link(places.CURRENT, host.release)]))
+    """The way back is kept first: another install finds it then, wherever this one was interrupted."""
+    links = [Link(places.CURRENT, host.release)]
+    if host.current and host.current != host.release:
+        links.insert(0, Link(places.PREVIOUS, host.current))
+    return _step("code", f"release {host.release.name}", _missing(host, links))
 
 
 def _start(host: Host, wanted: dict[str, str]) -> Step | None:
@@ -174,10 +178,15 @@ def _ape(host: Host, wish: Wish) -> Step | None:
 
 
 def _tidy(host: Host) -> Step | None:
-    kept = host.kept_releases | {host.release}
+    kept = host.kept_releases | {host.release, _previous(host)}
     gone = sorted(host.releases - kept)
     claudes = sorted(path for path, needed_by in host.claudes.items() if not needed_by & kept)
-    return _step("tidy", "the end of releases that nobody runs", [Remove(path) for path in (*gone, *claudes)])
+    return _step("tidy", "the end of releases that nobody runs or would go back to", [Remove(path) for path in (*gone, *claudes)])
+
+
+def _previous(host: Host) -> Path | None:
+    """The release before this one, once this one is current."""
+    return host.previous if host.current in (None, host.release) else host.current
 
 
 # --- back
@@ -192,6 +201,7 @@ def _back(host: Host, wanted: dict[str, str]) -> tuple[Step, ...]:
         former = host.entries.get(act.path)
         acts.append(Write(act.path, former.text) if former else Remove(act.path))
     acts += [Reload(), Link(places.CURRENT, host.current)]
+    acts += [Link(places.PREVIOUS, host.previous) if host.previous else Remove(places.PREVIOUS)]
     if host.is_migration_due and (file := host.settings.database_file):
         acts.append(PutBack(UPGRADES, file, places.SERVER_USER))
     return (Step("back", f"release {host.current.name} again", (*acts, Start((files.SERVER,)))),)

@@ -14,6 +14,7 @@ from provisioning.found import Found
 from provisioning.host import files
 from provisioning.steps import Act, Disable, Reload, Remove, Run, Step, Stop
 
+DATA = (places.DATA, places.SETTINGS, places.ARCHIVE, places.HOMES)  # what only a purge removes
 STAMPS = Path("/var/lib/systemd/timers")  # when a timer last ran
 
 

@@ -38,7 +38,7 @@ class ServerSettings:
 
 
 def read(path: Path = places.SERVER_SETTINGS) -> ServerSettings | None:
-    """What the file says; None where there is none. Whether it is right in all else the server finds out. Raises `Invalid`."""
+    """What the file says; None where there is none. All else in it `colony-server check-settings` judges. Raises `Invalid`."""
     if not path.exists():
         return None
     found = config.read_toml(path)

@@ -162,7 +162,8 @@ def _refuse(
     """A limit is reached. Until it starts anew the agent is held, and the channel that waits longest is told."""
     if why.until is None:
         return schema.Claim(reason=why.reason, retry_in_seconds=slots.RECHECK_SECONDS), []
-    user.hold(connection, agent.id, why.until, f"{why.reason}, until {why.until:%Y-%m-%d %H:%M} UTC. What helps: {why.remedy}", now)
+    note = f"{why.reason}, until {why.until:%Y-%m-%d %H:%M} UTC{failures.HELPS}{why.remedy}"
+    user.hold(connection, agent.id, why.until, note, now)
     name = channel.name_of(connection, oldest.channel_id) if oldest else None
     told = posting.absence(connection, agent.id, name, now) if name else []
     return _later(why.reason, why.until, now), told

@@ -51,7 +51,7 @@ def _fates(connection: Connection, message_id: int, patience: Patience, now: dat
             created_at=row.created_at,
             outcome=row.outcome,
             acked_at=row.acked_at,
-            not_before=row.not_before,
+            not_before=row.not_before if row.not_before and row.not_before > now else None,
             attempts=row.attempts,
             turn_id=row.turn_id,
             retries=tried_again.get(row.agent_id, []),
@@ -62,7 +62,7 @@ def _fates(connection: Connection, message_id: int, patience: Patience, now: dat
 
 
 def _waits_for(item: Row[tuple[object, ...]], agent: schema.Agent, now: datetime) -> str:
-    """Why an agent has not handled an open item yet."""
+    """Why an agent has not handled an open item yet, besides that it rests after a failure."""
     name, note = agent.username, f": {agent.status_note}" if agent.status_note else ""
     if agent.turn_id is not None and agent.turn_id == item.turn_id:
         return f"turn {item.turn_id} has lost contact" if agent.contact_lost_at else f"{name} works on it in turn {item.turn_id}"
@@ -73,7 +73,7 @@ def _waits_for(item: Row[tuple[object, ...]], agent: schema.Agent, now: datetime
     if agent.held_until and agent.held_until > now:
         return f"{name} has to wait{note}"
     if item.not_before and item.not_before > now:
-        return "it is tried again later"
+        return ""  # which tells by itself
     return f"{name} works on turn {agent.turn_id} first" if agent.turn_id else ""
 
 

@@ -65,7 +65,7 @@ def fail(
     ending.of_turn(connection, turn.kind, "failed" if gives_up else "resting", failure.code)
     seconds = _rest_seconds(failure, count, first_backoff_seconds) if rest_seconds is None else rest_seconds
     if not failure.counted and seconds:
-        note = f"{_reason(failure, detail[:NOTED_CHARACTERS])}. What helps: {failure.remedy}"
+        note = f"{_reason(failure, detail[:NOTED_CHARACTERS])}{failures.HELPS}{failure.remedy}"
         user.hold(connection, turn.agent_id, now + timedelta(seconds=seconds), note, now)
     if gives_up:
         return _give_up(connection, turn, failure, _reason(failure, detail), now)

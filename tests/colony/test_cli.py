@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from colony import cli, client, config, errors, operations, schema
+from colony import cli, client, config, errors, operations, pipe, schema
 from tests.colony.cast import PATIENCE_SECONDS, Said, Shell, bodies, on_terminal, wait_for_call
 from tests.server.cast import token_of
 
@@ -406,7 +406,19 @@ def test_a_reader_that_leaves_early_is_no_error(run: Shell, channel: str) -> Non
     assert process.stderr
     process.stdout.readline()
     process.stdout.close()
-    assert (process.wait(PATIENCE_SECONDS), process.stderr.read()) == (cli.PIPE_CLOSED, "")
+    assert (process.wait(PATIENCE_SECONDS), process.stderr.read()) == (pipe.CLOSED, "")
+
+
+@pytest.mark.parametrize("command", ["read", "events"])
+def test_a_reader_that_leaves_ends_what_would_go_on_for_ever(run: Shell, channel: str, command: str) -> None:
+    run("post", channel, "one")
+    process = run.spawn("read", channel, "--follow") if command == "read" else run.spawn("events", "--follow")
+    assert process.stdout
+    assert process.stderr
+    process.stdout.readline()
+    process.stdout.close()
+    run("post", channel, "two")
+    assert (process.wait(PATIENCE_SECONDS), process.stderr.read()) == (pipe.CLOSED, "")
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,20 @@ def test_a_project_file_can_not_draw_out_a_token_that_was_given(way: str, enviro
     assert (found.url, found.token) == ("https://personal", "given")
 
 
+def test_a_host_whose_server_is_down_is_still_where_people_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {"HOME": str(tmp_path)}
+    monkeypatch.setattr(config, "keeps_host", lambda: False)
+    monkeypatch.setattr(config, "HOST_SOCKET", tmp_path / "api.sock")
+    monkeypatch.setattr(config, "HOST_RELEASES", tmp_path / "releases")
+    private = config.home(environ) / "run/api.sock"
+    assert config.socket_path(environ) == private, "there is no host"
+    (tmp_path / "releases").mkdir()
+    assert config.socket_path(environ) == tmp_path / "api.sock"
+    private.parent.mkdir(parents=True)
+    private.touch()
+    assert config.socket_path(environ) == private, "their own comes first"
+
+
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_a_project_file_that_others_can_write_is_ignored(mode: int, environ: dict[str, str], project: Path, home: Path) -> None:
     personal(home)

@@ -197,6 +197,16 @@ def test_a_turn_shows_its_items_and_posts() -> None:
         assert seen.index("finished") < seen.index("question") < seen.index("answer", seen.index("question"))
 
 
+def test_what_rests_after_a_failure_is_tried_again_in_the_future() -> None:
+    known: dict[str, Any] = {"item_id": 1, "receiver": "scout", "receiver_kind": "agent", "trigger": "mention", "attempts": 2}
+    fate = schema.Fate(**known, created_at=NOW - timedelta(minutes=5), not_before=NOW + timedelta(minutes=4))
+    answer = schema.Explanation(message=message(), fates=[fate])
+    assert "waits since 5 min ago, tried 2 times; is tried again in 4 min " in shown(answer, Terminal())
+    assert "tried 2 times; is tried again 2026-03-01T12:04:00Z\n" in shown(answer)
+    paused = answer.model_copy(update={"fates": [fate.model_copy(update={"waits_for": "scout is paused"})]})
+    assert "tried 2 times: scout is paused\n" in shown(paused)
+
+
 def test_nothing_there_shows_nothing() -> None:
     for out in (io.StringIO(), Terminal()):
         assert shown(schema.Channels(channels=[]), out) == shown(schema.Inbox(items=[]), out) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from colony import schema
+from colony_agent import settings
 from colony_agent.dream import Refused, accept, dream
+from colony_agent.lock import the_only_process
 from colony_agent.runner import Answer, Task
+from colony_agent.turn import nothing
 from tests.colony_agent.agents import NOTHING, Agent, House, wait_for
 from tests.colony_agent.cast import scout_at, turn_of
 from tests.colony_agent.crashes import crashes
@@ -286,6 +290,38 @@ def test_a_paused_agent_does_not_dream(scout: Agent) -> None:
     scout.set_status("paused")
     assert scout.run("dream").returncode == 75
     assert scout.turns() == []
+
+
+def test_who_does_not_dream_tells_its_service_why(scout: Agent, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(0)
+
+        def why(*options: str) -> str:
+            assert scout.run("dream", *options, env={"NOTIFY_SOCKET": str(tmp_path / "notify")}).returncode == NOTHING
+            return systemd.recv(4096).decode()
+
+        memory(scout).write_text("")
+        assert why("--if-new") == "STATUS=there is nothing to dream of yet"
+        memory(scout).write_text(OLD)
+        assert scout.run("dream").returncode == 0
+        assert why("--if-new") == "STATUS=nothing is new since the last dream"
+        scout.set_status("paused")
+        assert why() == f"STATUS={scout.name} is paused"
+        with the_only_process(settings.load(scout.home)):
+            assert why() == "STATUS=a turn or a dream of it runs"
+        assert scout.turn(env={"NOTIFY_SOCKET": str(tmp_path / "notify")}).returncode == NOTHING
+        with pytest.raises(BlockingIOError):
+            systemd.recv(4096)  # a turn is a worker's child, to whom systemd does not listen
+
+
+def test_what_keeps_it_from_dreaming_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(0)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        nothing("dream", "the API said:\nMAINPID=1")
+        assert systemd.recv(4096) == b"STATUS=the API said: MAINPID=1"
 
 
 # Which memory is accepted

@@ -5,6 +5,7 @@ What stands in one round is done at once: nothing in it hides anything else, or 
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 RELEASE = "/opt/colony/current"
@@ -19,6 +20,12 @@ HOME = "/home/agents/scout"
 SETTINGS = f"{HOME}/.colony.toml"
 SERVER_SETTINGS = "/etc/colony/server.toml"
 BACKUPS = "/var/lib/colony/backups"
+REJECTED = """\
+import sqlite3
+with sqlite3.connect("/var/lib/colony/colony.db") as colony:
+    note = "the model's API rejected the credentials (`401`). What helps: give the agent a valid key"
+    colony.execute("UPDATE users SET held_until = 4000000000000000, status_note = ? WHERE username = 'thinker'", [note])
+"""
 RELOAD = "systemctl daemon-reload"
 RESTART = "colony-agent restart scout"
 UNSEALED = (
@@ -67,6 +74,11 @@ CODE_AND_FILES = {
     "open credentials": Ailment(f"chmod 755 {KEYS}", (f"host: {KEYS} is 0755 root:root",), True),
     "an open credential": Ailment(f"chmod 644 {KEYS}/ANTHROPIC_API_KEY", (f"host: {KEYS}/ANTHROPIC_API_KEY is 0644",), True),
     "settings that everybody may read": Ailment(f"chmod 644 {SERVER_SETTINGS}", (f"host: {SERVER_SETTINGS} is 0644",), True),
+    "a setting that nobody knows": Ailment(
+        f"echo 'dayz = 3' >> {SERVER_SETTINGS}",
+        (f"host: {SERVER_SETTINGS}: [prune] dayz is unknown; known are days",),
+        undo=f"sed -i /dayz/d {SERVER_SETTINGS}",
+    ),
     "a release that was never finished": Ailment(
         f"rm -f {RELEASE}/.complete",
         ("host: the release",),
@@ -189,6 +201,19 @@ ROUNDS = {
     "owners and contents": OWNERS_AND_CONTENTS,
     "units and lives": UNITS_AND_LIVES,
     "more units": MORE_UNITS,
+    "who has to wait": {
+        "a limit that is reached": Ailment(
+            "colony limits scout --turns-per-hour 0; colony post general '@scout are you there?'; "
+            """until colony agents --json | grep -q '"held_until":"'; do sleep 0.1; done""",
+            ("scout: it has to wait until",),
+            undo="colony limits scout --lift all",
+        ),
+        "a key that was rejected": Ailment(
+            f"runuser -u colony -- /usr/bin/python3 -c {shlex.quote(REJECTED)}",
+            ("thinker: it can't think: the model's API rejected the credentials (`401`)",),
+            stdin=KEY,
+        ),
+    },
     "a masked worker": {
         "a masked worker": Ailment(
             f"ln -sfn /dev/null {UNITS}/{WORKER}; {RELOAD}; systemctl stop {WORKER}",

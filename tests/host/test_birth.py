@@ -166,12 +166,16 @@ def test_only_root_gives_birth(host: Guest) -> None:
     assert "only root may" in one_line(host.run("colony-agent", "death", "crow", user="human", check=False))
 
 
-def test_without_the_server_nothing_is_begun(host: Guest) -> None:
+def test_without_the_server_nothing_is_begun_and_everybody_hears_how_to_start_it(host: Guest) -> None:
     before = traces(host)
+    host.run("sh", "-c", "id human || useradd --create-home human")
     host.run("systemctl", "stop", "colony-server")
-    said = one_line(birth(host, "crow", check=False))
+    said = [one_line(birth(host, "crow", check=False)), one_line(death(host, "crow", check=False))]
+    said += [one_line(host.run("colony-agent", command, "crow", check=False)) for command in ("pause", "drain")]
+    said += [one_line(host.run("colony", "post", "general", "hello", user=user, check=False)) for user in ("root", "human")]
     host.run("systemctl", "start", "colony-server")
-    assert "is colony-server running?" in said
+    for line in said:
+        assert line.endswith("is colony-server running? Start it with: sudo systemctl start colony-server"), line
     assert traces(host) == before
 
 

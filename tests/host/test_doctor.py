@@ -35,7 +35,7 @@ def doctor(host: Guest, *options: str, command: str = "colony-agent", **more: An
     ran = host.run(command, "doctor", "--json", *options, check=False, **more)
     assert ran.stdout, ran.stderr
     said: dict[str, Any] = json.loads(ran.stdout)
-    assert ran.returncode == (1 if said["findings"] else 0)
+    assert ran.returncode == (1 if any(finding["severity"] != "note" for finding in said["findings"]) else 0)
     # How full the disk is that the tests run on is none of their business.
     said["findings"] = [finding for finding in said["findings"] if not finding["what"].startswith(FULL)]
     return said

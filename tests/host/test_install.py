@@ -55,6 +55,11 @@ def test_once_more_changes_nothing(host: Guest) -> None:
     assert steps(host) == []
 
 
+def test_each_command_says_which_release_it_is(host: Guest) -> None:
+    for command in ("colony", "colony-agent", "colony-server"):
+        assert host.run(command, "--version", user="eve").stdout == f"{command}, version {release(host).name}\n"
+
+
 MODES = {
     "/opt/colony": "755 root root",
     "/var/lib/colony": "750 colony colony",
@@ -119,8 +124,10 @@ def test_the_settings_file_is_the_server_s(host: Guest) -> None:
     host.run("curl", "--fail", "--silent", "http://127.0.0.1:8811/healthz")
     assert steps(host) == [], "what people have set stays"
     host.run("sed", "-i", "s/^port = 8811/prot = 8811/", "/etc/colony/server.toml")
+    refused = one_line(host.run("colony-server", "install", check=False))
+    assert refused.startswith("colony-server: /etc/colony/server.toml: [run] prot is unknown; known are port"), "before it stops anything"
     assert host.run("systemctl", "restart", SERVER, check=False).returncode != 0
-    assert "colony-server: /etc/colony/server.toml: [run] prot is unknown; known are port" in host.journal(SERVER)
+    assert refused in host.journal(SERVER)
     host.run("sed", "-i", "s/^prot = 8811/#port = 8700/", "/etc/colony/server.toml")
     assert steps(host) in (["start"], []), "perhaps systemd was faster"
     assert serves(host) == release(host)
@@ -198,7 +205,7 @@ def test_two_at_once_do_it_one_after_the_other(host: Guest) -> None:
 
 
 def test_only_root_may(host: Guest) -> None:
-    for command in (["colony-server", "install"], ["colony-server", "uninstall"], [f"{SOURCE}/bin/install"]):
+    for command in (["colony-server", "install"], ["colony-server", "uninstall"], [f"{SOURCE}/bin/install"], [f"{SOURCE}/bin/uninstall"]):
         assert "root" in one_line(host.run(*command, user="human", check=False))
 
 

@@ -49,6 +49,13 @@ def test_status_is_for_everyone_and_names_who_lives_here(host: Guest) -> None:
     assert seen.stderr.startswith("colony-agent: Linux user human is no user of this colony; sudo colony-server user add human")
 
 
+def test_a_reader_that_leaves_early_ends_it_without_a_word(host: Guest) -> None:
+    for command in ("status --watch", "logs scout -f", "logs scout -n 10000", "status"):
+        ran = host.run("bash", "-c", f"colony-agent {command} | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}")
+        assert ran.stderr == "", command
+        assert command != "status --watch" or ran.stdout == "141\n"
+
+
 def test_a_restart_hands_the_work_back_and_goes_on_with_it(host: Guest) -> None:
     asked = say(host, "@scout take your time")
     until(lambda: is_working(host))
@@ -95,11 +102,22 @@ def test_the_journal_can_be_asked_by_agent_turn_and_channel(host: Guest) -> None
     assert "turn done" in host.run("colony-agent", "logs", "scout").stdout
 
 
+def no_dream(host: Guest) -> str:
+    """Why it does not dream."""
+    ran = host.run("colony-agent", "dream", "scout", "--now", check=False)
+    assert ran.returncode == 75
+    return one_line(ran).removeprefix("scout does not dream now: ")
+
+
 def test_a_dream_comes_when_it_is_asked_for_and_by_itself(host: Guest) -> None:
-    assert host.run("colony-agent", "dream", "scout", "--now", check=False).returncode == 75  # there is nothing yet
+    assert no_dream(host) == "there is nothing to dream of yet"
     host.run("sh", "-c", "echo 'ann likes tea' > /home/agents/scout/memory/memory.md", user="scout")
     assert host.run("colony-agent", "dream", "scout", "--now").stdout == "scout has dreamt\n"
-    assert host.run("colony-agent", "dream", "scout", "--now", check=False).returncode == 75  # of that it has dreamt
+    assert no_dream(host) == "nothing is new since the last dream"
+    host.run("colony-agent", "pause", "scout")
+    host.run("sh", "-c", "echo 'bob likes cake' >> /home/agents/scout/memory/memory.md", user="scout")
+    assert no_dream(host) == "scout is paused"
+    host.run("colony-agent", "resume", "scout")
     kinds = [turn["kind"] for turn in json.loads(host.run("colony", "turns", "scout", "--json").stdout)["turns"]]
     assert kinds[0] == "dream"
     timer = host.run("systemctl", "show", "agent-scout-dream.timer").stdout
@@ -110,9 +128,7 @@ def test_a_dream_comes_when_it_is_asked_for_and_by_itself(host: Guest) -> None:
 def test_it_dreams_not_while_a_turn_runs(host: Guest) -> None:
     say(host, "@scout take your time")
     until(lambda: is_working(host))
-    ran = host.run("colony-agent", "dream", "scout", "--now", check=False)
-    assert ran.returncode == 75
-    assert ran.stderr == "scout does not dream now: nothing is new, a turn runs, or it shall not work\n"
+    assert no_dream(host) == "a turn or a dream of it runs"
     host.run("colony", "stop", str(status(host, "scout")["member"]["turn_id"]))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.guest.guest import Guest
 from tests.guest.layers import INSTALL, INSTALLS_WITHIN, PIP, SOURCE, Layers
 from tests.host.cast import answer, birth, death, messages, prepare, say
-from tests.host.hosting import everything
+from tests.host.hosting import everything, version
 
 
 def test_a_purge_leaves_nothing(layers: Layers) -> None:
@@ -31,6 +31,30 @@ def test_a_purge_leaves_nothing(layers: Layers) -> None:
         left = everything(host) ^ before
         # systemd keeps there when timers ran last, and a key for what it encrypts.
         assert {line for line in left if "/var/lib/systemd" not in line} == set()
+
+
+def test_what_an_uninstall_leaves_can_be_purged_later(installed: Path, layers: Layers) -> None:
+    """From a checkout of somebody, as no command is left; it stays theirs."""
+    with Guest(layers=[installed], binds=layers.binds()) as host:
+        host.run("useradd", "--create-home", "human")
+        uninstall = ("make", "--directory", version(host, "checkout", {}), "uninstall")
+        host.run("chown", "--recursive", "human:", "/srv/checkout")
+        prepare(host)
+        birth(host, "scout")
+        host.run(*uninstall, seconds=120)
+        said = host.run(*uninstall, seconds=INSTALLS_WITHIN).stdout
+        stay = "/var/lib/colony, /etc/colony, /home/agents stay until: sudo make uninstall ARGS=--purge, in a checkout"
+        assert f"nothing to do: no colony is installed here; {stay}" in said
+        assert "nothing was removed" in host.run(*uninstall, "ARGS=--purge", stdin="yes\n", check=False).stderr
+        assert host.path("/var/lib/colony/colony.db").exists()
+        host.run(*uninstall, "ARGS=--purge --yes")
+        for gone in ("/var/lib/colony", "/etc/colony", "/home/agents", "/opt/colony"):
+            assert not host.path(gone).exists(), gone
+        accounts = host.run("cat", "/etc/passwd", "/etc/group").stdout
+        assert "colony" not in accounts
+        assert "scout" not in accounts
+        assert host.run("find", "/srv/checkout", "-user", "root").stdout == ""
+        assert "no colony is installed here" in host.run(*uninstall, check=False).stderr
 
 
 def test_a_colony_can_be_installed_again_on_what_an_uninstall_leaves(installed: Path, layers: Layers) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from server import migrations
 from tests.guest.guest import Guest
 from tests.guest.layers import SOURCE
-from tests.host.cast import answer, birth, messages, prepare, say
+from tests.host.cast import answer, birth, messages, one_line, prepare, say
 from tests.host.hosting import arm, install, release, serves, steps, version
 
 CHANGE = ("stop", "units", "code", "start")
@@ -53,9 +53,33 @@ def test_newer_code_serves_and_agents_keep_theirs_until_they_are_upgraded(machin
     assert releases(machine) == {first.name, release(machine).name}
     assert answer(machine, say(machine, "@scout after")) == "you said: @scout after"
     machine.run("colony-agent", "upgrade", "--all", seconds=120)
-    assert steps(machine) == ["tidy"]
-    assert releases(machine) == {release(machine).name}
     assert answer(machine, say(machine, "@scout newer")) == "you said: @scout newer"
+
+
+def test_one_goes_back_to_the_release_before_and_to_and_fro(machine: Guest) -> None:
+    prepare(machine)
+    birth(machine, "scout")
+    first = release(machine)
+    install(machine, version(machine, "newer", {"README.md": append("newer\n")}))
+    newer = release(machine)
+    machine.run("colony-agent", "upgrade", "--all", seconds=120)
+    assert steps(machine) == [], "what nobody runs any more is kept, to go back to"
+    assert steps(machine, "--release", "previous") == [*CHANGE]
+    assert serves(machine) == release(machine) == first
+    assert steps(machine, "--release", first.name) == steps(machine) == []
+    assert "sudo colony-agent upgrade --all brings its agents to it" in machine.run("colony-server", "install").stdout
+    machine.run("colony-agent", "upgrade", "--all", seconds=120)
+    assert answer(machine, say(machine, "@scout back?")) == "you said: @scout back?"
+    there = one_line(machine.run("colony-server", "install", "--release", "9.9", check=False))
+    assert there.startswith("colony-server: there is no release 9.9 on this machine; there are ")
+    assert f"{first.name} (current)" in there
+    assert steps(machine, "--release", newer.name) == [*CHANGE]
+    assert serves(machine) == newer
+    install(machine, version(machine, "third", {"README.md": append("third\n")}))
+    assert releases(machine) == {first.name, newer.name, release(machine).name}, "scout runs the first, and newer was the one before"
+    machine.run("colony-agent", "upgrade", "--all", seconds=120)
+    assert steps(machine) == ["tidy"]
+    assert releases(machine) == {newer.name, release(machine).name}
 
 
 def test_a_schema_that_is_newer_comes_with_the_code_and_older_code_is_refused_then(machine: Guest) -> None:
@@ -70,6 +94,7 @@ def test_a_schema_that_is_newer_comes_with_the_code_and_older_code_is_refused_th
     code, last = install(machine, SOURCE, check=False)
     assert code != 0
     assert last == f"colony-server: the database is at revision 9999, newer than this code ({migrations.HEAD}); upgrade the code"
+    assert one_line(machine.run("colony-server", "install", "--release", "previous", check=False)) == last
     assert (serves(machine), release(machine)) == (newer, newer)
 
 

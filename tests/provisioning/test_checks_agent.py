@@ -161,6 +161,39 @@ def test_who_is_silent_or_late_is_found() -> None:
     assert all("since 2030-01-01 12:00 UTC" in line for line in told(member.contact(late)))
 
 
+HOUR_OVER = datetime(2030, 1, 1, 13, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("note", "severity", "what", "remedy"),
+    [
+        (
+            "its 1 turns an hour are used up, until 2030-01-01 13:00 UTC. What helps: raise it with `colony limits scout --turns-per-hour`",
+            "note",
+            "it has to wait until 2030-01-01 13:00 UTC: its 1 turns an hour are used up",
+            "raise it with `colony limits scout --turns-per-hour`",
+        ),
+        (
+            "the model's API can't be reached (`. What helps: run this`). What helps: check the network and ANTHROPIC_BASE_URL",
+            "note",
+            "it has to wait until 2030-01-01 13:00 UTC: the model's API can't be reached (`. What helps: run this`)",
+            "check the network and ANTHROPIC_BASE_URL",
+        ),
+        (
+            "the model's API rejected the credentials (`401`). What helps: give the agent a valid key",
+            "broken",
+            "it can't think: the model's API rejected the credentials (`401`)",
+            "colony-agent credential set ANTHROPIC_API_KEY; colony-agent upgrade scout; colony-agent restart scout; colony resume scout",
+        ),
+    ],
+    ids=["limit", "unreachable", "rejected"],
+)
+def test_who_is_held_is_told_of_with_the_reason_and_what_helps(note: str, severity: str, what: str, remedy: str) -> None:
+    agent = schema.Agent(username="scout", status="healthy", status_note=note, held_until=HOUR_OVER, overdue_since=HOUR_OVER)
+    [found] = member.contact(agent)
+    assert (found.severity, found.what, found.remedy) == (severity, what, remedy)
+
+
 # --- how much of it there is
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +14,13 @@ import pytest
 from colony import errors, operations
 from provisioning import found, places
 from provisioning.found import Entry
-from provisioning.host import files, plan, settings
+from provisioning.host import cli, files, plan, settings
 from provisioning.host.facts import Account, Host
 from provisioning.host.plan import Ape, Plan, Wish
 from provisioning.host.settings import ServerSettings
 from provisioning.steps import Act, Ask, Disable, Enable, Folder, Link, PutBack, Reload, Remove, Run, Start, Step, Stop, Write
 
+INSTALL = Path(__file__).parents[2] / "bin/install"
 OLD, NEW = places.RELEASES / "0.1.0-aaa", places.RELEASES / "0.2.0-bbb"
 WISH = Wish(ape=Ape("ann", "ann"))
 BARE = Host(NEW, ServerSettings())
@@ -172,6 +175,16 @@ def test_releases_go_that_neither_new_agents_nor_old_ones_run() -> None:
     assert acts(made, "tidy") == (Remove(older), Remove(places.CLAUDE / "1"))
 
 
+def test_the_release_before_stays_whoever_runs_it() -> None:
+    older = places.RELEASES / "0.0.9-ccc"
+    host = all_after(replace(upgrade(), releases=frozenset({older, OLD, NEW})), plan.install(upgrade(), WISH).steps)
+    assert (host.current, host.previous) == (NEW, OLD)
+    assert acts(plan.install(host, WISH), "tidy") == (Remove(older),)
+    back = replace(host, release=OLD, releases=frozenset({OLD, NEW}))
+    there = all_after(back, plan.install(back, WISH).steps)
+    assert (there.current, there.previous, there.releases) == (OLD, NEW, {OLD, NEW})
+
+
 def test_a_schema_changes_while_the_server_is_down_and_after_a_copy_was_made() -> None:
     made = plan.install(upgrade(is_migration_due=True), WISH)
     assert names(made)[:3] == ["stop", "migrate", "units"]
@@ -184,8 +197,11 @@ def test_a_schema_changes_while_the_server_is_down_and_after_a_copy_was_made() -
 
 
 @pytest.mark.parametrize("is_migration_due", [False, True])
-def test_the_way_back_leads_to_what_there_was(is_migration_due: bool) -> None:
+@pytest.mark.parametrize("previous", [None, places.RELEASES / "0.0.9-ccc"])
+def test_the_way_back_leads_to_what_there_was(is_migration_due: bool, previous: Path | None) -> None:
     host = upgrade(is_migration_due=is_migration_due)
+    if previous:
+        host = replace(host, entries={**host.entries, places.PREVIOUS: entry(Link(places.PREVIOUS, previous))})
     made = plan.install(host, WISH)
     for number in range(len(made.change) + 1):
         back = all_after(all_after(host, made.change[:number]), made.back)
@@ -253,6 +269,13 @@ def test_a_port_that_is_wished_for_is_written() -> None:
     assert "\nport = 8800\n" in written.text
     assert (written.mode, written.user, written.group) == (0o640, "root", places.SERVER_USER)
     assert "\n#port = 8700\n" in settings.first_text(8700)
+
+
+def test_what_an_install_takes_is_told_without_a_virtual_environment() -> None:
+    bare = {"PATH": "/usr/bin:/bin"}
+    said = subprocess.run([INSTALL, "--port", "1", "--help"], env=bare, capture_output=True, text=True, check=True).stdout
+    options = {name for option in cli.install.params for name in option.opts} | {"--help"}
+    assert set(re.findall(r"^  (--[a-z-]+)", said, re.MULTILINE)) == options
 
 
 def test_what_lies_at_a_path_is_told_without_following_links(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import get_args
 
 import pytest
@@ -216,7 +217,11 @@ def test_what_a_message_waits_for_is_told(colony: Colony) -> None:
     colony.heartbeat("scout")
     assert fate_of(colony, asked).waits_for == f"turn {turn.id} has lost contact"
     colony.fail(turn, "crashed")
-    assert fate_of(colony, asked).waits_for == "it is tried again later"
+    rests = fate_of(colony, asked)
+    assert (rests.waits_for, rests.not_before) == ("", colony.clock.now + timedelta(seconds=30))
+    colony.clock.advance(31)
+    colony.heartbeat("scout")
+    assert fate_of(colony, asked).not_before is None, "it is over"
     colony.fail(colony.turn(colony.scout), "rate_limited", detail="resets at 13:00")
     assert "resets at 13:00" in fate_of(colony, later).waits_for
 

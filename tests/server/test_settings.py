@@ -86,6 +86,16 @@ def test_what_is_unknown_or_wrong_is_said_in_one_line(tmp_path: Path, text: str,
     assert says in ran.stderr
 
 
+def test_settings_can_be_checked_without_a_colony(tmp_path: Path) -> None:
+    for text in ("[run]\nport = -1\n", 'database = "mysql://db/colony"\n'):
+        refused = colony_server("--config", write(tmp_path, text), "check-settings")
+        assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    fine = colony_server("--config", write(tmp_path, 'database = "postgresql://colony:secret@db.example.org/colony"\n'), "check-settings")
+    assert (fine.returncode, fine.stderr) == (0, "")
+    assert fine.stdout == "the settings can be used; the database is postgresql://colony:***@db.example.org/colony\n"
+    assert [*tmp_path.iterdir()] == [tmp_path / "server.toml"]
+
+
 def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
     ran = colony_server("--config", tmp_path / "none.toml", "migrate")
     said = f"colony-server: there is no {tmp_path}/none.toml; give the path of a settings file with --config\n"

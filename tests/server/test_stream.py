@@ -143,6 +143,27 @@ def test_a_position_that_is_none_is_refused(colony: Colony, since: str) -> None:
 
 
 @only_sqlite
+@pytest.mark.parametrize("since", ["", " ", "x", "+1.1", " 1.1", "1.1 ", "1_0.1", "9" * 19 + ".1"])
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+def test_what_is_wrong_in_the_header_or_beside_it_is_refused(colony: Colony, since: str, accept: str) -> None:
+    with colony.http(token_of("ann")) as http:
+        wrong = http.get("/api/events", headers={"Accept": accept, "Last-Event-ID": since})
+        assert problem(wrong)["detail"].startswith("since"), wrong.text
+        beside = http.get("/api/events", params={"since": since}, headers={"Accept": accept, "Last-Event-ID": "0.0"})
+        assert problem(beside)["detail"].startswith("since"), beside.text
+
+
+@only_sqlite
+def test_the_header_counts_for_pages_too(colony: Colony) -> None:
+    colony.post(colony.ann, "one")
+    with colony.http(token_of("ann")) as http:
+        page = http.get("/api/events?since=0.0", headers={"Accept": "application/json"}).json()
+        last = http.get("/api/events?since=0.0", headers={"Accept": "application/json", "Last-Event-ID": page["position"]}).json()
+    assert page["events"]
+    assert last["events"] == []
+
+
+@only_sqlite
 def test_a_stream_takes_no_fields_of_a_page_and_no_stranger(colony: Colony) -> None:
     with colony.http(token_of("ann")) as http:
         for query in ("limit=1", "wait=1", "colour=red"):
