@@ -33,14 +33,26 @@ def carry_out(systemd: Systemd, name: str, steps: Sequence[Step], former: Former
         apply(steps, tell)
         _prove(systemd, name, began)
     except errors.ColonyError as error:
-        changed = (act for act in former if not _is_so(act))
-        apply([Step("back", "what it was before", (*changed, Reload(), Start(units.lasting(name), restart=True)))], tell)
+        _go_back(name, former, tell)
         raise errors.Unavailable(f"{name} did not come back, and runs as before: {error.detail}") from error
+    except KeyboardInterrupt:
+        _go_back(name, former, tell)
+        raise
 
 
 def former_units(facts: Facts) -> list[Write]:
     """What brings back the unit files that there were."""
     return [Write(places.UNITS / unit, text) for unit, text in facts.unit_files.items()]
+
+
+def _go_back(name: str, former: Former, tell: Tell) -> None:
+    """Raises `Unavailable` when not even that works."""
+    changed = (act for act in former if not _is_so(act))
+    back = Step("back", "what it was before", (*changed, Reload(), Start(units.lasting(name), restart=True)))
+    try:
+        apply([back], tell)
+    except errors.ColonyError as error:
+        raise errors.Unavailable(f"{name} is down: it came back neither with the change nor as before: {error.detail}") from error
 
 
 def _is_so(act: Write | WriteAs) -> bool:

@@ -48,8 +48,8 @@ def plan(found: Facts, now: Lived, said: Soul) -> list[Step]:
     """What is missing. What may fail comes first: a worker that doesn't come back leaves the rest as it was."""
     wanted = over(now.soul, said)
     _require_possible(found, now.soul, said, wanted)
-    steps = [*_anew(found, now, wanted), _text(found, now.soul, wanted), _limits(now.soul, wanted), *_watches(now.soul, wanted)]
-    return [step for step in steps if step]
+    at_once = [_text(found, now.soul, wanted), _limits(found.name, now.soul, wanted), *_watches(found.name, now.soul, wanted)]
+    return [step for step in (*_anew(found, now, wanted), *at_once) if step]
 
 
 def _carry_out(systemd: Systemd, found: Facts, now: Lived, steps: list[Step], tell: Tell) -> None:
@@ -122,18 +122,18 @@ def _kept(found: Facts, message: str) -> Run:
     return Run((f"{found.release}/.venv/bin/colony-agent", "keep", message), user=found.name)
 
 
-def _limits(before: Soul, wanted: Soul) -> Step | None:
+def _limits(name: str, before: Soul, wanted: Soul) -> Step | None:
     changes = soul_words.changes(before, wanted, *_OF_LIMITS)
     if not changes:
         return None
     was, is_wanted = before.limits.model_dump(), wanted.limits.model_dump()
     different = {key: is_wanted[key] for key in _OF_LIMITS if was[key] != is_wanted[key]}
-    request = schema.SetLimits.model_validate({"agent": before.name, **different})
+    request = schema.SetLimits.model_validate({"agent": name, **different})
     return _step("limits", f"its limits: {', '.join(changes)}", Ask(operations.SET_LIMITS, request))
 
 
-def _watches(before: Soul, wanted: Soul) -> list[Step | None]:
-    name, was, will = before.name or "", before.watch or (), wanted.watch or ()
+def _watches(name: str, before: Soul, wanted: Soul) -> list[Step | None]:
+    was, will = before.watch or (), wanted.watch or ()
     more = [channel for channel in will if channel not in was]
     less = [channel for channel in was if channel not in will]
     asks = (Ask(operations.UNWATCH, schema.UnwatchChannel(channel=channel), user=name) for channel in less)

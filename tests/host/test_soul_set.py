@@ -59,6 +59,12 @@ def worker(host: Guest) -> str:
     return host.unit("agent-scout-worker", "MainPID")["MainPID"]
 
 
+def found(host: Guest) -> list[str]:
+    """All that stands in files of how it lives."""
+    files = (f"{HOME}/.colony.toml", f"{HOME}/CLAUDE.md", "/etc/colony/agents/scout.toml", "/etc/systemd/system/agent-scout-worker.service")
+    return [host.run("cat", file).stdout for file in files]
+
+
 def lives_by_the_other(host: Guest) -> None:
     assert planned(host, OTHER) == []
     assert answer(host, say(host, "@scout hello")) == "YOU SAID: @scout hello"
@@ -151,24 +157,35 @@ def test_a_command_becomes_claude_code_and_a_command_again(scout: Guest) -> None
     lives_by_the_other(scout)
 
 
-def test_an_agent_that_does_not_come_back_lives_as_before(scout: Guest) -> None:
-    def found() -> list[str]:
-        files = (
-            f"{HOME}/.colony.toml",
-            "/etc/colony/agents/scout.toml",
-            "/etc/systemd/system/agent-scout-worker.service",
-            f"{HOME}/CLAUDE.md",
-        )
-        return [scout.run("cat", file).stdout for file in files]
+def test_who_interrupts_it_gets_the_former_agent_back(scout: Guest) -> None:
+    before = found(scout)
+    scout.write(f"{DROP_IN}/test.conf", "[Service]\nExecStartPre=/bin/sleep 8\n")
+    scout.run("systemctl", "daemon-reload")
+    ran = scout.run("timeout", "--signal=INT", "5", "colony-agent", "soul", "set", "scout", OTHER, check=False, seconds=120)
+    assert (ran.returncode, ran.stdout) == (124, ""), ran
+    assert ran.stderr.count("Traceback") == 0
+    assert found(scout) == before
+    assert scout.unit("agent-scout-worker", "ActiveState")["ActiveState"] == "active"
 
-    before = found()
-    scout.write(f"{DROP_IN}/test.conf", "[Service]\nExecStartPre=/bin/grep -q echo %h/.colony.toml\n")
+
+def test_an_agent_that_does_not_come_back_lives_as_before(scout: Guest) -> None:
+    before = found(scout)
+    scout.write(f"{DROP_IN}/test.conf", f"[Service]\nExecStartPre=/bin/grep -q echo {HOME}/.colony.toml\n")
     scout.run("systemctl", "daemon-reload")
     ran = scout.run("colony-agent", "soul", "set", "scout", OTHER, check=False, seconds=120)
     assert "did not come back, and runs as before" in ran.stderr.splitlines()[-1]
-    assert found() == before
+    assert found(scout) == before
     assert status(scout, "scout")["member"]["turns_per_hour"] is None
     assert answer(scout, say(scout, "@scout still?")) == "you said: @scout still?"
+
+
+def test_an_agent_that_comes_back_neither_way_is_said_to_be_down(scout: Guest) -> None:
+    before = found(scout)
+    scout.write(f"{DROP_IN}/test.conf", "[Service]\nExecStartPre=/bin/false\n")
+    scout.run("systemctl", "daemon-reload")
+    ran = scout.run("colony-agent", "soul", "set", "scout", OTHER, check=False, seconds=120)
+    assert "scout is down: it came back neither with the change nor as before" in ran.stderr.splitlines()[-1]
+    assert found(scout) == before
 
 
 def test_what_an_agent_has_put_in_the_way_of_its_soul_is_put_aside(scout: Guest) -> None:
