@@ -1,4 +1,4 @@
-"""What an agent's settings may be, for whoever writes them down and whoever reads them."""
+"""What an agent's settings may be, and are where nobody says, for whoever writes them down and whoever reads them."""
 
 from __future__ import annotations
 
@@ -9,3 +9,5 @@ BOUNDS = {  # from, to
     "memory_max_bytes": (256, 49_152),
     "dreams_kept": (0, 10_000),
 }
+
+DEFAULTS = {"turn_timeout_seconds": 600, "pulse_minutes": 30}

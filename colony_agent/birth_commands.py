@@ -51,7 +51,7 @@ def birth(
     wish = _wish(name, soul.load(soul_file), repo, runner, memory_max, watch, owner, start=not no_start)
     steps = agents.bear(wish, show.step, dry_run=dry_run)
     lives = f"{name} lives; talk to it: colony post general '@{name} …'"
-    lived = f"{name} lives already, and a soul counts at its birth only; docs/host.md says how to change an agent"
+    lived = f"{name} lives already; to change how: colony-agent soul set {name} {soul_file}"
     show.end(steps, lived, f"{name} is ready; without --no-start it comes to life" if no_start else lives)
 
 
@@ -97,7 +97,7 @@ def _wish(
         command=command,
         model=(soul.model or "") if kind == "claude" else "",
         repo=str(Path(repo).absolute()) if repo and Path(repo).is_dir() else repo,
-        watch=tuple(dict.fromkeys((*soul.watch, *watch))),
+        watch=tuple(dict.fromkeys((*(soul.watch or ()), *watch))),
         memory_max_bytes=souls.parse_memory_max(memory_max) if memory_max else memory,
         limits=limits,
         settings={key: value for key, value in settings.items() if value is not None},

@@ -115,6 +115,16 @@ def dream(name: str | None, home: Path, now: bool, if_new: bool) -> None:
     sys.exit(turns.run(settings.load(home.absolute()), "dream", if_new=if_new))
 
 
+@cli.command(hidden=True)
+@_home
+@click.argument("message")
+def keep(home: Path, message: str) -> None:
+    """Commit the home's texts to its history; `soul set` has the agent do that."""
+    from colony_agent import repository
+
+    repository.commit(settings.sealed(settings.load(home.absolute())), message)
+
+
 def _worker_script() -> str:
     """The worker's bytecode, which the import has just brought up to date: an interpreter that compiles it keeps a megabyte more."""
     from colony_agent import worker as module

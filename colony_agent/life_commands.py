@@ -103,11 +103,11 @@ def restart(names: Sequence[str], everyone: bool) -> None:
 @click.option("--now", is_flag=True, help="Don't wait for a running turn: it is handed back, and goes on afterwards.")
 def upgrade(names: Sequence[str], everyone: bool, now: bool) -> None:
     """Bring agents to the present release: new code, units and rules. What does not come back runs as before."""
-    from provisioning import facts
+    from provisioning import facts, renewal
     from provisioning import upgrade as upgrading
 
     facts.require_root()
-    patience = 0.0 if now else upgrading.IDLE_SECONDS
+    patience = 0.0 if now else renewal.IDLE_SECONDS
     _for_each(_chosen(names, everyone), lambda name: bool(upgrading.upgrade(name, idle_seconds=patience)), "runs the present release")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -72,9 +71,7 @@ def _as_agent(name: str, work: Callable[[Home], None]) -> None:
         raise errors.NotFound(f"no agent {name} lives on this machine")
 
     def there() -> None:
-        home = settings.load(places.HOMES / name)
-        # Whatever its turns may do: git does what it finds in the home, and here no service bounds it.
-        work(replace(home, agent=replace(home.agent, sandbox="bwrap")))
+        work(settings.sealed(settings.load(places.HOMES / name)))
         sys.stdout.flush()
 
     stepdown.as_user(name, there)

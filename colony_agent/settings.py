@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from colony import config, errors
-from colony.bounds import BOUNDS
+from colony.bounds import BOUNDS, DEFAULTS
 
 SandboxKind = Literal["bwrap", "none"]
 RunnerKind = Literal["claude", "command"]
@@ -24,9 +24,9 @@ class AgentSettings:
     model: str = ""  # for the runner `claude`: empty leaves the choice to it
     sandbox: SandboxKind = "bwrap"
     repo: str = ""  # the clone that the agent works on, relative to its home
-    turn_timeout_seconds: int = 600  # 1 s … 1 day
+    turn_timeout_seconds: int = DEFAULTS["turn_timeout_seconds"]  # 1 s … 1 day
     lease_seconds: int = 60  # 5 s … 1 h
-    pulse_minutes: int = 30  # 0: no pulse; at most a week
+    pulse_minutes: int = DEFAULTS["pulse_minutes"]  # 0: no pulse; at most a week
     memory_max_bytes: int = 16_384  # 256 bytes … 48 KiB: a dream's whole answer fits in a message
     dreams_kept: int = 30
 
@@ -42,6 +42,11 @@ class Home:
     @property
     def config_file(self) -> Path:
         return self.path / config.PROJECT_FILE
+
+
+def sealed(home: Home) -> Home:
+    """The home with a sandbox, whatever its turns may do: git does what it finds in a home, and no service bounds it here."""
+    return replace(home, agent=replace(home.agent, sandbox="bwrap"))
 
 
 def load(path: Path) -> Home:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +30,7 @@ def bear(wish: Wish, tell: Tell = silently, *, dry_run: bool = False) -> list[St
                 clone.require_reachable(wish.repo)
             if wish.command:
                 reach.require_runnable(wish.command[0])
-        units.check(_unit_files(steps))
+        units.check(unit_files(steps))
         if not dry_run:
             try:
                 apply(steps, tell)
@@ -77,5 +77,6 @@ def is_changing(name: str) -> bool:
     return any(line.split()[1:2] == ["FLOCK"] and key in line.split() for line in Path("/proc/locks").read_text().splitlines())
 
 
-def _unit_files(steps: list[Step]) -> dict[str, str]:
+def unit_files(steps: Iterable[Step]) -> dict[str, str]:
+    """Those that the steps write, by their names."""
     return {act.path.name: act.text for step in steps for act in step.acts if isinstance(act, Write) and act.path.parent == places.UNITS}

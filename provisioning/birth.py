@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,6 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
     """What is missing; nothing for an agent that lives as wished. Raises `Conflict` or `Invalid` when it can't be born here."""
     _require_possible(facts, wish)
     known = facts.record or Record(wish.name, wish.runner, record.now(), wish.memory_max_bytes)
-    files = unit_files(facts, known)
     steps: list[Step | None] = [
         _record(facts, known),
         _member(facts, wish),
@@ -29,8 +29,8 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
         _home(facts, wish),
         _limits(facts, wish),
         _watches(facts, wish),
-        _units(facts, files, wish),
-        _life(facts, wish),
+        _units(facts, known, wish),
+        life_step(facts) if wish.start else None,
         *(() if facts.is_born or not wish.start else (_healthy(wish.name), _welcome(known), _end(known))),
     ]
     return [step for step in steps if step]
@@ -39,6 +39,35 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
 def unit_files(facts: Facts, known: Record) -> dict[str, str]:
     """The unit files that the agent should have."""
     return units.render(known, facts.release, facts.credentials)
+
+
+def changed_units(facts: Facts, known: Record) -> tuple[Write, ...]:
+    """Those that are missing or differ."""
+    wanted = unit_files(facts, known)
+    return tuple(Write(places.UNITS / name, text) for name, text in wanted.items() if facts.unit_files.get(name) != text)
+
+
+def require_key(facts: Facts) -> None:
+    """Raises `Invalid` where nothing would let Claude Code in."""
+    if not facts.credentials.keys() & {*credentials.KEYS}:
+        raise errors.Invalid(f"Claude Code needs a key: colony-agent credential set {credentials.KEYS[0]}")
+
+
+def require_channels(facts: Facts, watch: Iterable[str]) -> None:
+    """Raises `NotFound` for channels that are not there."""
+    if missing := sorted({*watch} - facts.channels):
+        raise errors.NotFound(f"there is no channel {', '.join(missing)} to watch; colony create-channel makes one")
+
+
+def watch_step(name: str, channels: Sequence[str]) -> Step:
+    """The agent asks for it itself: nobody watches for another."""
+    asks = tuple(Ask(operations.WATCH, schema.WatchChannel(channel=channel), user=name) for channel in channels)
+    return Step("watch", f"that it watches {', '.join(channels)}", asks)
+
+
+def life_step(facts: Facts) -> Step | None:
+    missing = tuple(name for name in units.lasting(facts.name) if name not in facts.active)
+    return Step("start", "its worker", (Start(missing),)) if missing else None
 
 
 def _require_possible(facts: Facts, wish: Wish) -> None:
@@ -50,13 +79,14 @@ def _require_possible(facts: Facts, wish: Wish) -> None:
     if facts.member and facts.member.status != "dead" and facts.member.linux_user != name:
         raise errors.Conflict(f"{name} is an agent of this colony that lives elsewhere; choose another name")
     if facts.record and facts.record.runner != wish.runner:
+        if facts.is_born:
+            raise errors.Conflict(f"{name} lives, and runs {facts.record.runner}; for {wish.runner}: colony-agent soul set {name} FILE")
         raise errors.Conflict(f"{name} runs {facts.record.runner} already; for {wish.runner} it must die first: colony-agent death {name}")
-    if wish.runner == "claude" and not facts.is_born and not facts.credentials.keys() & {*credentials.KEYS}:
-        raise errors.Invalid(f"Claude Code needs a key: colony-agent credential set {credentials.KEYS[0]}")
+    if wish.runner == "claude" and not facts.is_born:
+        require_key(facts)
     if wish.owner and wish.owner not in facts.apes:
         raise errors.NotFound(f"no person of this colony is called {wish.owner}; colony users lists everyone")
-    if missing := sorted({*wish.watch} - facts.channels):
-        raise errors.NotFound(f"there is no channel {', '.join(missing)} to watch; colony create-channel makes one")
+    require_channels(facts, wish.watch)
 
 
 def _record(facts: Facts, known: Record) -> Step | None:
@@ -110,27 +140,17 @@ def _limits(facts: Facts, wish: Wish) -> Step | None:
 
 
 def _watches(facts: Facts, wish: Wish) -> Step | None:
-    if facts.is_born or not wish.watch:
-        return None
-    asks = tuple(Ask(operations.WATCH, schema.WatchChannel(channel=channel), user=facts.name) for channel in wish.watch)
-    return Step("watch", f"that it watches {', '.join(wish.watch)}", asks)
+    return None if facts.is_born or not wish.watch else watch_step(facts.name, wish.watch)
 
 
-def _units(facts: Facts, files: dict[str, str], wish: Wish) -> Step | None:
-    changed = tuple(Write(places.UNITS / name, text) for name, text in files.items() if facts.unit_files.get(name) != text)
-    wanted = tuple(name for name in _lasting(facts.name) if wish.start and name not in facts.enabled)
+def _units(facts: Facts, known: Record, wish: Wish) -> Step | None:
+    changed = changed_units(facts, known)
+    wanted = tuple(name for name in units.lasting(facts.name) if wish.start and name not in facts.enabled)
     if not changed and not wanted:
         return None
     # Units that systemd has never seen are read when they start; a reload runs all the machine's generators.
     is_known = any(act.path.name in facts.unit_files for act in changed)
     return Step("units", "its units", (*changed, *((Reload(),) if is_known else ()), *((Enable(wanted),) if wanted else ())))
-
-
-def _life(facts: Facts, wish: Wish) -> Step | None:
-    missing = tuple(name for name in _lasting(facts.name) if name not in facts.active)
-    if not wish.start or not missing:
-        return None
-    return Step("start", "its worker", (Start(missing),))
 
 
 def _healthy(name: str) -> Step:
@@ -145,10 +165,6 @@ def _welcome(known: Record) -> Step:
 
 def _end(known: Record) -> Step:
     return Step("born", "that nothing is missing", (Write(known.path, replace(known, is_born=True).text),))
-
-
-def _lasting(name: str) -> tuple[str, str]:
-    return units.worker(name), units.dream_timer(name)
 
 
 def _path(facts: Facts) -> Path:

@@ -44,6 +44,13 @@ class Facts:
         lives = self.member is not None and self.member.status not in ("provisioning", "dead")
         return lives and self.record is not None and self.record.is_born
 
+    @property
+    def resident(self) -> Record:
+        """The record of an agent that lives here. Raises `NotFound` for any other."""
+        if self.record is None or not self.is_born:
+            raise errors.NotFound(f"{self.name} does not live on this machine; colony-agent birth brings it to life")
+        return self.record
+
 
 def read(name: str, systemd: Systemd, *, for_death: bool = False) -> Facts:
     """Raises `Unavailable` when the colony doesn't answer, and `Invalid` for a record that can't be read, unless it is to go anyway."""

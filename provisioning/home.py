@@ -23,6 +23,7 @@ You are an agent of a colony: people ("apes") and other agents write to you in c
 - A folder with a copy of your repository may be here: `repo/`.
 """
 RULES_FILE = ".claude/rules/colony.md"
+SOUL_FILE = "CLAUDE.md"
 _FOLDERS = ("memory/dreams", "memory/diary", ".claude/rules")
 _IGNORED = "/repo/\n/.claude/*\n!/.claude/rules/\n/.claude.json*\n/.colony*\n/.cache/\n"
 
@@ -46,7 +47,7 @@ def prepare(
     for folder in _FOLDERS:
         files.make_folder(path, folder)
     texts = {
-        "CLAUDE.md": soul,
+        SOUL_FILE: soul,
         RULES_FILE: RULES,
         "heartbeat.md": "",
         "memory/memory.md": "",
@@ -59,13 +60,17 @@ def prepare(
     if repo and not files.exists(path, "repo"):
         _clone(repo, source or repo, descriptors, path / "repo")
     if not files.exists(path, PROJECT_FILE):
-        files.write(path, PROJECT_FILE, _toml(connection, agent))
+        files.write(path, PROJECT_FILE, settings(connection, agent))
 
 
-def _toml(connection: Mapping[str, str], agent: Mapping[str, object]) -> str:
-    # JSON's texts, numbers and lists are TOML's, too.
-    lines = [f"{key} = {json.dumps(value)}" for key, value in connection.items()]
-    return "\n".join([*lines, "", "[agent]", *(f"{key} = {json.dumps(value)}" for key, value in agent.items())]) + "\n"
+def settings(connection: Mapping[str, object], agent: Mapping[str, object]) -> str:
+    """The text of the machine's .colony.toml."""
+    return "\n".join([*_lines(connection), "", "[agent]", *_lines(agent)]) + "\n"
+
+
+def _lines(table: Mapping[str, object]) -> list[str]:
+    # JSON's texts, numbers and lists are TOML's, too, but for its escapes of what lies beyond 16 bits.
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
 
 
 def begin_history(path: Path) -> None:

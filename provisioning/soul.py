@@ -7,7 +7,7 @@ import re
 import shlex
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +22,8 @@ RunnerKind = Literal["claude", "command"]
 MAX_BYTES = 64 * 1024
 MEMORY_MAX = (64 * 2**20, 16 * 2**40)  # bytes: below it no runner starts
 MAX_COMPLAINTS = 3  # told at once
+OWN_CHOICE = "default"  # a model that leaves the choice to Claude Code
+NO_MODEL = "model is for the runner claude; a command chooses its own"
 MAX_QUOTED = 60  # characters
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}  # as systemd means them
 _COMMAND = "command:"
@@ -103,6 +105,9 @@ def _different(channels: tuple[str, ...]) -> tuple[str, ...]:
     return channels
 
 
+_Channels = Annotated[tuple[schema.ChannelName, ...], BeforeValidator(_listed), AfterValidator(_different), Field(max_length=100)]
+
+
 class _Foreign(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -122,7 +127,7 @@ NO_LIMITS = Limits()
 
 class _FrontMatter(_Foreign):
     name: Annotated[str, Field(pattern="^[a-z](?:[a-z0-9-]{0,29}[a-z0-9])?$")] | None = None
-    watch: Annotated[tuple[schema.ChannelName, ...], BeforeValidator(_listed), AfterValidator(_different), Field(max_length=100)] = ()
+    watch: _Channels | None = None
     runner: str | None = None
     model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,99}$")] | None = None
     limits: Limits = NO_LIMITS
@@ -131,14 +136,14 @@ class _FrontMatter(_Foreign):
 
 @dataclass(frozen=True)
 class Soul:
-    """Who an agent is. None, or empty: the soul leaves it to others."""
+    """Who an agent is. None: the soul leaves it to others."""
 
     text: str  # the Markdown below the front matter
     name: str | None = None
-    watch: tuple[str, ...] = ()
+    watch: tuple[str, ...] | None = None
     runner: RunnerKind | None = None
     command: tuple[str, ...] = ()  # for the runner `command`
-    model: str | None = None  # for the runner `claude`
+    model: str | None = None  # for the runner `claude`; empty: its own choice
     limits: Limits = NO_LIMITS
     pulse_minutes: int | None = None  # 0: no pulse
 
@@ -156,13 +161,33 @@ def load(path: Path) -> Soul:
         raise _invalid(path, str(error)) from error
 
 
+def over(lived: Soul, said: Soul) -> Soul:
+    """What `said` says, and where it leaves that to others, what `lived` does. Raises `Invalid` for a model without Claude Code."""
+    thinks = said if said.runner else lived
+    wanted = replace(
+        lived,
+        text=said.text,
+        watch=lived.watch if said.watch is None else said.watch,
+        runner=thinks.runner,
+        command=thinks.command,
+        limits=lived.limits.model_copy(update=said.limits.model_dump(exclude_none=True)),
+        pulse_minutes=lived.pulse_minutes if said.pulse_minutes is None else said.pulse_minutes,
+    )
+    if wanted.runner == "claude":
+        return replace(wanted, model=(lived.model or "") if said.model is None else said.model)
+    if said.model is not None:
+        raise errors.Invalid(NO_MODEL)
+    return replace(wanted, model=None)
+
+
 def _soul(found: _FrontMatter, body: str, folder: Path) -> Soul:
     if not body.strip():
         raise Unsound("it has no text that says who the agent is" + (" below its front matter" if found.model_fields_set else ""))
     runner, command = parse_runner(found.runner, folder) if found.runner is not None else (None, ())
     if runner == "command" and found.model:
-        raise Unsound("model is for the runner claude; a command chooses its own")
-    return Soul(f"{body.strip()}\n", found.name, found.watch, runner, command, found.model, found.limits, found.pulse_minutes)
+        raise Unsound(NO_MODEL)
+    model = "" if found.model == OWN_CHOICE else found.model
+    return Soul(f"{body.strip()}\n", found.name, found.watch, runner, command, model, found.limits, found.pulse_minutes)
 
 
 def _text(path: Path) -> str:

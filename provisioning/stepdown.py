@@ -6,12 +6,18 @@ import json
 import os
 import pwd
 from collections.abc import Callable
+from typing import TypeVar
 
 from colony import errors
 
+T = TypeVar("T")
 
-def as_user(user: str, work: Callable[[], None]) -> None:
-    """Raises the `ColonyError` that the work raised; anything else is an `Unavailable`. Not for a process with threads."""
+
+def as_user(user: str, work: Callable[[], T]) -> T:
+    """What the work returns, which must be JSON's. Not for a process with threads.
+
+    Raises the `ColonyError` that the work raised; anything else is an `Unavailable`.
+    """
     account = pwd.getpwnam(user)
     receiving, sending = os.pipe()
     child = os.fork()
@@ -22,11 +28,13 @@ def as_user(user: str, work: Callable[[], None]) -> None:
     with open(receiving, "rb") as pipe:
         said = pipe.read()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if said:
-        code, detail = json.loads(said)
-        raise errors.BY_CODE[code](detail)
+    found = json.loads(said or "{}")
+    if "code" in found:
+        raise errors.BY_CODE[found["code"]](found["detail"])
     if status:
         raise errors.Unavailable(f"what was done as {user} ended with code {status}")
+    done: T = found["done"]
+    return done
 
 
 def become(account: pwd.struct_passwd) -> None:
@@ -39,14 +47,20 @@ def become(account: pwd.struct_passwd) -> None:
     os.chdir(account.pw_dir if os.access(account.pw_dir, os.X_OK) else "/")
 
 
-def _do(account: pwd.struct_passwd, work: Callable[[], None], sending: int) -> None:
+def _do(account: pwd.struct_passwd, work: Callable[[], object], sending: int) -> None:
     code = 1
     try:
-        become(account)
-        work()
+        with open(sending, "w") as pipe:
+            pipe.write(_outcome(account, work))
         code = 0
-    except Exception as error:
-        kind = type(error) if isinstance(error, errors.ColonyError) else errors.Unavailable
-        os.write(sending, json.dumps([kind.code, str(error) or type(error).__name__]).encode())
     finally:
         os._exit(code)
+
+
+def _outcome(account: pwd.struct_passwd, work: Callable[[], object]) -> str:
+    try:
+        become(account)
+        return json.dumps({"done": work()})
+    except Exception as error:
+        kind = type(error) if isinstance(error, errors.ColonyError) else errors.Unavailable
+        return json.dumps({"code": kind.code, "detail": str(error) or type(error).__name__})

@@ -37,6 +37,11 @@ def names(name: str) -> tuple[str, ...]:
     return dream_timer(name), worker(name), dream(name)
 
 
+def lasting(name: str) -> tuple[str, str]:
+    """Those that are active while the agent lives."""
+    return worker(name), dream_timer(name)
+
+
 def render(record: Record, release: Path, credentials: Mapping[str, Path]) -> dict[str, str]:
     """An agent's unit files by their names. `credentials` are those encrypted files that it may be given."""
     values = {

@@ -14,7 +14,6 @@ from provisioning.checks.resident import Resident
 from provisioning.checks.scene import Scene
 from provisioning.steps import Folder, Step, WriteAs
 
-SOUL = "CLAUDE.md"
 RULES_MAX_BYTES = 65_536
 
 
@@ -45,8 +44,8 @@ def contents(scene: Scene, resident: Resident) -> Findings:
         yield Finding(name, f"its home lacks {PROJECT_FILE}, which says what it runs", remedy)
     elif not _is_file(path, PROJECT_FILE):
         yield Finding(name, f"{path}/{PROJECT_FILE} is no file", f"rm -r {path}/{PROJECT_FILE}; then {remedy}")
-    if not files.exists(path, SOUL):
-        yield Finding(name, f"its home lacks {SOUL}, its soul", f"runuser -u {name} -- tee {path}/{SOUL} < FILE, with its soul")
+    if not files.exists(path, home.SOUL_FILE):
+        yield Finding(name, f"its home lacks {home.SOUL_FILE}, its soul", f"colony-agent soul set {name} FILE, with its soul")
     if resident.account:
         yield from _foreign(name, path, resident.account.pw_uid)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -229,6 +230,7 @@ def test_a_link_in_its_place_is_not_followed(scout: Agent, tmp_path: Path, at: s
 HOOK = """#!/bin/sh
 cat .colony.toml > "$HOME/stolen" 2>&1
 { ls /work /root /etc/shadow; echo $$; id -u; } > "$HOME/looked" 2>&1
+readlink /proc/self/ns/net > "$HOME/network"
 touch /tmp/colony-hook-was-outside
 """
 
@@ -249,6 +251,7 @@ def test_hostile_git_hooks_run_in_the_sandbox_only(scout: Agent) -> None:
     assert scout.token not in (scout.home / "stolen").read_text()
     assert "cannot access '/work'" in (scout.home / "looked").read_text()
     assert "cannot access '/etc/shadow'" in (scout.home / "looked").read_text()
+    assert (scout.home / "network").read_text().strip() != os.readlink("/proc/self/ns/net")
 
 
 @pytest.mark.parametrize("hook", ["exit 1", "kill -9 $PPID"])

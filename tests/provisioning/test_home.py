@@ -16,7 +16,7 @@ from colony_agent.settings import MACHINE_FILES, load
 from provisioning.home import prepare
 
 CONNECTION = {"url": "unix:/run/colony/api.sock", "token": "secret"}
-AGENT = {"name": "scout", "command": ["/bin/sh", 'a "quoted" \\ word', "snow \N{SNOWMAN}\n"], "pulse_minutes": 5}
+AGENT = {"name": "scout", "command": ["/bin/sh", 'a "quoted" \\ word', "snow \N{SNOWMAN} \N{FOX FACE}\n"], "pulse_minutes": 5}
 FILES = {
     "CLAUDE.md",
     "heartbeat.md",
