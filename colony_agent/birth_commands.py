@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON docum
 @click.option("--repo", metavar="URL|PATH", default="", help="A repository of which it gets a clone.")
 @click.option("--runner", metavar="claude|command:…", help="What thinks; default: as the soul says, else claude.")
 @click.option("--memory-max", metavar="SIZE", help="The most memory of all its processes, like 4G.")
+@click.option("--home-max", metavar="SIZE", help="The most that its home may hold, like 10G.")
 @click.option("--watch", metavar="CHANNEL", multiple=True, help="It gets every message of this channel, besides the soul's.")
 @click.option("--no-start", is_flag=True, help="Make all ready; a second birth brings it to life.")
 @_dry_run
@@ -34,6 +35,7 @@ def birth(
     repo: str,
     runner: str | None,
     memory_max: str | None,
+    home_max: str | None,
     watch: tuple[str, ...],
     no_start: bool,
     dry_run: bool,
@@ -45,7 +47,8 @@ def birth(
 
     facts.require_root()
     show = Show(is_json, dry_run)
-    wish = _wish(name, soul.load(soul_file), repo, runner, memory_max, watch, start=not no_start)
+    rooms = {"memory_max": memory_max, "home_max": home_max}
+    wish = _wish(name, soul.load(soul_file), repo, runner, rooms, watch, start=not no_start)
     steps = agents.bear(wish, show.step, dry_run=dry_run)
     lives = f"{name} lives; talk to it: colony post general '@{name} …'"
     lived = f"{name} lives already, and a soul counts at its birth only; docs/host.md says how to change an agent"
@@ -67,18 +70,18 @@ def death(name: str, purge: bool, dry_run: bool, is_json: bool) -> None:
 
 
 def _wish(
-    name: str, soul: Soul, repo: str, runner: str | None, memory_max: str | None, watch: Sequence[str], *, start: bool
+    name: str, soul: Soul, repo: str, runner: str | None, rooms: Mapping[str, str | None], watch: Sequence[str], *, start: bool
 ) -> Wish:
     from provisioning import soul as souls
-    from provisioning.record import MEMORY_MAX_BYTES
+    from provisioning.record import HOME_MAX_BYTES, MEMORY_MAX_BYTES
     from provisioning.wish import Wish
 
     if soul.name not in (None, name):
         raise errors.Invalid(f"that is the soul of {soul.name}, not of {name}")
     kind, command = souls.parse_runner(runner, Path.cwd()) if runner else (soul.runner or "claude", soul.command)
-    limits = soul.limits.model_dump(exclude_none=True)
-    timeout, memory = limits.pop("turn_timeout_seconds", None), limits.pop("memory_max", MEMORY_MAX_BYTES)
-    settings = {"turn_timeout_seconds": timeout, "pulse_minutes": soul.pulse_minutes}
+    limits = soul.limits.model_dump(exclude_none=True) | {key: souls.parse_room(said) for key, said in rooms.items() if said}
+    memory_max, home_max = limits.pop("memory_max", MEMORY_MAX_BYTES), limits.pop("home_max", HOME_MAX_BYTES)
+    settings = {"turn_timeout_seconds": limits.pop("turn_timeout_seconds", None), "pulse_minutes": soul.pulse_minutes}
     return Wish(
         name=name,
         soul=soul.text,
@@ -87,7 +90,8 @@ def _wish(
         model=(soul.model or "") if kind == "claude" else "",
         repo=str(Path(repo).absolute()) if repo and Path(repo).is_dir() else repo,
         watch=tuple(dict.fromkeys((*soul.watch, *watch))),
-        memory_max_bytes=souls.parse_memory_max(memory_max) if memory_max else memory,
+        memory_max_bytes=memory_max,
+        home_max_bytes=home_max,
         limits=limits,
         settings={key: value for key, value in settings.items() if value is not None},
         start=start,

@@ -55,6 +55,6 @@ def _worded(key: str, value: object) -> str:
 
     if isinstance(value, list):
         return shlex.join(value)
-    if key == "memory_max" and isinstance(value, int):
+    if key in ("memory_max", "home_max") and isinstance(value, int):
         return worded_bytes(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

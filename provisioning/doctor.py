@@ -74,6 +74,7 @@ AGENT_CHECKS: tuple[tuple[str, OfAgent], ...] = (
     ("its password", account.password),
     ("its home", home.folder),
     ("what is in its home", home.contents),
+    ("how much is in its home", home.size),
     ("its rules", home.rules),
     ("its key", keys.present),
     ("its unit files", agent_units.files_as_made),

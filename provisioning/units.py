@@ -47,6 +47,7 @@ def render(record: Record, release: Path, credentials: Mapping[str, Path]) -> di
         "release": release,
         "credentials": credentials if record.runner == "claude" else {},
         "memory_max_bytes": record.memory_max_bytes,
+        "home_max_bytes": record.home_max_bytes,
         "needs_network": record.runner == "claude",
     }
     return {
