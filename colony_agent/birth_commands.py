@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON docum
 @click.option("--repo", metavar="URL|PATH", default="", help="A repository of which it gets a clone.")
 @click.option("--runner", metavar="claude|command:…", help="What thinks; default: as the soul says, else claude.")
 @click.option("--memory-max", metavar="SIZE", help="The most memory of all its processes, like 4G.")
+@click.option("--home-max", metavar="SIZE", help="The most that its home may hold, like 10G.")
 @click.option("--watch", metavar="CHANNEL", multiple=True, help="It gets every message of this channel, besides the soul's.")
 @click.option("--owner", metavar="NAME", help="The person who pauses, resumes and limits it; default: who called sudo, if they are one.")
 @click.option("--no-start", is_flag=True, help="Make all ready; a second birth brings it to life.")
@@ -36,6 +37,7 @@ def birth(
     repo: str,
     runner: str | None,
     memory_max: str | None,
+    home_max: str | None,
     watch: tuple[str, ...],
     owner: str | None,
     no_start: bool,
@@ -48,7 +50,8 @@ def birth(
 
     facts.require_root()
     show = Show(is_json, dry_run)
-    wish = _wish(name, soul.load(soul_file), repo, runner, memory_max, watch, owner, start=not no_start)
+    rooms = {"memory_max": memory_max, "home_max": home_max}
+    wish = _wish(name, soul.load(soul_file), repo, runner, rooms, watch, owner, start=not no_start)
     steps = agents.bear(wish, show.step, dry_run=dry_run)
     lives = f"{name} lives; talk to it: colony post general '@{name} …'"
     lived = f"{name} lives already; to change how: colony-agent soul set {name} {soul_file}"
@@ -74,22 +77,22 @@ def _wish(
     soul: Soul,
     repo: str,
     runner: str | None,
-    memory_max: str | None,
+    rooms: Mapping[str, str | None],
     watch: Sequence[str],
     owner: str | None,
     *,
     start: bool,
 ) -> Wish:
     from provisioning import soul as souls
-    from provisioning.record import MEMORY_MAX_BYTES
+    from provisioning.record import HOME_MAX_BYTES, MEMORY_MAX_BYTES
     from provisioning.wish import Wish
 
     if soul.name not in (None, name):
         raise errors.Invalid(f"that is the soul of {soul.name}, not of {name}")
     kind, command = souls.parse_runner(runner, Path.cwd()) if runner else (soul.runner or "claude", soul.command)
-    limits = soul.limits.model_dump(exclude_none=True)
-    timeout, memory = limits.pop("turn_timeout_seconds", None), limits.pop("memory_max", MEMORY_MAX_BYTES)
-    settings = {"turn_timeout_seconds": timeout, "pulse_minutes": soul.pulse_minutes}
+    limits = soul.limits.model_dump(exclude_none=True) | {key: souls.parse_room(said) for key, said in rooms.items() if said}
+    memory_max, home_max = limits.pop("memory_max", MEMORY_MAX_BYTES), limits.pop("home_max", HOME_MAX_BYTES)
+    settings = {"turn_timeout_seconds": limits.pop("turn_timeout_seconds", None), "pulse_minutes": soul.pulse_minutes}
     return Wish(
         name=name,
         soul=soul.text,
@@ -98,7 +101,8 @@ def _wish(
         model=(soul.model or "") if kind == "claude" else "",
         repo=str(Path(repo).absolute()) if repo and Path(repo).is_dir() else repo,
         watch=tuple(dict.fromkeys((*(soul.watch or ()), *watch))),
-        memory_max_bytes=souls.parse_memory_max(memory_max) if memory_max else memory,
+        memory_max_bytes=memory_max,
+        home_max_bytes=home_max,
         limits=limits,
         settings={key: value for key, value in settings.items() if value is not None},
         owner=owner.removeprefix("@") if owner else None,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import selectors
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from colony.failpoints import reach
 from colony.failures import CRASHED, STOPPED, TIMED_OUT
@@ -22,6 +24,9 @@ MAX_OUTPUT_BYTES = 50 * 2**20
 STDERR_KEPT_BYTES = 8 * 2**10
 CHUNK_BYTES = 2**16
 TICK_SECONDS = 0.1  # how soon a stop is noticed
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # as this process sees it, and as bubblewrap passes it on
+OOM_SCORE = Path("/proc/self/oom_score_adj")
+FIRST_TO_GO = "1000"
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Exit:
     @property
     def last_words(self) -> str:
         """The last line of stderr, or what can be said without one."""
+        if self.returncode in KILLED:
+            return "it was killed: most likely it took more memory than there is for it"
         lines = self.stderr.strip().splitlines()
         return lines[-1].strip() if lines else f"it ended with code {self.returncode} and without a word"
 
@@ -54,17 +61,18 @@ def started(command: Command) -> Iterator[Process]:
     """
     reach("turn.before_spawn")
     try:
-        process = subprocess.Popen(
-            command.argv,
-            env=command.env,
-            cwd=command.cwd,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            pass_fds=command.descriptors,
-            start_new_session=True,
-        )
+        with _first_to_go():
+            process = subprocess.Popen(
+                command.argv,
+                env=command.env,
+                cwd=command.cwd,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                pass_fds=command.descriptors,
+                start_new_session=True,
+            )
     except (OSError, ValueError) as error:  # ValueError: a NUL character in a word
         raise RunnerFailed(CRASHED, f"can't start {command.argv[0]}: {error}") from error
     finally:
@@ -78,6 +86,21 @@ def started(command: Command) -> Iterator[Process]:
             yield Process(command, process, exited)
         finally:
             tree.end(process.pid, exited, emptied)
+
+
+@contextmanager
+def _first_to_go() -> Iterator[None]:
+    """What is started in here is ended before anything else when memory is short: this process then lives to tell of it."""
+    try:
+        before = OOM_SCORE.read_text()
+        OOM_SCORE.write_text(FIRST_TO_GO)
+    except OSError:  # no Linux that knows this: nobody is ended first
+        yield
+        return
+    try:
+        yield
+    finally:
+        OOM_SCORE.write_text(before)  # whoever has raised it may go back
 
 
 @dataclass

@@ -20,7 +20,7 @@ WELCOMED_IN = "general"
 def plan(facts: Facts, wish: Wish) -> list[Step]:
     """What is missing; nothing for an agent that lives as wished. Raises `Conflict` or `Invalid` when it can't be born here."""
     _require_possible(facts, wish)
-    known = facts.record or Record(wish.name, wish.runner, record.now(), wish.memory_max_bytes)
+    known = facts.record or Record(wish.name, wish.runner, record.now(), wish.memory_max_bytes, wish.home_max_bytes)
     steps: list[Step | None] = [
         _record(facts, known),
         _member(facts, wish),

@@ -65,15 +65,17 @@ HOST_CHECKS: tuple[tuple[str, OfHost], ...] = (
     ("the clock's way", surroundings.jump),
     ("the colony's members", members.strays),
 )
-TOOL_CHECKS: tuple[tuple[str, Callable[[Scene, Sequence[Resident]], Findings]], ...] = (
+SHARED_CHECKS: tuple[tuple[str, Callable[[Scene, Sequence[Resident]], Findings]], ...] = (
     ("bubblewrap", tools.sandbox),
     ("Claude Code", tools.claude),
+    ("all agents' limits in the kernel", process.together),
 )
 AGENT_CHECKS: tuple[tuple[str, OfAgent], ...] = (
     ("its Linux user", account.user),
     ("its password", account.password),
     ("its home", home.folder),
     ("what is in its home", home.contents),
+    ("how much is in its home", home.size),
     ("its rules", home.rules),
     ("its key", keys.present),
     ("its unit files", agent_units.files_as_made),
@@ -153,7 +155,7 @@ def _checks(seen: Scene, everyone: Sequence[Resident], name: str | None, more: S
     """In the order in which what they find is to be mended."""
     if name is None:
         yield from (Check(HOST, what, partial(look, seen)) for what, look in HOST_CHECKS)
-        yield from (Check(HOST, what, partial(look, seen, everyone)) for what, look in TOOL_CHECKS)
+        yield from (Check(HOST, what, partial(look, seen, everyone)) for what, look in SHARED_CHECKS)
     for each in everyone:
         if name in (None, each.name):
             yield Check(each.name, "whether it lives", partial(resident.whole, each))

@@ -12,6 +12,7 @@ from colony.bounds import DEFAULTS
 from colony.config import PROJECT_FILE
 from provisioning import home, places, stepdown
 from provisioning.facts import Facts
+from provisioning.record import Record
 from provisioning.soul import MAX_BYTES, Limits, Soul
 
 MAX_SETTINGS_BYTES = 2**20
@@ -26,23 +27,23 @@ class Lived:
 
 def read(found: Facts) -> Lived:
     """Raises `NotFound` for an agent that doesn't live here, and `Invalid` where its settings are none."""
-    memory_max = found.resident.memory_max_bytes
     try:
         text = files.read(places.HOMES / found.name, PROJECT_FILE, MAX_SETTINGS_BYTES)
     except OSError as error:
         raise errors.Invalid(f"can't read the settings of {found.name}: {error}") from error
     settings = _parsed(found.name, text)
     watched = tuple(stepdown.as_user(found.name, _watched))
-    soul = Soul(_text(found.name), found.name, watched, limits=_limits(settings["agent"], _member(found.name), memory_max))
+    soul = Soul(_text(found.name), found.name, watched, limits=_limits(settings["agent"], _member(found.name), found.resident))
     return Lived(_thinking(soul, settings["agent"]), text, settings)
 
 
-def _limits(agent: Mapping[str, Any], member: schema.Agent, memory_max: int) -> Limits:
+def _limits(agent: Mapping[str, Any], member: schema.Agent, known: Record) -> Limits:
     return Limits.model_construct(
         budget_usd_per_day=member.budget_usd_per_day,
         turns_per_hour=member.turns_per_hour,
         posts_per_turn=member.posts_per_turn,
-        memory_max=memory_max,
+        memory_max=known.memory_max_bytes,
+        home_max=known.home_max_bytes,
         turn_timeout_seconds=_number(agent, "turn_timeout_seconds"),
     )
 

@@ -14,7 +14,8 @@ from provisioning import places
 
 NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,29}[a-z0-9])?")
 MEMORY_MAX_BYTES = 4 * 2**30
-MIN_MEMORY_MAX_BYTES = 64 * 2**20
+HOME_MAX_BYTES = 10 * 2**30
+MIN_BYTES = 64 * 2**20  # of either
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Record:
     runner: str  # claude or command
     born_at: str  # ISO 8601, UTC
     memory_max_bytes: int = MEMORY_MAX_BYTES  # of all its processes together
+    home_max_bytes: int = HOME_MAX_BYTES  # of its home; who holds more is paused
     is_born: bool = False  # True: nothing is missing any more
 
     @property
@@ -50,9 +52,10 @@ def read(name: str) -> Record | None:
     try:
         record = Record(**found)
         datetime.fromisoformat(record.born_at)
-        is_sound = record.name == name and record.runner in ("claude", "command") and isinstance(record.memory_max_bytes, int)
-        if not is_sound or record.memory_max_bytes < MIN_MEMORY_MAX_BYTES:
-            raise ValueError("it must hold the agent's name, runner, born_at and memory_max_bytes (at least 64 MiB)")
+        bounds = (record.memory_max_bytes, record.home_max_bytes)
+        is_bounded = all(isinstance(bound, int) and bound >= MIN_BYTES for bound in bounds)
+        if not (record.name == name and record.runner in ("claude", "command") and is_bounded):
+            raise ValueError("it must hold the agent's name, runner, born_at, and memory_max_bytes and home_max_bytes of at least 64 MiB")
     except (TypeError, ValueError) as error:
         raise errors.Invalid(f"{path(name)}: {error}") from error
     return record

@@ -20,7 +20,7 @@ from provisioning.front_matter import Unsound
 
 RunnerKind = Literal["claude", "command"]
 MAX_BYTES = 64 * 1024
-MEMORY_MAX = (64 * 2**20, 16 * 2**40)  # bytes: below it no runner starts
+ROOM = (64 * 2**20, 16 * 2**40)  # bytes, of memory or of a disk: with less no runner starts
 MAX_COMPLAINTS = 3  # told at once
 OWN_CHOICE = "default"  # a model that leaves the choice to Claude Code
 NO_MODEL = "model is for the runner claude; a command chooses its own"
@@ -51,11 +51,11 @@ def worded_bytes(size: int) -> str:
     return f"{size // _UNITS[unit]}{unit}"
 
 
-def parse_memory_max(said: str) -> int:
-    """The bytes that an agent's unit may use. Raises `Invalid` for what is no size, or one that no agent can live with."""
+def parse_room(said: str) -> int:
+    """The bytes that an agent may take of memory, or its home of a disk. Raises `Invalid` for what is no size, or none to live with."""
     size = parse_bytes(said)
-    if not MEMORY_MAX[0] <= size <= MEMORY_MAX[1]:
-        raise errors.Invalid(f"{said} is no memory that an agent can live with; give from 64M to 16T")
+    if not ROOM[0] <= size <= ROOM[1]:
+        raise errors.Invalid(f"no agent can live with {said}; give from 64M to 16T")
     return size
 
 
@@ -90,7 +90,7 @@ def _within(key: str) -> Any:
 
 def _size(value: object) -> object:
     try:
-        return parse_memory_max(value) if isinstance(value, str) else value
+        return parse_room(value) if isinstance(value, str) else value
     except errors.Invalid as error:
         raise ValueError(error.detail) from error
 
@@ -112,13 +112,17 @@ class _Foreign(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+_Room = Annotated[int, BeforeValidator(_size), Field(ge=ROOM[0], le=ROOM[1])]
+
+
 class Limits(_Foreign):
     """What the soul's agent may use; None where the soul doesn't say."""
 
     budget_usd_per_day: schema.UsdPerDay | None = None
     turns_per_hour: schema.TurnsPerHour | None = None
     posts_per_turn: schema.PostsPerTurn | None = None
-    memory_max: Annotated[int, BeforeValidator(_size), Field(ge=MEMORY_MAX[0], le=MEMORY_MAX[1])] | None = None  # bytes, of its unit
+    memory_max: _Room | None = None  # bytes, of all its processes together
+    home_max: _Room | None = None  # bytes, of all that its home holds
     turn_timeout_seconds: Annotated[int, _within("turn_timeout_seconds")] | None = None
 
 

@@ -12,11 +12,12 @@ from provisioning.apply import Tell, apply, silently
 from provisioning.facts import Facts
 from provisioning.lived import Lived
 from provisioning.record import Record
-from provisioning.soul import Soul, over, worded_bytes
+from provisioning.soul import Soul, over
 from provisioning.steps import Act, Ask, Enable, Reload, Run, Start, Step, Stop, Write, WriteAs
 from provisioning.systemd import Systemd
 
 _OF_SETTINGS = ("runner", "command", "model", "turn_timeout_seconds", "pulse_minutes")  # they stand in its home
+_ROOMS = ("memory_max", "home_max")  # the host keeps them
 _OF_LIMITS = ("budget_usd_per_day", "turns_per_hour", "posts_per_turn")  # the colony keeps them
 START = "start"  # the name of a step
 
@@ -71,7 +72,7 @@ def _require_possible(found: Facts, before: Soul, said: Soul, wanted: Soul) -> N
 
 def _anew(found: Facts, now: Lived, wanted: Soul) -> list[Step | None]:
     """What takes a new worker. Nothing of the agent runs while its settings are replaced: a sandbox would show the new ones."""
-    steps = [_settings(found, now, wanted), _units(found, wanted)]
+    steps = [_settings(found, now, wanted), _units(found, now, wanted)]
     if not any(steps):
         return [birth.life_step(found)]
     rest = Step("stop", "that it rests meanwhile", (Stop(units.names(found.name)),))
@@ -89,22 +90,21 @@ def _settings(found: Facts, now: Lived, wanted: Soul) -> Step | None:
     return _step("settings", f"its settings: {', '.join(changes)}", written)
 
 
-def _units(found: Facts, wanted: Soul) -> Step | None:
+def _units(found: Facts, now: Lived, wanted: Soul) -> Step | None:
     before = found.resident
     known = _record(before, wanted)
     if known == before:
         return None
     kinds = [f"runner {before.runner} → {known.runner}"] if known.runner != before.runner else []
-    was, will = worded_bytes(before.memory_max_bytes), worded_bytes(known.memory_max_bytes)
-    sizes = [f"memory_max {was} → {will}"] if was != will else []
+    rooms = soul_words.changes(now.soul, wanted, *_ROOMS)
     # The record comes last: until then another change finds the units to be made.
     made: tuple[Act, ...] = (*birth.changed_units(found, known), Reload(), Enable(units.lasting(found.name)), Write(known.path, known.text))
-    return _step("units", f"its units: {', '.join(kinds + sizes)}", *made)
+    return _step("units", f"its units: {', '.join(kinds + rooms)}", *made)
 
 
 def _record(before: Record, wanted: Soul) -> Record:
-    memory_max = wanted.limits.memory_max or before.memory_max_bytes
-    return replace(before, runner=wanted.runner or before.runner, memory_max_bytes=memory_max)
+    memory_max, home_max = wanted.limits.memory_max or before.memory_max_bytes, wanted.limits.home_max or before.home_max_bytes
+    return replace(before, runner=wanted.runner or before.runner, memory_max_bytes=memory_max, home_max_bytes=home_max)
 
 
 def _text(found: Facts, before: Soul, wanted: Soul) -> Step | None:

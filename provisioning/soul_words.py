@@ -9,6 +9,8 @@ import yaml
 
 from provisioning.soul import OWN_CHOICE, Soul, worded_bytes
 
+_ROOMS = ("memory_max", "home_max")  # in bytes
+
 
 def keys(soul: Soul) -> dict[str, object]:
     """What the soul says, by its keys; None: nothing."""
@@ -32,7 +34,7 @@ def worded(key: str, value: object) -> str:
     """A key's value for people."""
     if isinstance(value, list):
         return shlex.join(value) or "none"
-    if key == "memory_max" and isinstance(value, int):
+    if key in _ROOMS and isinstance(value, int):
         return worded_bytes(value)
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -46,8 +48,7 @@ def changes(before: Soul, after: Soul, *which: str) -> list[str]:
 def written(soul: Soul) -> str:
     """The file from which `soul.load` reads the same soul."""
     limits = soul.limits.model_dump(exclude_none=True)
-    if soul.limits.memory_max is not None:
-        limits["memory_max"] = worded_bytes(soul.limits.memory_max)
+    limits |= {key: worded_bytes(limits[key]) for key in _ROOMS if key in limits}
     said = {
         "name": soul.name,
         "watch": None if soul.watch is None else list(soul.watch),

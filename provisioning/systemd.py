@@ -40,7 +40,7 @@ class UnitState:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a service may use, as its unit says; None: as much as there is."""
+    """What a service, or all in a slice, may use, as the unit says; None: as much as there is."""
 
     memory_bytes: int | None
     tasks: int | None
@@ -151,12 +151,14 @@ class Systemd:
                 says=service.StatusText.decode(errors="replace"),
             )
 
-    def limits(self, service: str) -> Limits:
+    def limits(self, unit: str) -> Limits:
+        """Of a service or a slice."""
         from pystemd.systemd1 import Unit
 
-        with _translated(service):
-            found: Any = Unit(service.encode(), bus=self._bus, _autoload=True)
-            return Limits(_number(found.Service.MemoryMax), _number(found.Service.TasksMax))
+        with _translated(unit):
+            found: Any = Unit(unit.encode(), bus=self._bus, _autoload=True)
+            bounded = found.Slice if unit.endswith(".slice") else found.Service
+            return Limits(_number(bounded.MemoryMax), _number(bounded.TasksMax))
 
     def named(self, *patterns: str, states: Sequence[str] = ()) -> list[str]:
         """The units that systemd has in memory whose names match; only those in one of the states if some are given."""

@@ -16,6 +16,7 @@ from provisioning import places
 from provisioning.record import Record
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "systemd"
+SLICE = "colony-agents.slice"  # of all agents' services
 MAX_EXPOSURE = 2.5  # of 10, as `systemd-analyze security` counts
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 
@@ -51,6 +52,7 @@ def render(record: Record, release: Path, credentials: Mapping[str, Path]) -> di
         "release": release,
         "credentials": credentials if record.runner == "claude" else {},
         "memory_max_bytes": record.memory_max_bytes,
+        "home_max_bytes": record.home_max_bytes,
         "needs_network": record.runner == "claude",
     }
     return {

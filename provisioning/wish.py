@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from provisioning.record import MEMORY_MAX_BYTES
+from provisioning.record import HOME_MAX_BYTES, MEMORY_MAX_BYTES
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Wish:
     repo: str = ""  # a URL, or the path of a repository on this machine
     watch: tuple[str, ...] = ()  # channels
     memory_max_bytes: int = MEMORY_MAX_BYTES
+    home_max_bytes: int = HOME_MAX_BYTES
     limits: Mapping[str, float] = field(default_factory=dict)  # as `schema.SetLimits` calls them
     settings: Mapping[str, int] = field(default_factory=dict)  # further ones of the [agent] table in its home
     owner: str | None = None  # the person to whom it belongs

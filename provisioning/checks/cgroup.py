@@ -31,9 +31,14 @@ class Hierarchy:
         return self.mount / path.removeprefix(self.root.rstrip("/")).lstrip("/")
 
 
-def read(pid: int, proc: Path = Path("/proc")) -> Held:
-    """Raises `OSError` when there is no such process any more."""
+def read(pid: int, proc: Path = Path("/proc"), slice: str = "") -> Held:
+    """Of the cgroups that the process is in; of those above them that belong to the slice, if one is named.
+
+    Raises `OSError` when there is no such process any more.
+    """
     paths = memberships((proc / str(pid) / "cgroup").read_text())
+    if slice:
+        paths = {controller: f"{path.partition(f'/{slice}/')[0]}/{slice}" for controller, path in paths.items()}
     hierarchies = mounted((proc / "self/mountinfo").read_text())
     held: dict[str, str] = {}
     limits: dict[str, int | None] = {}

@@ -13,6 +13,7 @@ from provisioning.checks.finding import Finding, Findings, Unseen
 from provisioning.checks.resident import Resident
 from provisioning.checks.scene import Scene
 from provisioning.steps import Folder, Step, WriteAs
+from provisioning.watch import homes, measure
 
 RULES_MAX_BYTES = 65_536
 
@@ -48,6 +49,20 @@ def contents(scene: Scene, resident: Resident) -> Findings:
         yield Finding(name, f"its home lacks {home.SOUL_FILE}, its soul", f"colony-agent soul set {name} FILE, with its soul")
     if resident.account:
         yield from _foreign(name, path, resident.account.pw_uid)
+
+
+def size(scene: Scene, resident: Resident) -> Findings:
+    """Whether it holds no more than it may. It is measured now only where the watch has not found that lately: that can take long."""
+    scene.require_root()
+    if not resident.has_home or resident.record is None:
+        return
+    last = homes.last()
+    known = last.sizes.get(resident.name) if last else None
+    if known is None or known.fullness > 1:
+        known = measure.size(resident.home, resident.record.home_max_bytes)
+    if known and known.fullness > 1:
+        remedy = f"du -ah {resident.home} | sort -h | tail; remove what it does not need; colony-agent resume {resident.name}"
+        yield Finding(resident.name, f"its home holds {known.shown}", remedy, "warning")
 
 
 def rules(scene: Scene, resident: Resident) -> Findings:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from provisioning import places, units
 from provisioning.checks import cgroup
-from provisioning.checks.finding import Finding, Findings
+from provisioning.checks.finding import HOST, Finding, Findings
 from provisioning.checks.resident import Resident
 from provisioning.checks.scene import Scene
 from provisioning.systemd import Limits
 
 PROC = Path("/proc")
 PAGE_BYTES = 4096  # the kernel counts memory in pages
+RELOAD = "systemctl daemon-reload"
 _RELEASE = re.compile(rf"{re.escape(str(places.RELEASES))}/([^/\0]+)")
 _HIDDEN = frozenset({"hidepid=invisible", "hidepid=2"})
 
@@ -98,6 +99,22 @@ def held_to(name: str, unit: str, wanted: Limits, held: cgroup.Held) -> Findings
     if "pids" in held.paths and held.tasks != wanted.tasks:
         what = f"the number of its processes is not limited as its unit says: {held.tasks or 'any'}, not {wanted.tasks or 'any'}"
         yield Finding(name, what, f"colony-agent restart {name}")
+
+
+def together(scene: Scene, everyone: Sequence[Resident]) -> Findings:
+    """Whether the kernel holds all agents together to what their slice says."""
+    pid = next((pid for each in everyone if (pid := _pid(scene, each))), 0)
+    if pid:
+        yield from held_together(scene.systemd.limits(units.SLICE), cgroup.read(pid, slice=units.SLICE))
+
+
+def held_together(wanted: Limits, held: cgroup.Held) -> Findings:
+    if "memory" in held.paths and not _is_held(wanted.memory_bytes, held.memory_bytes):
+        limit = f"{_shown(held.memory_bytes)}, not {_shown(wanted.memory_bytes)}"
+        yield Finding(HOST, f"the memory of all agents together is not limited as {units.SLICE} says: {limit}", RELOAD)
+    if "pids" in held.paths and held.tasks != wanted.tasks:
+        limit = f"{held.tasks or 'any'}, not {wanted.tasks or 'any'}"
+        yield Finding(HOST, f"the number of all agents' processes is not limited as {units.SLICE} says: {limit}", RELOAD)
 
 
 def code(scene: Scene, resident: Resident) -> Findings:

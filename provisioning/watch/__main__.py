@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
 from colony import errors
 from provisioning import places, stepdown
 from provisioning.systemd import Systemd, UnitState
-from provisioning.watch import look, revive, tell
+from provisioning.watch import homes, look, revive, tell
 
 PATTERNS = ("colony-*", "agent-*-worker.service", "agent-*-dream.*")
 OWN = "colony-watch.service"
@@ -16,24 +17,35 @@ OWN = "colony-watch.service"
 
 def main() -> None:
     try:
-        troubled = _revive()
-        stepdown.as_user(places.SERVER_USER, lambda: tell.tell([*look.units(troubled), *look.disks(), *look.backups()]))
+        with Systemd() as systemd:
+            troubled, measured = _revive(systemd), homes.last()
+            sizes = measured.sizes if measured else {}
+
+            def say() -> None:
+                tell.tell([*look.units(troubled), *look.disks(), *look.homes(sizes), *look.backups()])
+
+            stepdown.as_user(places.SERVER_USER, say)
+            if homes.is_due(measured, _now(), os.statvfs(places.HOMES)):
+                systemd.begin(homes.SERVICE)
     except errors.ColonyError as error:
         print(f"<4>{error.detail}", file=sys.stderr)  # a warning, as the journal counts
         sys.exit(error.exit_code)
 
 
-def _revive() -> list[UnitState]:
+def _revive(systemd: Systemd) -> list[UnitState]:
     """The units that have failed or are being started; those whose pause is over are begun anew."""
-    with Systemd() as systemd:
-        troubled = [systemd.state(unit) for unit in systemd.named(*PATTERNS, states=("failed", "activating")) if unit != OWN]
-        past = revive.remembered()
-        due, known = revive.plan(past, [unit.name for unit in troubled if unit.active == "failed"], time.clock_gettime(time.CLOCK_BOOTTIME))
-        if known != past:
-            revive.remember(known)
-        for unit in due:
-            systemd.begin(unit)
+    troubled = [systemd.state(unit) for unit in systemd.named(*PATTERNS, states=("failed", "activating")) if unit != OWN]
+    past = revive.remembered()
+    due, known = revive.plan(past, [unit.name for unit in troubled if unit.active == "failed"], _now())
+    if known != past:
+        revive.remember(known)
+    for unit in due:
+        systemd.begin(unit)
     return troubled
+
+
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 main()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from provisioning import places
 from provisioning.systemd import UnitState
+from provisioning.watch.homes import Size
 
 MIN_FREE_SHARE, MIN_FREE_BYTES = 0.1, 10**9  # below one of them a disk is nearly full
 WELL = 1.2  # times as much must be free until that is over; else a disk at the limit would be in the news each minute
-UNIT = "unit:"  # how the key of a unit's trouble begins
+UNIT, HOME = "unit:", "home:"  # how the key of a unit's trouble begins, and of a home's
 MAX_BACKUP_SECONDS = 2 * 24 * 3600
 BACKUP_TIMER = places.UNITS / "colony-backup.timer"
 
@@ -26,6 +27,7 @@ class Trouble:
     says: str
     relief: str  # what to say when it is over
     is_sure: bool = True  # else it is nothing new
+    pauses: str = ""  # the agent that shall not go on until somebody has seen to it
 
 
 def units(states: Iterable[UnitState]) -> list[Trouble]:
@@ -66,6 +68,17 @@ def _disk(name: str, room: os.statvfs_result) -> list[Trouble]:
 def _shortage(share: float, free_bytes: float = float("inf")) -> str:
     fullness = min(share / MIN_FREE_SHARE, free_bytes / MIN_FREE_BYTES)
     return "sure" if fullness < 1 else "nearly" if fullness < WELL else ""
+
+
+def homes(sizes: Mapping[str, Size]) -> list[Trouble]:
+    """Of agents' homes that hold more than they may."""
+    return [_home(name, size) for name, size in sizes.items() if size.fullness * WELL > 1]
+
+
+def _home(name: str, size: Size) -> Trouble:
+    remedy = f"Remove what it does not need, or raise home_max_bytes in {places.RECORDS / name}.toml; then: colony-agent resume {name}"
+    says = f"The home of {name} holds {size.shown}; so {name} is paused. {remedy}"
+    return Trouble(f"{HOME}{name}", says, f"The home of {name} is within its bound again.", size.fullness > 1, pauses=name)
 
 
 def backups(folder: Path = places.DATA / "backups", timer: Path = BACKUP_TIMER, now: float | None = None) -> list[Trouble]:

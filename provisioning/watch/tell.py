@@ -6,12 +6,13 @@ import json
 import secrets
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from colony import errors, files
 from provisioning import places
-from provisioning.watch.look import UNIT, Trouble
+from provisioning.watch.look import HOME, UNIT, Trouble
 
 FILE = "watch.json"
 OPS = "ops"
@@ -25,6 +26,7 @@ class News:
     id: str  # with it, saying it again is no news
     at: float
     text: str
+    pauses: str = ""  # an agent
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,16 @@ def noted(known: Known, troubles: Sequence[Trouble], now: float, gone: Collectio
     seen = {trouble.key for trouble in troubles}
     began = [trouble for trouble in troubles if trouble.is_sure and trouble.key not in known.troubles]
     ended = {key: relief for key, relief in known.troubles.items() if key not in seen}
-    texts = [trouble.says for trouble in began] + [relief for key, relief in ended.items() if key not in gone]
+    said = [(trouble.says, trouble.pauses) for trouble in began] + [(relief, "") for key, relief in ended.items() if key not in gone]
     still = {key: relief for key, relief in known.troubles.items() if key not in ended}
-    news = [News(f"host:{secrets.token_hex(8)}", now, text) for text in texts]
+    news = [News(f"host:{secrets.token_hex(8)}", now, text, pauses) for text, pauses in said]
     return Known(still | {trouble.key: trouble.relief for trouble in began}, [*known.unsaid, *news][-MAX_UNSAID:])
 
 
 def tell(troubles: Sequence[Trouble], folder: Path = places.DATA, url: str = f"unix:{places.SOCKET}") -> None:
     """Say what is new, and note it; news stay noted until the colony has them. It doesn't fail while the colony is away."""
     before = _read(folder)
-    gone = [key for key in before.troubles if key.startswith(UNIT) and not (places.UNITS / key.removeprefix(UNIT)).exists()]
+    gone = [key for key in before.troubles if _is_gone(key)]
     known = noted(before, troubles, time.time(), gone)
     if known != before:
         _write(folder, known)
@@ -62,6 +64,13 @@ def tell(troubles: Sequence[Trouble], folder: Path = places.DATA, url: str = f"u
     _write(folder, Known(known.troubles))
 
 
+def _is_gone(key: str) -> bool:
+    """Whether there is no such unit any more, or no such agent."""
+    if key.startswith(HOME):
+        return not (places.RECORDS / f"{key.removeprefix(HOME)}.toml").exists()
+    return key.startswith(UNIT) and not (places.UNITS / key.removeprefix(UNIT)).exists()
+
+
 def _say(unsaid: Sequence[News], url: str) -> None:
     from colony import operations, schema  # these take most of a second's tenth, and mostly there is nothing to say
     from colony.client import Client
@@ -70,6 +79,9 @@ def _say(unsaid: Sequence[News], url: str) -> None:
         if OPS not in {channel.name for channel in client.call(operations.CHANNELS, schema.ListChannels()).channels}:
             client.call(operations.CREATE_CHANNEL, schema.CreateChannel(name=OPS, topic="How the colony itself is doing"))
         for news in unsaid:
+            if news.pauses:  # once: whoever resumes it has seen why
+                with suppress(errors.Conflict, errors.NotFound):  # it was never born whole, or dies
+                    client.call(operations.SET_STATUS, schema.SetStatus(agent=news.pauses, status="paused", note=news.text))
             client.call(operations.POST, schema.PostMessage(channel=OPS, body=_text(news), type="notice", client_id=news.id))
 
 

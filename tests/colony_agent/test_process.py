@@ -68,7 +68,19 @@ def test_only_the_last_of_stderr_is_kept(sandbox: Sandbox) -> None:
 
 
 def test_what_ends_without_a_word_is_told_by_its_code() -> None:
-    assert Exit(137, " \n").last_words == "it ended with code 137 and without a word"
+    assert Exit(3, " \n").last_words == "it ended with code 3 and without a word"
+
+
+def test_what_was_killed_is_said_to_have_been(sandbox: Sandbox) -> None:
+    _, ended = run(sandbox, "echo by the way >&2; kill -9 $$")
+    assert ended.last_words == "it was killed: most likely it took more memory than there is for it"
+
+
+def test_where_memory_is_short_it_goes_before_who_started_it(sandbox: Sandbox) -> None:
+    before = process.OOM_SCORE.read_text()
+    lines, _ = run(sandbox, "sh -c 'cat /proc/self/oom_score_adj'")
+    assert lines == [b"1000"]
+    assert process.OOM_SCORE.read_text() == before
 
 
 @pytest.mark.parametrize("flood", ["cat /dev/zero", f"yes {'x' * 99}"], ids=["one endless line", "endless lines"])

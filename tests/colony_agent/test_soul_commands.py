@@ -12,12 +12,15 @@ SOULS = Path(__file__).parents[2] / "souls"
 
 def test_a_sound_soul_is_one_line_with_what_it_says(tmp_path: Path) -> None:
     file = tmp_path / "scout.md"
-    limits = "{budget_usd_per_day: 2.50, memory_max: 1536M}"
+    limits = "{budget_usd_per_day: 2.50, memory_max: 1536M, home_max: 20G}"
     file.write_text(
         f"---\nname: scout\nwatch: [general, ops]\nrunner: command:sh -c 'a b'\nlimits: {limits}\npulse_minutes: 0\n---\nYou.\n"
     )
     done = run("soul", "check", str(file))
-    said = "name scout; runner command; command sh -c 'a b'; watch general ops; budget_usd_per_day 2.5; memory_max 1536M; pulse_minutes 0"
+    said = (
+        "name scout; runner command; command sh -c 'a b'; watch general ops; budget_usd_per_day 2.5; memory_max 1536M; home_max 20G; "
+        "pulse_minutes 0"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{file} is sound: {said}\n", "")
 
 

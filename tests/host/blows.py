@@ -80,7 +80,8 @@ MACHINE = (
     *both("reboot", BOOT, 60, strikes.reboot),
     *both("power cut", BOOT, 60, strikes.cut_the_power),
     Blow("reboot while an agent is paused", f"{BOOT}, and who was paused stays so", 60, strikes.reboot_while_paused),
-    Blow("somebody else takes all memory", "the kernel ends that one", 45, strikes.eat_the_memory, busy=True),
+    Blow("somebody else takes all memory", f"the kernel ends turns and that one; {REDO}", 90, strikes.eat_the_memory_thrice, busy=True),
+    Blow("the kernel ends the server for want of memory", RESTART, 45, strikes.starve_the_server),
     Blow("the whole disk is full", ROOM, 60, strikes.fills("/var"), busy=True),
 )
 DISKS = tuple(

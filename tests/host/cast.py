@@ -39,6 +39,13 @@ def prepare(machine: Guest) -> None:
     machine.write(SOUL, SOUL_TEXT)
 
 
+def rest(machine: Guest, first_backoff_seconds: float) -> None:
+    """Let a turn whose program fell over rest for so long, at first."""
+    settings = machine.path("/etc/colony/server.toml")
+    settings.write_text(settings.read_text().replace("[run]", f"[run]\nfirst_backoff = {first_backoff_seconds}"))
+    machine.run("systemctl", "restart", "colony-server")
+
+
 def birth(machine: Guest, name: str, *options: str, soul: str = SOUL, check: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
     return machine.run("colony-agent", "birth", name, "--soul", soul, *options, check=check, **more)
 

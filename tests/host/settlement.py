@@ -16,7 +16,7 @@ from prove.history import History, Verdict
 from prove.load import Asked
 from tests.guest.guest import Guest
 from tests.host import mind, processes
-from tests.host.cast import birth
+from tests.host.cast import birth, rest
 from tests.host.processes import Process
 
 AGENTS = ("scout", "rook")
@@ -40,9 +40,7 @@ class Settlement:
 
     def furnish(self, first_backoff_seconds: float) -> None:
         """Let agents be born and people join; a turn whose program fell over rests for so long."""
-        settings = self.machine.path("/etc/colony/server.toml")
-        settings.write_text(settings.read_text().replace("[run]", f"[run]\nfirst_backoff = {first_backoff_seconds}"))
-        self.machine.run("systemctl", "restart", SERVER)
+        rest(self.machine, first_backoff_seconds)
         self.machine.write(MIND, Path(mind.__file__).read_text(), 0o755)
         self.machine.write(BRAIN, Path(brain.__file__).read_text(), 0o755)
         command = f"/usr/bin/python3 -I {MIND} {BRAIN} {ASIDES} {THINKING_SECONDS}"

@@ -166,11 +166,24 @@ def reboot_while_paused(settlement: Settlement) -> None:
 
 
 def eat_the_memory(settlement: Settlement) -> None:
-    """Somebody else takes all that the machine has, again and again."""
+    """Somebody else takes all that the machine has, until the kernel ends that one, too."""
     eats = "eaten = []\nwhile True: eaten.append(bytearray(2**22))"
+    ran = settlement.machine.run("systemd-run", "--quiet", "--collect", "--pipe", "--uid=nobody", "python3", "-c", eats, check=False)
+    assert ran.returncode != 0
+
+
+def eat_the_memory_thrice(settlement: Settlement) -> None:
     for _ in range(3):
-        ran = settlement.machine.run("systemd-run", "--quiet", "--collect", "--pipe", "--uid=nobody", "python3", "-c", eats, check=False)
-        assert ran.returncode != 0
+        eat_the_memory(settlement)
+
+
+def starve_the_server(settlement: Settlement) -> None:
+    """The memory is gone, and it is the server's turn to be ended by the kernel."""
+    before = [process for process in settlement.processes() if process.unit == f"{SERVER}.service"]
+    for process in before:
+        settlement.machine.path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
+    eat_the_memory(settlement)
+    assert not {*before} & {*settlement.processes()}
 
 
 # --- disks

@@ -140,7 +140,8 @@ REFUSED = {
     "a program that agents don't see": (["crow", "--runner", "command:/root/brain"], "agents don't see /root/brain"),
     "a program for root alone": (["crow", "--runner", "command:/opt/secret"], "agents can't run /opt/secret"),
     "a memory that is no size": (["crow", "--memory-max", "much"], "'much' is no size"),
-    "a memory that is too small": (["crow", "--memory-max", "1M"], "no memory that an agent can live with"),
+    "a memory that is too small": (["crow", "--memory-max", "1M"], "no agent can live with 1M"),
+    "a home that is too small": (["crow", "--home-max", "1M"], "no agent can live with 1M"),
     "Claude Code without a key": (["crow", "--runner", "claude"], "colony-agent credential set ANTHROPIC_API_KEY"),
 }
 

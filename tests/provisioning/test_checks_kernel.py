@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from provisioning import units
 from provisioning.checks import cgroup, process
 from provisioning.checks.cgroup import Held
 from provisioning.checks.process import Mounts
@@ -58,6 +59,28 @@ def machine(tmp_path: Path, membership: str, mounts: dict[str, str], files: dict
 )
 def test_limits_are_read_in_each_kind_of_cgroup(tmp_path: Path, membership: str, mounts: dict[str, str], files: dict[str, str]) -> None:
     assert cgroup.read(7, machine(tmp_path, membership, mounts, files)) == HELD
+
+
+def test_the_limits_of_a_slice_are_read_above_who_is_in_it(tmp_path: Path) -> None:
+    own = f"/colony.slice/{units.SLICE}"
+    files = {f"c{own}/memory.max": "268435456\n", f"c{own}/pids.max": "512\n", f"c{own}/{UNIT}/memory.max": "max\n"}
+    proc = machine(tmp_path, f"0::{own}/{UNIT}\n", {"c": "cgroup2 cgroup2 rw"}, files)
+    held = cgroup.read(7, proc, slice=units.SLICE)
+    assert held == Held({"memory": own, "pids": own}, WANTED.memory_bytes, 512)
+    assert list(process.held_together(WANTED, held)) == []
+
+
+def test_agents_that_are_not_held_together_are_found() -> None:
+    found = [finding.what for finding in process.held_together(WANTED, Held(HELD.paths, None, None))]
+    assert found == [
+        "the memory of all agents together is not limited as colony-agents.slice says: as much as there is, not 256 MB",
+        "the number of all agents' processes is not limited as colony-agents.slice says: any, not 512",
+    ]
+
+
+def test_who_is_in_no_slice_tells_nothing_of_it(tmp_path: Path) -> None:
+    proc = machine(tmp_path, f"0::{OWN}\n", {"c": "cgroup2 cgroup2 rw"}, {f"c{OWN}/memory.max": "max\n"})
+    assert cgroup.read(7, proc, slice=units.SLICE).paths == {}
 
 
 def test_a_controller_that_is_off_is_no_limit_but_none_at_all(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from colony import errors
 from colony_agent import settings
 from provisioning import soul
-from provisioning.soul import Limits, Soul, load, parse_bytes, parse_memory_max, parse_runner, worded_bytes
+from provisioning.soul import Limits, Soul, load, parse_bytes, parse_room, parse_runner, worded_bytes
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "souls").glob("*.md"))
@@ -27,6 +27,7 @@ limits:
   turns_per_hour: 30
   posts_per_turn: 0
   memory_max: 4G
+  home_max: 20G
   turn_timeout_seconds: 600
 pulse_minutes: 0
 """
@@ -58,7 +59,9 @@ def test_markdown_alone_is_a_soul(file: Path) -> None:
 
 
 def test_front_matter_says_how_it_lives_and_is_no_part_of_the_text(file: Path) -> None:
-    limits = Limits(budget_usd_per_day=2.5, turns_per_hour=30, posts_per_turn=0, memory_max=4 * 2**30, turn_timeout_seconds=600)
+    limits = Limits(
+        budget_usd_per_day=2.5, turns_per_hour=30, posts_per_turn=0, memory_max=2**32, home_max=20 * 2**30, turn_timeout_seconds=600
+    )
     assert load(written(file, WHOLE)) == Soul(BODY, "scout", ("general", "ops"), "claude", (), "claude-sonnet-5", limits, 0)
 
 
@@ -132,7 +135,8 @@ def test_a_whole_number_is_a_budget_and_a_number_of_bytes_a_size(file: Path) -> 
         ("limits: {turn_timeout_seconds: 86401}", "limits.turn_timeout_seconds: must be less"),
         ("limits: {memory_max: 4X}", "limits.memory_max: '4X' is no size"),
         ("limits: {memory_max: 4}", "limits.memory_max: must be greater"),
-        ("limits: {memory_max: 63M}", "limits.memory_max: 63M is no memory that an agent can live with"),
+        ("limits: {memory_max: 63M}", "limits.memory_max: no agent can live with 63M"),
+        ("limits: {home_max: 17T}", "limits.home_max: no agent can live with 17T"),
         ("runner: gpt", "'gpt' is no runner; give claude or command:PROGRAM ARGUMENTS"),
         ("runner: command", "'command' is no runner"),
         ("runner: [claude]", "runner: must be text"),
@@ -276,11 +280,11 @@ def test_a_size_is_said_as_short_as_it_can_be() -> None:
     assert [worded_bytes(size) for size in (1, 1500, 2**10, 3 * 2**19, 2**32, 2**41)] == ["1", "1500", "1K", "1536K", "4G", "2T"]
 
 
-def test_memory_has_bounds() -> None:
-    assert [parse_memory_max(said) for said in ("64M", "16T")] == [2**26, 2**44]
+def test_the_room_of_an_agent_has_bounds() -> None:
+    assert [parse_room(said) for said in ("64M", "16T")] == [2**26, 2**44]
     for said in ("0", "4", "65535K", "17T"):
         with pytest.raises(errors.Invalid, match="give from 64M to 16T"):
-            parse_memory_max(said)
+            parse_room(said)
 
 
 # Those that come with the colony

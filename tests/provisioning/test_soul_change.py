@@ -12,7 +12,7 @@ import pytest
 from colony import errors, operations, schema
 from provisioning.facts import Facts
 from provisioning.lived import Lived
-from provisioning.record import MEMORY_MAX_BYTES
+from provisioning.record import HOME_MAX_BYTES, MEMORY_MAX_BYTES
 from provisioning.soul import Limits, Soul
 from provisioning.soul_change import plan
 from provisioning.steps import Act, Ask, Run, Start, Step, Stop, Write, WriteAs
@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {
     "url": "unix:/run/colony/api.sock",
     "agent": {"name": "scout", "runner": "command", "command": ["/bin/true"], "repo": "repo"},
 }
-LIMITS = Limits(posts_per_turn=10, memory_max=MEMORY_MAX_BYTES, turn_timeout_seconds=600)
+LIMITS = Limits(posts_per_turn=10, memory_max=MEMORY_MAX_BYTES, home_max=HOME_MAX_BYTES, turn_timeout_seconds=600)
 SOUL = Soul("# Scout\n", "scout", ("general",), "command", ("/bin/true",), None, LIMITS, 30)
 NOW = Lived(SOUL, "", SETTINGS)
 KEY = {"ANTHROPIC_API_KEY": Path("/etc/colony/credentials/ANTHROPIC_API_KEY")}
@@ -61,6 +61,7 @@ def test_what_a_soul_leaves_open_stays() -> None:
         (Soul("# Scout\n", limits=Limits(turn_timeout_seconds=5)), ["stop", "settings", "start"]),
         (Soul("# Scout\n", runner="command", command=("/bin/false",)), ["stop", "settings", "start"]),
         (Soul("# Scout\n", limits=Limits(memory_max=2**30)), ["stop", "units", "start"]),
+        (Soul("# Scout\n", limits=Limits(home_max=2**30)), ["stop", "units", "start"]),
         (Soul("# Scout\n", runner="claude"), ["stop", "settings", "units", "start"]),
     ],
 )

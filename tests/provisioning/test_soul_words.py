@@ -10,7 +10,7 @@ from provisioning.soul import Limits, Soul, load
 from provisioning.soul_words import changes, flat, written
 
 TEXT = "# Scout\n\n---\nYou are scout.\n"
-WHOLE = Limits(budget_usd_per_day=2.5, turns_per_hour=30, posts_per_turn=0, memory_max=3 * 2**29, turn_timeout_seconds=600)
+WHOLE = Limits(budget_usd_per_day=2.5, turns_per_hour=30, posts_per_turn=0, memory_max=3 * 2**29, home_max=2**40, turn_timeout_seconds=600)
 
 
 @pytest.mark.parametrize(

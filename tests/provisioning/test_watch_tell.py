@@ -14,6 +14,7 @@ from tests.server.serving import Server
 
 DISK = Trouble("disk", "The disk is nearly full.", "The disk has room again.")
 NEARLY = Trouble("disk", "The disk is nearly full.", "The disk has room again.", is_sure=False)
+HOME = Trouble("home:scout", "The home of scout holds too much.", "It is within its bound again.", pauses="scout")
 UNIT = Trouble("unit", "A unit has failed.", "The unit is well again.")
 
 
@@ -44,6 +45,46 @@ def test_what_is_only_nearly_wrong_begins_and_ends_nothing(server: Server, tmp_p
     assert tell_of(server, tmp_path, DISK) == [DISK.says]
     assert tell_of(server, tmp_path, NEARLY) == [DISK.says]
     assert tell_of(server, tmp_path) == [DISK.says, DISK.relief]
+
+
+def status(server: Server) -> tuple[str, str]:
+    with server.client(over_socket=True) as admin:
+        [scout] = [agent for agent in admin.call(operations.AGENTS, schema.ListAgents()).agents if agent.username == "scout"]
+    return scout.status, scout.status_note
+
+
+def set_status(server: Server, status: schema.Status) -> None:
+    with server.client(over_socket=True) as admin:
+        admin.call(operations.SET_STATUS, schema.SetStatus(agent="scout", status=status))
+
+
+@pytest.fixture
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Scout lives on this host."""
+    monkeypatch.setattr(tell.places, "RECORDS", tmp_path)
+    (tmp_path / "scout.toml").touch()
+    return tmp_path
+
+
+def test_whoever_is_paused_for_a_trouble_is_so_once_and_whoever_resumes_it_has_the_last_word(server: Server, records: Path) -> None:
+    assert tell_of(server, records, HOME) == [HOME.says]
+    assert status(server) == ("paused", HOME.says)
+    set_status(server, "healthy")
+    assert tell_of(server, records, HOME) == [HOME.says]
+    assert status(server)[0] == "healthy"
+    assert tell_of(server, records) == [HOME.says, HOME.relief]
+    assert tell_of(server, records, HOME)[2:] == [HOME.says]
+    assert status(server)[0] == "paused", "it was well in between"
+
+
+@pytest.mark.parametrize("is_here", [True, False], ids=["a dying agent", "a dead agent"])
+def test_who_dies_is_not_paused_and_its_end_is_no_relief(server: Server, records: Path, is_here: bool) -> None:
+    set_status(server, "draining")
+    assert tell_of(server, records, HOME) == [HOME.says]
+    assert status(server)[0] == "draining"
+    if not is_here:
+        (records / "scout.toml").unlink()
+    assert tell_of(server, records)[1:] == ([HOME.relief] if is_here else [])
 
 
 def test_what_a_server_that_is_away_can_t_be_told_it_is_told_later(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,48 @@
+"""`python -I -m provisioning.watch.measure`: what colony-homes.service runs. It measures the agents' homes, and keeps what it finds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from colony import errors
+from provisioning import places, record
+from provisioning.watch import homes
+from provisioning.watch.homes import Measured, Size
+
+BLOCK_BYTES = 512  # find's
+
+
+def measure() -> Measured:
+    """All homes of this host. An agent whose record can't be read has no bound; doctor finds that."""
+    began, room, sizes = _now(), os.statvfs(places.HOMES), {}
+    for name in record.names():
+        with suppress(errors.ColonyError):
+            if (known := record.read(name)) and (found := size(places.HOMES / name, known.home_max_bytes)):
+                sizes[name] = found
+    now = _now()
+    return Measured(sizes, now, now - began, homes.free_bytes(room), room.f_favail)
+
+
+def size(home: Path, max_bytes: int) -> Size | None:
+    """None where there is no home. Neither links nor mounts are followed; what vanishes meanwhile is no failure."""
+    # Not du, which counts nothing where files are of another device than their folders, as in overlays.
+    argv = ["find", str(home), "-xdev", "-printf", "%y %b %n\n"]
+    blocks, files = 0.0, 0
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as found:
+        assert found.stdout
+        for kind, taken, names in map(str.split, found.stdout):
+            blocks += int(taken) if kind == "d" else int(taken) / int(names)
+            files += 1
+    return Size(round(blocks * BLOCK_BYTES), files, max_bytes) if files else None
+
+
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+if __name__ == "__main__":
+    homes.keep(measure())

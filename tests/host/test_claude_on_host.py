@@ -1,0 +1,140 @@
+"""The real Claude Code in an agent's hardened service on a real machine, against the stand-in of its API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.guest.guest import Guest
+from tests.guest.network import made_inside
+from tests.host.cast import answer, birth, messages, prepare, rest, say, status, until
+from tests.standin import Reply, Standin, error, hang, prompt_text, sequence, text, tool, tool_result
+
+KEY, WRONG_KEY = "sk-ant-planted-for-the-thinker", "sk-ant-of-somebody-else"
+SOUL = "/opt/brains/thinker.md"
+WORKER = "agent-thinker-worker.service"
+EATS = "python3 -c 'eaten = []\nwhile True: eaten.append(bytearray(2**24))'"
+
+
+@pytest.fixture(scope="module")
+def api(shared_machine: Guest) -> Iterator[Standin]:
+    """It listens in the machine, where nobody else does, and takes one key only."""
+    with made_inside(shared_machine, Standin) as api:
+        yield api
+
+
+@pytest.fixture(scope="module")
+def host(shared_machine: Guest, api: Standin) -> Guest:
+    """Thinker lives here, and scout, who is a small program. A turn that failed rests for a moment only."""
+    machine = shared_machine
+    prepare(machine)
+    rest(machine, 0.2)
+    machine.run("useradd", "--create-home", "human")
+    machine.run("colony", "create-channel", "news")
+    machine.run("colony-agent", "credential", "set", "ANTHROPIC_API_KEY", stdin=KEY)
+    machine.run("colony-agent", "credential", "set", "ANTHROPIC_BASE_URL", stdin=api.url)
+    machine.write(SOUL, "---\nrunner: claude\nmodel: claude-test\npulse_minutes: 0\n---\nYou think.\n")
+    birth(machine, "scout")
+    answers(api, text("I think."))
+    birth(machine, "thinker", "--memory-max", "1G", soul=SOUL)
+    assert answer(machine, welcome(machine, "thinker")) == "I think."
+    return machine
+
+
+def answers(api: Standin, *replies: Reply) -> None:
+    """To the right key one after the other, the last again and again."""
+    reply = sequence(replies)
+    api.script(lambda request: reply(request) if request.headers.get("x-api-key") == KEY else error(401))
+
+
+def welcome(host: Guest, name: str) -> int:
+    return int(next(message["id"] for message in messages(host) if message["body"].startswith(f"@{name} welcome")))
+
+
+def pid_of(host: Guest, unit: str = WORKER) -> str:
+    return host.unit(unit, "MainPID")["MainPID"]
+
+
+def test_a_mention_is_answered_after_a_tool_has_spoken_elsewhere(host: Guest, api: Standin) -> None:
+    answers(api, tool("mcp__colony__post", {"channel": "news", "body": "ann asks for tea"}), text("I told them."))
+    assert answer(host, say(host, "@thinker tell the others")) == "I told them."
+    [posted] = messages(host, "news")
+    assert (posted["author"], posted["body"], posted["hops"]) == ("thinker", "ann asks for tea", 1)
+    assert json.loads(tool_result(api.requests[-1]))["id"] == posted["id"]
+    assert "@thinker tell the others" in prompt_text(api.requests[-1])
+
+
+def test_it_goes_on_with_what_was_said_in_the_channel_also_after_a_restart(host: Guest, api: Standin) -> None:
+    answers(api, text("noted"))
+    answer(host, say(host, "@thinker the code word is juniper"))
+    host.run("colony-agent", "restart", "thinker")
+    answer(host, say(host, "@thinker and now?"))
+    told = prompt_text(api.requests[-1])
+    assert told.count("juniper") == 1  # the session holds it
+    assert told.index("juniper") < told.index("and now?")
+
+
+def test_a_tool_that_takes_all_memory_dies_alone(host: Guest, api: Standin) -> None:
+    before = pid_of(host)
+    answers(api, tool("Bash", {"command": EATS}), text("That was too much."))
+    assert answer(host, say(host, "@thinker eat it all")) == "That was too much."
+    assert "Exit code 137" in tool_result(api.requests[-1])
+    assert (pid_of(host), status(host, "thinker")["worker"]["restarts"]) == (before, 0)
+
+
+def test_where_memory_is_too_little_for_it_the_reason_is_told_and_the_worker_lives(host: Guest, api: Standin) -> None:
+    answers(api, text("never"))
+    birth(host, "dwarf", "--memory-max", "64M", soul=SOUL)
+    before = pid_of(host, "agent-dwarf-worker")
+    until(lambda: messages(host)[-1]["type"] == "notice", 60)
+    said = messages(host)[-1]["body"]
+    assert said.startswith("dwarf could not answer #")
+    assert "its runner crashed (`it was killed: most likely it took more memory than there is for it`)" in said
+    assert (pid_of(host, "agent-dwarf-worker"), status(host, "dwarf")["worker"]["restarts"]) == (before, 0)
+    host.run("colony-agent", "death", "dwarf", "--purge")
+
+
+def test_a_wrong_key_is_the_reason_why_it_waits_and_the_right_one_brings_the_answer(host: Guest, api: Standin) -> None:
+    answers(api, text("here I am"))
+    host.run("colony-agent", "credential", "set", "ANTHROPIC_API_KEY", "--agent", "thinker", stdin=WRONG_KEY)
+    host.run("colony-agent", "upgrade", "thinker")
+    asked = say(host, "@thinker are you there?")
+    until(lambda: "rejected the credentials" in status(host, "thinker")["trouble"])
+    assert api.requests[-1].headers["x-api-key"] == WRONG_KEY
+    assert "thinker has to wait with its answers: the model's API rejected the credentials" in messages(host)[-1]["body"]
+    host.run("colony-agent", "credential", "rm", "ANTHROPIC_API_KEY", "--agent", "thinker")
+    host.run("colony-agent", "upgrade", "thinker")
+    host.run("colony-agent", "resume", "thinker")
+    assert answer(host, asked) == "here I am"
+
+
+def test_its_dream_becomes_its_memory(host: Guest, api: Standin) -> None:
+    memory = "/home/agents/thinker/memory/memory.md"
+    host.run("sh", "-c", f"echo 'ann drinks tea, ann drinks tea' > {memory}", user="thinker")
+    answers(api, text("<memory>ann drinks tea</memory>"))
+    assert host.run("colony-agent", "dream", "thinker", "--now").stdout == "thinker has dreamt\n"
+    assert host.run("cat", memory).stdout == "ann drinks tea\n"
+    assert "ann drinks tea, ann drinks tea" in prompt_text(api.requests[-1])
+
+
+def test_the_key_is_seen_by_what_thinks_and_by_nobody_else(host: Guest, api: Standin) -> None:
+    before = len(api.requests)
+    answers(api, hang())
+    say(host, "@thinker take your time")
+    api.wait_for(before + 1, 20)
+    pids = host.run("pgrep", "--uid", "thinker").stdout.split()
+    holders = [pid for pid in pids if KEY in host.run("cat", f"/proc/{pid}/environ", check=False).stdout]
+    assert holders, "else this test could see no key at all"
+    credential = f"/run/credentials/{WORKER}/ANTHROPIC_API_KEY"
+    assert host.run("cat", credential).stdout == KEY
+    for user in ("scout", "human", "nobody", "colony"):
+        for secret in (credential, *(f"/proc/{pid}/environ" for pid in pids)):
+            assert host.run("cat", secret, user=user, check=False).stdout == ""
+    for told in (("ps", "axww"), ("systemctl", "show", WORKER), ("systemctl", "cat", WORKER), ("journalctl", "--output=json")):
+        assert KEY not in host.run(*told).stdout
+    assert KEY not in host.run("ps", "axeww", user="human").stdout
+    written = ("/etc", "/home", "/opt/brains", "/run/colony", "/run/systemd", "/tmp", "/var/lib", "/var/log", "/var/tmp")
+    assert host.run("grep", "-rlas", "--devices=skip", KEY, *written, check=False).stdout == ""
+    host.run("colony", "stop", str(status(host, "thinker")["member"]["turn_id"]))
