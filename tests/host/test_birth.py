@@ -168,8 +168,8 @@ def test_only_root_gives_birth(host: Guest) -> None:
 
 
 def test_without_the_server_nothing_is_begun_and_everybody_hears_how_to_start_it(host: Guest) -> None:
-    before = traces(host)
     host.run("sh", "-c", "id human || useradd --create-home human")
+    before = traces(host)
     host.run("systemctl", "stop", "colony-server")
     said = [one_line(birth(host, "crow", check=False)), one_line(death(host, "crow", check=False))]
     said += [one_line(host.run("colony-agent", command, "crow", check=False)) for command in ("pause", "drain")]
