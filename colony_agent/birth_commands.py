@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from colony import errors
+from colony.bounds import BOUNDS
+from colony_agent import settings
 
 if TYPE_CHECKING:
-    from provisioning.soul import Soul
+    from provisioning.soul import RunnerKind, Soul
+    from provisioning.unpacking import Archived
     from provisioning.wish import Wish
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Show the steps, and change nothing.")
@@ -20,8 +24,9 @@ _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON docum
 
 @click.command("birth")
 @click.argument("name")
-@click.option("--soul", "soul_file", type=click.Path(path_type=Path), required=True, help="The Markdown file it is born from.")
-@click.option("--repo", metavar="URL|PATH", default="", help="A repository of which it gets a clone.")
+@click.option("--soul", "soul_file", type=click.Path(path_type=Path), help="The Markdown file it is born from.")
+@click.option("--from", "archive", type=click.Path(path_type=Path), help="The archive of a home that becomes its own; a soul comes first.")
+@click.option("--repo", metavar="URL|PATH", help="A repository of which it gets a clone; '': none, though it had one where it is from.")
 @click.option("--runner", metavar="claude|command:…", help="What thinks; default: as the soul says, else claude.")
 @click.option("--memory-max", metavar="SIZE", help="The most memory of all its processes, like 4G.")
 @click.option("--watch", metavar="CHANNEL", multiple=True, help="It gets every message of this channel, besides the soul's.")
@@ -30,8 +35,9 @@ _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON docum
 @_json
 def birth(
     name: str,
-    soul_file: Path,
-    repo: str,
+    soul_file: Path | None,
+    archive: Path | None,
+    repo: str | None,
     runner: str | None,
     memory_max: str | None,
     watch: tuple[str, ...],
@@ -40,15 +46,19 @@ def birth(
     is_json: bool,
 ) -> None:
     """Bring an agent to life on this machine: a Linux user, a home, a service. Safe to repeat."""
-    from provisioning import agents, facts, soul
+    from provisioning import agents, facts, soul, unpacking
     from provisioning.show import Show
 
     facts.require_root()
+    if soul_file is None and archive is None:
+        raise errors.Invalid("give the soul that it is born from, --soul FILE, or the archive of its home, --from ARCHIVE")
     show = Show(is_json, dry_run)
-    wish = _wish(name, soul.load(soul_file), repo, runner, memory_max, watch, start=not no_start)
+    said = soul.load(soul_file) if soul_file else None
+    kept = unpacking.read(archive.absolute()) if archive else None
+    wish = _wish(name, _merged(said, kept), kept, repo, runner, memory_max, watch, start=not no_start)
     steps = agents.bear(wish, show.step, dry_run=dry_run)
     lives = f"{name} lives; talk to it: colony post general '@{name} …'"
-    lived = f"{name} lives already, and a soul counts at its birth only; docs/host.md says how to change an agent"
+    lived = f"{name} lives already, and a soul or an archive counts at its birth only; docs/host.md says how to change an agent"
     show.end(steps, lived, f"{name} is ready; without --no-start it comes to life" if no_start else lives)
 
 
@@ -66,8 +76,41 @@ def death(name: str, purge: bool, dry_run: bool, is_json: bool) -> None:
     show.end(agents.bury(name, show.step, purge=purge, dry_run=dry_run), f"{name} is dead")
 
 
+def _merged(said: Soul | None, kept: Archived | None) -> Soul:
+    """The soul that was given; what it leaves open, or all of it, is as in the archive. Raises `Invalid` where neither has a text."""
+    from provisioning.soul import Limits, Soul
+
+    if kept is None:
+        assert said
+        return said
+    if said is None and not (kept.soul and kept.soul.strip()):
+        raise errors.Invalid(f"{kept.path} has no CLAUDE.md that could be the agent's soul; give one with --soul FILE")
+    said = said or Soul(kept.soul or "")
+    found = settings.parsed(kept.path, {"name": "", **kept.agent})
+    known_runner = cast("RunnerKind | None", kept.record.runner if kept.record else kept.agent.get("runner"))
+    runner, command, model = (
+        (said.runner, said.command, said.model) if said.runner else (known_runner, found.command, said.model or found.model)
+    )
+    limits = Limits(memory_max=kept.record.memory_max_bytes) if kept.record else Limits()
+    return replace(
+        said,
+        runner=runner,
+        command=command,
+        model=model or None,
+        limits=limits.model_copy(update=said.limits.model_dump(exclude_none=True)),
+    )
+
+
 def _wish(
-    name: str, soul: Soul, repo: str, runner: str | None, memory_max: str | None, watch: Sequence[str], *, start: bool
+    name: str,
+    soul: Soul,
+    kept: Archived | None,
+    repo: str | None,
+    runner: str | None,
+    memory_max: str | None,
+    watch: Sequence[str],
+    *,
+    start: bool,
 ) -> Wish:
     from provisioning import soul as souls
     from provisioning.record import MEMORY_MAX_BYTES
@@ -78,7 +121,10 @@ def _wish(
     kind, command = souls.parse_runner(runner, Path.cwd()) if runner else (soul.runner or "claude", soul.command)
     limits = soul.limits.model_dump(exclude_none=True)
     timeout, memory = limits.pop("turn_timeout_seconds", None), limits.pop("memory_max", MEMORY_MAX_BYTES)
-    settings = {"turn_timeout_seconds": timeout, "pulse_minutes": soul.pulse_minutes}
+    if kind == "command" and not command:
+        raise errors.Invalid("the archive does not say which program the agent runs; say so: --runner command:PROGRAM")
+    repo = repo if repo is not None else (kept.record.repo if kept and kept.record else "")
+    said = {"turn_timeout_seconds": timeout, "pulse_minutes": soul.pulse_minutes}
     return Wish(
         name=name,
         soul=soul.text,
@@ -89,6 +135,15 @@ def _wish(
         watch=tuple(dict.fromkeys((*soul.watch, *watch))),
         memory_max_bytes=souls.parse_memory_max(memory_max) if memory_max else memory,
         limits=limits,
-        settings={key: value for key, value in settings.items() if value is not None},
+        settings={**_kept_settings(kept), **{key: value for key, value in said.items() if value is not None}},
         start=start,
+        archive=kept.path if kept else None,
     )
+
+
+def _kept_settings(kept: Archived | None) -> dict[str, int | str]:
+    """What an archived home was set to, but for what leads out of it: where it thinks, and with which program."""
+    if kept is None:
+        return {}
+    repo = {"repo": "repo"} if kept.has_repo else {}
+    return {**{key: value for key, value in kept.agent.items() if key in BOUNDS}, **repo}

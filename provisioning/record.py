@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from colony import config, errors, schema
 from provisioning import places
@@ -24,6 +26,8 @@ class Record:
     born_at: str  # ISO 8601, UTC
     memory_max_bytes: int = MEMORY_MAX_BYTES  # of all its processes together
     is_born: bool = False  # True: nothing is missing any more
+    repo: str = ""  # of which it was born with a clone
+    origin: str = ""  # the archive that it has its home from
 
     @property
     def path(self) -> Path:
@@ -44,17 +48,26 @@ def read(name: str) -> Record | None:
     found = config.read_toml(path(name))
     if not found:
         return None
+    record = parsed(found, path(name))
+    if record.name != name:
+        raise errors.Invalid(f"{path(name)}: it is {record.name}'s")
+    return record
+
+
+def parsed(found: Mapping[str, Any], where: Path | str) -> Record:
+    """The record that such a table is. Raises `Invalid`, which names where it stands."""
     known = [field.name for field in fields(Record)]
     if unknown := sorted(found.keys() - {*known}):
-        raise errors.Invalid(f"{path(name)}: unknown key {unknown[0]}; known are {', '.join(known)}")
+        raise errors.Invalid(f"{where}: unknown key {unknown[0]}; known are {', '.join(known)}")
     try:
         record = Record(**found)
         datetime.fromisoformat(record.born_at)
-        is_sound = record.name == name and record.runner in ("claude", "command") and isinstance(record.memory_max_bytes, int)
-        if not is_sound or record.memory_max_bytes < MIN_MEMORY_MAX_BYTES:
+        is_sound = record.runner in ("claude", "command") and isinstance(record.memory_max_bytes, int)
+        has_texts = all(isinstance(text, str) for text in (record.name, record.repo, record.origin))
+        if not (is_sound and has_texts) or record.memory_max_bytes < MIN_MEMORY_MAX_BYTES:
             raise ValueError("it must hold the agent's name, runner, born_at and memory_max_bytes (at least 64 MiB)")
     except (TypeError, ValueError) as error:
-        raise errors.Invalid(f"{path(name)}: {error}") from error
+        raise errors.Invalid(f"{where}: {error}") from error
     return record
 
 

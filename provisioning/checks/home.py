@@ -14,7 +14,6 @@ from provisioning.checks.resident import Resident
 from provisioning.checks.scene import Scene
 from provisioning.steps import Folder, Step, WriteAs
 
-SOUL = "CLAUDE.md"
 RULES_MAX_BYTES = 65_536
 
 
@@ -25,7 +24,7 @@ def folder(scene: Scene, resident: Resident) -> Findings:
         raise Unseen("its Linux user is missing")
     entry = found.look([path]).get(path)
     if entry is None:
-        remedy = f"tar -xzf {places.ARCHIVE}/{name}-….tar.gz -C {places.HOMES}, or: colony-agent death {name}"
+        remedy = f"colony-agent birth {name} --from {places.BACKUPS}/{name}-….tar.gz, or: colony-agent death {name}"
         yield Finding(name, f"its home {path} is missing", remedy)
     elif entry.kind == "folder" and entry.user != name:
         # What is in it belongs to somebody else, too, and that is not for a machine to decide.
@@ -45,8 +44,8 @@ def contents(scene: Scene, resident: Resident) -> Findings:
         yield Finding(name, f"its home lacks {PROJECT_FILE}, which says what it runs", remedy)
     elif not _is_file(path, PROJECT_FILE):
         yield Finding(name, f"{path}/{PROJECT_FILE} is no file", f"rm -r {path}/{PROJECT_FILE}; then {remedy}")
-    if not files.exists(path, SOUL):
-        yield Finding(name, f"its home lacks {SOUL}, its soul", f"runuser -u {name} -- tee {path}/{SOUL} < FILE, with its soul")
+    if not files.exists(path, home.SOUL):
+        yield Finding(name, f"its home lacks {home.SOUL}, its soul", f"runuser -u {name} -- tee {path}/{home.SOUL} < FILE, with its soul")
     if resident.account:
         yield from _foreign(name, path, resident.account.pw_uid)
 

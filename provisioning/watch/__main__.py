@@ -16,8 +16,8 @@ OWN = "colony-watch.service"
 
 def main() -> None:
     try:
-        troubled = _revive()
-        stepdown.as_user(places.SERVER_USER, lambda: tell.tell([*look.units(troubled), *look.disks(), *look.backups()]))
+        troubles = [*look.units(_revive()), *look.homes()]
+        stepdown.as_user(places.SERVER_USER, lambda: tell.tell([*troubles, *look.disks(), *look.backups()]))
     except errors.ColonyError as error:
         print(f"<4>{error.detail}", file=sys.stderr)  # a warning, as the journal counts
         sys.exit(error.exit_code)
