@@ -123,7 +123,8 @@ def _wish(
     timeout, memory = limits.pop("turn_timeout_seconds", None), limits.pop("memory_max", MEMORY_MAX_BYTES)
     if kind == "command" and not command:
         raise errors.Invalid("the archive does not say which program the agent runs; say so: --runner command:PROGRAM")
-    repo = repo if repo is not None else (kept.record.repo if kept and kept.record else "")
+    if repo is None:
+        repo = _kept_repo(kept) if kept else ""
     said = {"turn_timeout_seconds": timeout, "pulse_minutes": soul.pulse_minutes}
     return Wish(
         name=name,
@@ -139,6 +140,14 @@ def _wish(
         start=start,
         archive=kept.path if kept else None,
     )
+
+
+def _kept_repo(kept: Archived) -> str:
+    """Of which repository it gets a clone; empty where it has one in the archive, or never had one. Raises `Invalid` where nobody knows."""
+    named = kept.record.repo if kept.record else ""
+    if kept.agent.get("repo") and not (named or kept.has_repo):
+        raise errors.Invalid(f"{kept.path} lacks the clone that the agent had; say of what it was: --repo URL|PATH, or --repo '' for none")
+    return named
 
 
 def _kept_settings(kept: Archived | None) -> dict[str, int | str]:

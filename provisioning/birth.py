@@ -69,7 +69,7 @@ def _require_one_origin(facts: Facts, wish: Wish) -> None:
     may_go_on = begun == wish.origin and (facts.is_home_complete or not (facts.record and facts.record.is_born))
     if wish.origin and facts.has_home and not may_go_on:
         raise errors.Conflict(f"{facts.name} has a home already: {_path(facts)}; it must go first: colony-agent death {facts.name}")
-    if begun and not wish.origin and not facts.is_home_complete:
+    if begun and not wish.origin and not facts.is_home_complete and not (facts.record and facts.record.is_born):
         raise errors.Conflict(
             f"{facts.name} was to have its home from {begun}: repeat the birth with --from, or colony-agent death {facts.name}"
         )

@@ -272,6 +272,7 @@ REFUSED = {
         ["--from", "/opt/soulless.tar.gz", "--soul", "/opt/brains/plain.md", "--runner", "command:/opt/nothing"],
         "/opt/nothing is no file that can be run",
     ),
+    "a clone that nobody names": (["--from", "/opt/cloneless.tar.gz"], "lacks the clone that the agent had; say of what it was: --repo"),
     "settings that nobody knows": (["--from", "/opt/odd.tar.gz"], "/opt/odd.tar.gz: unknown key agent.mood"),
 }
 ODD_ARCHIVES = f"""
@@ -283,6 +284,8 @@ tar -czf /opt/soulless.tar.gz crow
 tar -czPf /opt/out.tar.gz --transform=s,x$,../../x, crow
 echo soul > crow/CLAUDE.md; printf '[agent]\nmood = 1\n' > crow/.colony.toml
 tar -czf /opt/odd.tar.gz crow
+printf '[agent]\nrepo = "repo"\n' > crow/.colony.toml
+tar -czf /opt/cloneless.tar.gz crow
 printf 'A plain soul.\n' > /opt/brains/plain.md
 """
 

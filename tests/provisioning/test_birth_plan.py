@@ -111,6 +111,7 @@ def test_no_home_that_is_there_is_written_over(found: Facts) -> None:
 def test_who_was_to_come_back_is_not_born_empty() -> None:
     with pytest.raises(errors.Conflict, match=f"was to have its home from {ARCHIVE.name}"):
         birth.plan(lives(record=BEGUN, is_home_complete=False), WISH)
+    assert names(birth.plan(lives(record=replace(BEGUN, is_born=True), is_home_complete=False), WISH)) == ["home"]
 
 
 def test_an_interruption_after_any_step_leaves_the_rest_to_do() -> None:
