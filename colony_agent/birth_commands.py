@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from colony import errors
-
-if TYPE_CHECKING:
-    from provisioning.soul import Soul
-    from provisioning.wish import Wish
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Show the steps, and change nothing.")
 _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON document.")
@@ -21,8 +15,9 @@ _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON docum
 
 @click.command("birth")
 @click.argument("name")
-@click.option("--soul", "soul_file", type=click.Path(path_type=Path), required=True, help="The Markdown file it is born from.")
-@click.option("--repo", metavar="URL|PATH", default="", help="A repository of which it gets a clone.")
+@click.option("--soul", "soul_file", type=click.Path(path_type=Path), help="The Markdown file it is born from.")
+@click.option("--from", "archive", type=click.Path(path_type=Path), help="The archive of a home that becomes its own; a soul comes first.")
+@click.option("--repo", metavar="URL|PATH", help="A repository of which it gets a clone; '': none, though it had one where it is from.")
 @click.option("--runner", metavar="claude|command:…", help="What thinks; default: as the soul says, else claude.")
 @click.option("--memory-max", metavar="SIZE", help="The most memory of all its processes, like 4G.")
 @click.option("--home-max", metavar="SIZE", help="The most that its home may hold, like 10G.")
@@ -33,8 +28,9 @@ _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON docum
 @_json
 def birth(
     name: str,
-    soul_file: Path,
-    repo: str,
+    soul_file: Path | None,
+    archive: Path | None,
+    repo: str | None,
     runner: str | None,
     memory_max: str | None,
     home_max: str | None,
@@ -45,16 +41,29 @@ def birth(
     is_json: bool,
 ) -> None:
     """Bring an agent to life on this machine: a Linux user, a home, a service. Safe to repeat."""
-    from provisioning import agents, facts, soul
+    from colony_agent import birth_wish
+    from colony_agent.birth_wish import Said
+    from provisioning import agents, facts, soul, unpacking
     from provisioning.show import Show
 
     facts.require_root()
+    if soul_file is None and archive is None:
+        raise errors.Invalid("give the soul that it is born from, --soul FILE, or the archive of its home, --from ARCHIVE")
     show = Show(is_json, dry_run)
-    rooms = {"memory_max": memory_max, "home_max": home_max}
-    wish = _wish(name, soul.load(soul_file), repo, runner, rooms, watch, owner, start=not no_start)
-    steps = agents.bear(wish, show.step, dry_run=dry_run)
+    said = Said(
+        name=name,
+        soul=soul.load(soul_file) if soul_file else None,
+        kept=unpacking.read(archive.absolute()) if archive else None,
+        repo=repo,
+        runner=runner,
+        rooms={key: size for key, size in {"memory_max": memory_max, "home_max": home_max}.items() if size},
+        watch=watch,
+        owner=owner,
+        start=not no_start,
+    )
+    steps = agents.bear(birth_wish.made(said, os.environ.get("SUDO_USER")), show.step, dry_run=dry_run)
     lives = f"{name} lives; talk to it: colony post general '@{name} …'"
-    lived = f"{name} lives already; to change how: colony-agent soul set {name} {soul_file}"
+    lived = f"{name} lives already; to change how: colony-agent soul set {name} {soul_file or 'FILE'}"
     show.end(steps, lived, f"{name} is ready; without --no-start it comes to life" if no_start else lives)
 
 
@@ -70,42 +79,3 @@ def death(name: str, purge: bool, dry_run: bool, is_json: bool) -> None:
 
     show = Show(is_json, dry_run)
     show.end(agents.bury(name, show.step, purge=purge, dry_run=dry_run), f"{name} is dead")
-
-
-def _wish(
-    name: str,
-    soul: Soul,
-    repo: str,
-    runner: str | None,
-    rooms: Mapping[str, str | None],
-    watch: Sequence[str],
-    owner: str | None,
-    *,
-    start: bool,
-) -> Wish:
-    from provisioning import soul as souls
-    from provisioning.record import HOME_MAX_BYTES, MEMORY_MAX_BYTES
-    from provisioning.wish import Wish
-
-    if soul.name not in (None, name):
-        raise errors.Invalid(f"that is the soul of {soul.name}, not of {name}")
-    kind, command = souls.parse_runner(runner, Path.cwd()) if runner else (soul.runner or "claude", soul.command)
-    limits = soul.limits.model_dump(exclude_none=True) | {key: souls.parse_room(said) for key, said in rooms.items() if said}
-    memory_max, home_max = limits.pop("memory_max", MEMORY_MAX_BYTES), limits.pop("home_max", HOME_MAX_BYTES)
-    settings = {"turn_timeout_seconds": limits.pop("turn_timeout_seconds", None), "pulse_minutes": soul.pulse_minutes}
-    return Wish(
-        name=name,
-        soul=soul.text,
-        runner=kind,
-        command=command,
-        model=(soul.model or "") if kind == "claude" else "",
-        repo=str(Path(repo).absolute()) if repo and Path(repo).is_dir() else repo,
-        watch=tuple(dict.fromkeys((*(soul.watch or ()), *watch))),
-        memory_max_bytes=memory_max,
-        home_max_bytes=home_max,
-        limits=limits,
-        settings={key: value for key, value in settings.items() if value is not None},
-        owner=owner.removeprefix("@") if owner else None,
-        caller=os.environ.get("SUDO_USER"),
-        start=start,
-    )

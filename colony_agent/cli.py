@@ -39,6 +39,7 @@ class _Commands(click.Group):
         "drain": "life_commands",
         "restart": "life_commands",
         "upgrade": "life_commands",
+        "backup": "life_commands",
         "memory": "memory_commands",
         "doctor": "doctor_commands",
         "credential": "credential_commands",

@@ -111,6 +111,30 @@ def upgrade(names: Sequence[str], everyone: bool, now: bool) -> None:
     _for_each(_chosen(names, everyone), lambda name: bool(upgrading.upgrade(name, idle_seconds=patience)), "runs the present release")
 
 
+@click.command()
+@click.argument("names", metavar="NAME...", nargs=-1)
+@click.option("--all", "everyone", is_flag=True, help="All agents of this machine.")
+@click.option(
+    "--keep", metavar="N", type=click.IntRange(1), help="How many of each agent's are left; default: as server.toml says, else 7."
+)
+def backup(names: Sequence[str], everyone: bool, keep: int | None) -> None:
+    """Archive homes as they are, each with the host's record of its agent. `birth --from` brings one back."""
+    from provisioning import backup as backups
+    from provisioning import facts
+    from provisioning.host import settings
+
+    facts.require_root()
+    homes = (settings.read() or settings.ServerSettings()).homes
+
+    def make(name: str) -> None:
+        made = backups.make(name, keep or homes.keep, homes.max_mb * 10**6)
+        click.echo(made.says)
+        if made.lacks:
+            click.echo(f"colony-agent: {name}: left out: {made.lacks}", err=True)
+
+    _for_each(_chosen(names, everyone), make)
+
+
 def dream_now(name: str | None, is_wanted: bool) -> int:
     """Start the agent's dream service and wait for its end; 75 when it has nothing to dream of, or no time."""
     from provisioning import facts, units
@@ -155,13 +179,14 @@ def _chosen(names: Sequence[str], everyone: bool) -> Sequence[str]:
     return wanted
 
 
-def _for_each(names: Sequence[str], work: Callable[[str], object], done: str) -> None:
-    """One that fails keeps no other from its turn. Raises the last error."""
+def _for_each(names: Sequence[str], work: Callable[[str], object], done: str = "") -> None:
+    """One that fails keeps no other from its turn; of others it is said what is `done`, if anything. Raises the last error."""
     failed: errors.ColonyError | None = None
     for name in names:
         try:
             work(name)
-            click.echo(f"{name} {done}")
+            if done:
+                click.echo(f"{name} {done}")
         except errors.ColonyError as error:
             click.echo(f"colony-agent: {error.detail}", err=True)
             failed = error

@@ -58,7 +58,12 @@ def load(path: Path) -> Home:
     table = found.get("agent")
     if not isinstance(table, dict) or "name" not in table:
         raise errors.Invalid(f"{file}: the table [agent] with a name is missing")
-    return Home(path, AgentSettings(**_checked(file, table)), config.load(environ={}, directory=path))
+    return Home(path, parsed(file, table), config.load(environ={}, directory=path))
+
+
+def parsed(where: Path, table: dict[str, Any]) -> AgentSettings:
+    """The settings that the table [agent] of a file has. Raises `Invalid`, which names the file and the key."""
+    return AgentSettings(**_checked(where, table))
 
 
 def _checked(file: Path, table: dict[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,10 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from colony import errors
-from provisioning import birth, clone, death, facts, places, reach, record, units
+from provisioning import archives, birth, clone, death, facts, places, reach, record, units
 from provisioning.apply import Tell, apply, silently
 from provisioning.steps import Step, Write
 from provisioning.systemd import Systemd
@@ -45,7 +44,7 @@ def bury(name: str, tell: Tell = silently, *, purge: bool = False, dry_run: bool
 
     Raises `NotFound` where nothing of it is.
     """
-    archive_name = None if purge else f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    archive_name = None if purge else archives.name_of(name)
     with alone(name), Systemd() as systemd:
         steps = death.plan(facts.read(name, systemd, for_death=True), archive_name)
         if not dry_run:
@@ -63,7 +62,9 @@ def alone(name: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise errors.Conflict(f"somebody else is giving birth to {name}, or changes or ends it; try again when that is done") from None
+            raise errors.Conflict(
+                f"somebody else is giving birth to {name}, or copies, changes or ends it; try again when that is done"
+            ) from None
         yield
 
 

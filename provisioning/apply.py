@@ -11,10 +11,11 @@ import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from functools import partial
+from typing import IO
 
 from colony import errors, files
 from colony.failpoints import reach
-from provisioning import clone, home, places, stepdown
+from provisioning import clone, home, places, stepdown, unpacking
 from provisioning.steps import (
     Act,
     Ask,
@@ -181,13 +182,17 @@ def _write_as(act: WriteAs) -> None:
 
 
 def _settle(act: Settle) -> None:
-    def work(source: str | None, descriptors: Sequence[int]) -> None:
+    def work(archive: IO[bytes] | None, source: str | None, descriptors: Sequence[int]) -> None:
+        if archive:
+            unpacking.restore(act.path, archive, act.repo, source, descriptors)
         home.prepare(act.path, act.soul, act.connection, act.agent, act.repo, source, descriptors)
         if act.is_first:
             home.begin_history(act.path)
 
-    with clone.readable(act.repo) if act.repo else nullcontext((None, ())) as (source, descriptors):
-        stepdown.as_user(act.user, partial(work, source, descriptors))
+    with ExitStack() as stack:
+        archive = stack.enter_context(act.archive.open("rb")) if act.archive else None
+        source, descriptors = stack.enter_context(clone.readable(act.repo)) if act.repo else (None, ())
+        stepdown.as_user(act.user, partial(work, archive, source, descriptors))
 
 
 def _put_back(act: PutBack) -> None:

@@ -14,13 +14,20 @@ from provisioning.steps import Ask, Enable, Folder, Reload, Run, Settle, Start, 
 from provisioning.wish import Wish
 
 WELCOME = "@{name} welcome: you have just been born. Introduce yourself, in two or three sentences. Who are you, and what are you good for?"
+WELCOME_BACK = (
+    "@{name} welcome back: your home was brought here from the archive {origin}, and what was said or done since then is not in it. "
+    "Say in two or three sentences who you are, and what you were at."
+)
 WELCOMED_IN = "general"
 
 
 def plan(facts: Facts, wish: Wish) -> list[Step]:
     """What is missing; nothing for an agent that lives as wished. Raises `Conflict` or `Invalid` when it can't be born here."""
     _require_possible(facts, wish)
-    known = facts.record or Record(wish.name, wish.runner, record.now(), wish.memory_max_bytes, wish.home_max_bytes)
+    made = Record(wish.name, wish.runner, record.now(), wish.memory_max_bytes, wish.home_max_bytes, repo=wish.repo)
+    known = facts.record or made
+    if wish.origin:
+        known = replace(known, origin=wish.origin)
     steps: list[Step | None] = [
         _record(facts, known),
         _member(facts, wish),
@@ -74,6 +81,7 @@ def _require_possible(facts: Facts, wish: Wish) -> None:
     name = record.checked_name(wish.name)
     if facts.is_foreign:
         raise errors.Conflict(f"a Linux user or group {name} is there already and is no agent's; choose another name")
+    _require_one_origin(facts, wish)
     if facts.member and facts.member.kind != "agent":
         raise errors.Conflict(f"{name} is one of the colony's {facts.member.kind}s; choose another name")
     if facts.member and facts.member.status != "dead" and facts.member.linux_user != name:
@@ -89,8 +97,20 @@ def _require_possible(facts: Facts, wish: Wish) -> None:
     require_channels(facts, wish.watch)
 
 
+def _require_one_origin(facts: Facts, wish: Wish) -> None:
+    """A home is of one archive or of none, and none that is there is written over."""
+    begun = facts.record.origin if facts.record else ""
+    may_go_on = begun == wish.origin and (facts.is_home_complete or not (facts.record and facts.record.is_born))
+    if wish.origin and facts.has_home and not may_go_on:
+        raise errors.Conflict(f"{facts.name} has a home already: {_path(facts)}; it must go first: colony-agent death {facts.name}")
+    if begun and not wish.origin and not facts.is_home_complete and not (facts.record and facts.record.is_born):
+        raise errors.Conflict(
+            f"{facts.name} was to have its home from {begun}: repeat the birth with --from, or colony-agent death {facts.name}"
+        )
+
+
 def _record(facts: Facts, known: Record) -> Step | None:
-    if facts.record:
+    if facts.record == known:
         return None
     return Step("record", f"the host's record of {known.name}", (Write(known.path, known.text),))
 
@@ -127,9 +147,10 @@ def _home(facts: Facts, wish: Wish) -> Step | None:
     path = _path(facts)
     connection = {"url": f"unix:{places.SOCKET}"}  # no token: the kernel says who calls
     made = Folder(path, 0o700, facts.name, facts.name)
-    repo = wish.repo if not facts.is_born else ""
-    says = f"its home {path}" + (f" with a clone of {repo}" if repo else "")
-    return Step("home", says, (made, Settle(path, facts.name, wish.soul, connection, wish.agent, repo or None, not facts.is_born)))
+    repo = wish.repo if wish.archive or not facts.is_born else ""
+    says = f"its home {path}" + (f" from {wish.archive}" if wish.archive else "") + (f" with a clone of {repo}" if repo else "")
+    is_first = not (facts.is_born or wish.archive)
+    return Step("home", says, (made, Settle(path, facts.name, wish.soul, connection, wish.agent, repo or None, is_first, wish.archive)))
 
 
 def _limits(facts: Facts, wish: Wish) -> Step | None:
@@ -159,7 +180,8 @@ def _healthy(name: str) -> Step:
 
 
 def _welcome(known: Record) -> Step:
-    request = schema.PostMessage(channel=WELCOMED_IN, body=WELCOME.format(name=known.name), client_id=f"birth:{known.name}:{known.born_at}")
+    body = (WELCOME_BACK if known.origin else WELCOME).format(name=known.name, origin=known.origin)
+    request = schema.PostMessage(channel=WELCOMED_IN, body=body, client_id=f"birth:{known.name}:{known.born_at}")
     return Step("welcome", f"a welcome in #{WELCOMED_IN}", (Ask(operations.POST, request),))
 
 

@@ -22,6 +22,7 @@ def plan(facts: Facts, archive_name: str | None) -> list[Step]:
         _silence(facts) if is_member else None,
         _units(facts),
         _home(facts, archive_name) if facts.has_home else None,
+        _backups(facts) if archive_name is None and facts.backups else None,
         _account(facts) if facts.has_account else None,
         _dead(facts) if is_member else None,
         _record(facts),
@@ -53,12 +54,16 @@ def _home(facts: Facts, archive_name: str | None) -> Step:
     gone = Remove(places.HOMES / facts.name), Remove(staged)
     if archive_name is None:
         return Step("home", "the end of its home", gone)
-    target = places.ARCHIVE / f"{archive_name}.tar.gz"
+    target = places.ARCHIVE / archive_name
     options = ("--create", "--gzip", "--sparse", "--one-file-system", "--warning=no-file-ignored")
     # tar needs stack for each level, and an agent can nest folders as deep as it likes.
     pack = Run(("prlimit", "--stack=unlimited", "tar", *options, f"--file={staged}", f"--directory={places.HOMES}", "--", facts.name))
     rename = Run(("mv", "--no-target-directory", "--", str(staged), str(target)))
     return Step("home", f"the end of its home, which is kept in {target}", (Folder(places.ARCHIVE, 0o700), pack, rename, *gone))
+
+
+def _backups(facts: Facts) -> Step:
+    return Step("backups", "the end of the backups of its home", tuple(map(Remove, facts.backups)))
 
 
 def _account(facts: Facts) -> Step:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from colony import errors, operations, schema
 from colony.config import PROJECT_FILE
-from provisioning import credentials, places, record, units
+from provisioning import archives, credentials, places, record, units
 from provisioning.record import Record
 from provisioning.systemd import Systemd
 
@@ -37,6 +37,7 @@ class Facts:
     enabled: frozenset[str]
     active: frozenset[str]
     credentials: Mapping[str, Path]  # what may be given to it
+    backups: tuple[Path, ...] = ()  # of its home
 
     @property
     def is_born(self) -> bool:
@@ -75,6 +76,7 @@ def read(name: str, systemd: Systemd, *, for_death: bool = False) -> Facts:
         enabled=frozenset(unit for unit in found if systemd.is_enabled(unit)),
         active=frozenset(unit for unit in found if systemd.state(unit).active == "active"),
         credentials=credentials.given(name),
+        backups=tuple(archives.living(name)),
     )
 
 

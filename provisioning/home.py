@@ -22,10 +22,12 @@ You are an agent of a colony: people ("apes") and other agents write to you in c
 - heartbeat.md is yours: what you write there is given to you every half hour. Leave it empty if nothing needs looking after.
 - A folder with a copy of your repository may be here: `repo/`.
 """
-RULES_FILE = ".claude/rules/colony.md"
 SOUL_FILE = "CLAUDE.md"
+RULES_FILE = ".claude/rules/colony.md"
+STATE_FILE = ".colony-state.json"
 _FOLDERS = ("memory/dreams", "memory/diary", ".claude/rules")
 _IGNORED = "/repo/\n/.claude/*\n!/.claude/rules/\n/.claude.json*\n/.colony*\n/.cache/\n"
+_BEGINNINGS = {"heartbeat.md": "", "memory/memory.md": "", ".gitignore": _IGNORED, STATE_FILE: ""}
 
 
 def prepare(
@@ -46,19 +48,11 @@ def prepare(
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in _FOLDERS:
         files.make_folder(path, folder)
-    texts = {
-        SOUL_FILE: soul,
-        RULES_FILE: RULES,
-        "heartbeat.md": "",
-        "memory/memory.md": "",
-        ".gitignore": _IGNORED,
-        ".colony-state.json": "",
-    }
-    for name, text in texts.items():
+    for name, text in {SOUL_FILE: soul, RULES_FILE: RULES, **_BEGINNINGS}.items():
         if not files.exists(path, name):
             files.write(path, name, text)
     if repo and not files.exists(path, "repo"):
-        _clone(repo, source or repo, descriptors, path / "repo")
+        clone(repo, source or repo, descriptors, path / "repo")
     if not files.exists(path, PROJECT_FILE):
         files.write(path, PROJECT_FILE, settings(connection, agent))
 
@@ -73,6 +67,12 @@ def _lines(table: Mapping[str, object]) -> list[str]:
     return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
 
 
+def clear_ways(path: Path) -> None:
+    """Put aside what would keep `prepare` from its work: an agent can have put anything in the place of a folder or a file."""
+    for name in (SOUL_FILE, RULES_FILE, PROJECT_FILE, *_BEGINNINGS, *(f"{folder}/x" for folder in _FOLDERS)):
+        files.clear_way(path, name)
+
+
 def begin_history(path: Path) -> None:
     """Make the home a git repository with all that is in it, where it is none. Only before the agent has ever run: git obeys its files."""
     if _git(path, "rev-parse", "--verify", "--quiet", "HEAD").returncode == 0:
@@ -85,7 +85,8 @@ def begin_history(path: Path) -> None:
             raise errors.Unavailable(f"git {words[0]}: {reason(done.stderr)}")
 
 
-def _clone(repo: str, source: str, descriptors: Sequence[int], target: Path) -> None:
+def clone(repo: str, source: str, descriptors: Sequence[int], target: Path) -> None:
+    """Clone `repo` from where it can be read. Git obeys what is in the home: nothing of an agent's own may be there yet."""
     staged = target.with_name(f"{target.name}.new")
     subprocess.run(["rm", "-rf", "--", str(staged)], check=True)
     argv = ["git", "clone", "--quiet", "--no-hardlinks", "--", source, str(staged)]

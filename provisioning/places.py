@@ -18,6 +18,7 @@ CREDENTIALS = SETTINGS / "credentials"  # encrypted by systemd-creds
 SERVER_SETTINGS = SETTINGS / "server.toml"
 DATA = config.HOST_HOME
 ARCHIVE = Path("/var/backups/colony-agents")  # the homes of the dead; not in DATA, which is the server's to change
+BACKUPS = ARCHIVE / "living"  # copies of the homes of the living
 HOMES = Path("/home/agents")
 SOCKET = config.HOST_SOCKET
 LOCKS = Path("/run/colony-locks")  # not in /run/lock, where any user could have put something

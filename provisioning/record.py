@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from colony import config, errors, schema
 from provisioning import places
@@ -26,6 +28,8 @@ class Record:
     memory_max_bytes: int = MEMORY_MAX_BYTES  # of all its processes together
     home_max_bytes: int = HOME_MAX_BYTES  # of its home; who holds more is paused
     is_born: bool = False  # True: nothing is missing any more
+    repo: str = ""  # of which it was born with a clone
+    origin: str = ""  # the archive that it has its home from
 
     @property
     def path(self) -> Path:
@@ -46,18 +50,27 @@ def read(name: str) -> Record | None:
     found = config.read_toml(path(name))
     if not found:
         return None
+    record = parsed(found, path(name))
+    if record.name != name:
+        raise errors.Invalid(f"{path(name)}: it is {record.name}'s")
+    return record
+
+
+def parsed(found: Mapping[str, Any], where: Path | str) -> Record:
+    """The record that such a table is. Raises `Invalid`, which names where it stands."""
     known = [field.name for field in fields(Record)]
     if unknown := sorted(found.keys() - {*known}):
-        raise errors.Invalid(f"{path(name)}: unknown key {unknown[0]}; known are {', '.join(known)}")
+        raise errors.Invalid(f"{where}: unknown key {unknown[0]}; known are {', '.join(known)}")
     try:
         record = Record(**found)
         datetime.fromisoformat(record.born_at)
         bounds = (record.memory_max_bytes, record.home_max_bytes)
         is_bounded = all(isinstance(bound, int) and bound >= MIN_BYTES for bound in bounds)
-        if not (record.name == name and record.runner in ("claude", "command") and is_bounded):
+        has_texts = all(isinstance(text, str) for text in (record.name, record.repo, record.origin))
+        if not (record.runner in ("claude", "command") and has_texts and is_bounded):
             raise ValueError("it must hold the agent's name, runner, born_at, and memory_max_bytes and home_max_bytes of at least 64 MiB")
     except (TypeError, ValueError) as error:
-        raise errors.Invalid(f"{path(name)}: {error}") from error
+        raise errors.Invalid(f"{where}: {error}") from error
     return record
 
 

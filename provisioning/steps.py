@@ -61,6 +61,7 @@ class Settle:
     """An agent's home has all that it begins with; see `home.prepare`. Done as the agent: what lies there can do no more than it may.
 
     `is_first`: the agent has never run. Else git, which does what it finds in a home, is left out of it.
+    `archive`: it first gets what is in there, in the place of all that it holds.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class Settle:
     agent: Mapping[str, object]
     repo: str | None = None
     is_first: bool = True
+    archive: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from colony import config, errors
 HOST_FILE = Path("/etc/colony/server.toml")
 COMMANDS = ("run", "backup", "prune")  # those that have a table; what is not in a table is an option of colony-server itself
 GENERAL = ("database",)
+OTHERS = ("homes",)  # tables that are not for this program
 
 
 def file(named: Path | None, home: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -29,7 +30,7 @@ def read(path: Path, group: click.Group) -> dict[str, Any]:
     if not path.exists():
         raise errors.NotFound(f"there is no {path}; give the path of a settings file with --config")
     found = config.read_toml(path)
-    _check(path, "", found, {name: option for name, option in _options(group).items() if name in GENERAL}, more=COMMANDS)
+    _check(path, "", found, {name: option for name, option in _options(group).items() if name in GENERAL}, more=(*COMMANDS, *OTHERS))
     for name in COMMANDS:
         table = found.get(name, {})
         if not isinstance(table, dict):

@@ -14,7 +14,7 @@ from provisioning.found import Entry
 from provisioning.host import files
 from provisioning.steps import Folder, Run, Step
 
-ALSO = (Folder(places.ARCHIVE, 0o700), Folder(places.LOCKS, 0o700))  # made when they are needed
+ALSO = (Folder(places.BACKUPS, 0o700), Folder(places.LOCKS, 0o700))  # made when they are needed
 SETTINGS_MODE = 0o640  # of server.toml, in which the database's password may be
 RECORD_MODE = 0o644
 INSTALL = "colony-server install"

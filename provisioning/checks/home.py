@@ -25,7 +25,7 @@ def folder(scene: Scene, resident: Resident) -> Findings:
         raise Unseen("its Linux user is missing")
     entry = found.look([path]).get(path)
     if entry is None:
-        remedy = f"tar -xzf {places.ARCHIVE}/{name}-….tar.gz -C {places.HOMES}, or: colony-agent death {name}"
+        remedy = f"colony-agent birth {name} --from {places.BACKUPS}/{name}-….tar.gz, or: colony-agent death {name}"
         yield Finding(name, f"its home {path} is missing", remedy)
     elif entry.kind == "folder" and entry.user != name:
         # What is in it belongs to somebody else, too, and that is not for a machine to decide.

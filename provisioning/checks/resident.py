@@ -81,7 +81,7 @@ def read(scene: Scene) -> list[Resident]:
 def whole(resident: Resident) -> Findings:
     """Whether it lives, or is ready to; what is left of it otherwise, and what becomes of that."""
     if agents.is_changing(resident.name):
-        raise Unseen("somebody is giving birth to it, or changes or ends it, right now")
+        raise Unseen("somebody is giving birth to it, or copies, changes or ends it, right now")
     name = resident.name
     remains = ", ".join(_remains(resident))
     end = f"colony-agent death {name}"
@@ -100,7 +100,8 @@ def whole(resident: Resident) -> Findings:
     elif resident.record.is_born:
         yield Finding(name, f"its death was interrupted; left are {remains}", end)
     else:
-        complete = f"colony-agent birth {name} --soul FILE"
+        origin = f"--from …/{resident.record.origin}" if resident.record.origin else "--soul FILE"
+        complete = f"colony-agent birth {name} {origin}"
         yield Finding(name, f"its birth was not completed; there are {remains}", f"{complete}; or {end}", "warning")
 
 

@@ -56,10 +56,11 @@ def disks(scene: Scene) -> Findings:
 
 
 def backups(scene: Scene) -> Findings:
-    """A copy that is not too old."""
+    """Copies of the database and of each home that are not too old."""
     scene.require_root()
-    for trouble in look.backups():
-        yield Finding(HOST, trouble.says, "systemctl start colony-backup", "warning")
+    for unit, troubles in {"colony-backup": look.backups(), "colony-home-backup": look.home_backups()}.items():
+        for trouble in troubles:
+            yield Finding(HOST, trouble.says, f"systemctl start {unit}", "warning")
 
 
 def clock(scene: Scene) -> Findings:

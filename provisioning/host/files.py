@@ -28,6 +28,7 @@ FOLDERS = (
     Folder(places.SETTINGS, 0o750, "root", places.SERVER_USER),
     Folder(places.RECORDS, 0o755),
     Folder(places.CREDENTIALS, 0o700),
+    Folder(places.ARCHIVE, 0o700),
 )
 LINKS = tuple(Link(places.COMMANDS / name, places.CURRENT / ".venv/bin" / name) for name in ("colony", "colony-agent", "colony-server"))
 
@@ -43,6 +44,9 @@ def render(release: Path, settings: ServerSettings) -> dict[str, str]:
         "release": release,
         "settings": places.SERVER_SETTINGS,
         "data": places.DATA,
+        "homes": places.HOMES,
+        "archive": places.ARCHIVE,
+        "locks": places.LOCKS.name,
         "is_sqlite": settings.is_sqlite,
         "database_host": settings.database_host,
     }

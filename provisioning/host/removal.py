@@ -32,7 +32,7 @@ class Remains:
 def read() -> Remains:
     users = pwd.getpwall()
     return Remains(
-        entries=found.look([*files.paths(), *_stamps(), places.CODE, places.ARCHIVE]),
+        entries=found.look([*files.paths(), *_stamps(), places.CODE]),
         agent_units=files.agent_units(),
         agents=tuple(sorted(user.pw_name for user in users if _is_agent(user))),
         has_server_account=any(user.pw_name == places.SERVER_USER and Path(user.pw_dir) == places.DATA for user in users),

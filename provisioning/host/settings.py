@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,9 +13,18 @@ _LOCAL = ("", "localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
+class Homes:
+    """The table [homes]: what is kept of agents' homes."""
+
+    keep: int = 7  # backups of each
+    max_mb: int = 256  # of a home that goes into one, before it is compressed
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     database: str = ""  # an SQLAlchemy URL; empty: colony.db among the data
     port: int = config.DEFAULT_PORT
+    homes: Homes = Homes()
 
     @property
     def is_sqlite(self) -> bool:
@@ -46,10 +55,17 @@ def read(path: Path = places.SERVER_SETTINGS) -> ServerSettings | None:
     port = run.get("port", config.DEFAULT_PORT) if isinstance(run, dict) else None
     if not (isinstance(database, str) and isinstance(port, int)):
         raise errors.Invalid(f"{path}: database must be a text and [run] port a number")
-    known = ServerSettings(database, port)
+    known = ServerSettings(database, port, _homes(path, found.get("homes", {})))
     if known.database_file and places.DATA not in known.database_file.parents:
         raise errors.Invalid(f"{path}: the server can write in {places.DATA} only; name a file there, or a PostgreSQL")
     return known
+
+
+def _homes(path: Path, found: object) -> Homes:
+    known = [field.name for field in fields(Homes)]
+    if not isinstance(found, dict) or not all(key in known and type(value) is int and value > 0 for key, value in found.items()):
+        raise errors.Invalid(f"{path}: homes must be a table, [homes], of {' and '.join(known)}, with whole numbers above 0")
+    return Homes(**found)
 
 
 def first_text(port: int) -> str:

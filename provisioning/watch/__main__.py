@@ -19,12 +19,8 @@ def main() -> None:
     try:
         with Systemd() as systemd:
             troubled, measured = _revive(systemd), homes.last()
-            sizes = measured.sizes if measured else {}
-
-            def say() -> None:
-                tell.tell([*look.units(troubled), *look.disks(), *look.homes(sizes), *look.backups()])
-
-            stepdown.as_user(places.SERVER_USER, say)
+            found = [*look.units(troubled), *look.disks(), *look.homes(measured.sizes if measured else {}), *look.home_backups()]
+            stepdown.as_user(places.SERVER_USER, lambda: tell.tell([*found, *look.backups()]))
             if homes.is_due(measured, _now(), os.statvfs(places.HOMES)):
                 systemd.begin(homes.SERVICE)
     except errors.ColonyError as error:

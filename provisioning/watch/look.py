@@ -8,15 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioning import places
+from provisioning import archives, places
 from provisioning.systemd import UnitState
 from provisioning.watch.homes import Size
 
 MIN_FREE_SHARE, MIN_FREE_BYTES = 0.1, 10**9  # below one of them a disk is nearly full
 WELL = 1.2  # times as much must be free until that is over; else a disk at the limit would be in the news each minute
 UNIT, HOME = "unit:", "home:"  # how the key of a unit's trouble begins, and of a home's
+MAX_NAMED = 3  # agents in one piece of news
 MAX_BACKUP_SECONDS = 2 * 24 * 3600
 BACKUP_TIMER = places.UNITS / "colony-backup.timer"
+HOME_BACKUP_TIMER = places.UNITS / "colony-home-backup.timer"
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,37 @@ def backups(folder: Path = places.DATA / "backups", timer: Path = BACKUP_TIMER, 
     if not timer.exists():
         return []
     now = now or time.time()
-    made = [path.stat().st_mtime for path in folder.glob("colony-*.db")] if folder.is_dir() else []
-    past = [at for at in made if at <= now]  # a clock that was set back must not hide for months that none is made any more
-    newest = max(past, default=timer.stat().st_mtime)  # or when it could have been begun with
-    if now - newest < MAX_BACKUP_SECONDS:
+    since = _overdue(folder.glob("colony-*.db") if folder.is_dir() else (), timer.stat().st_mtime, now)
+    if since is None:
         return []
-    since = f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime(newest))} UTC"
-    says = f"There is no new backup since {since}: `journalctl -u colony-backup` says more."
+    says = f"There is no new backup since {_date(since)}: `journalctl -u colony-backup` says more."
     return [Trouble("backup", says, "There is a new backup.")]
+
+
+def home_backups(
+    records: Path = places.RECORDS, folder: Path = places.BACKUPS, timer: Path = HOME_BACKUP_TIMER, now: float | None = None
+) -> list[Trouble]:
+    """Of backups of agents' homes that are long due. Root alone may know."""
+    if not timer.exists():
+        return []
+    now = now or time.time()
+    begun = {path.stem: max(path.stat().st_mtime, timer.stat().st_mtime) for path in records.glob("*.toml")}
+    overdue = {name: _overdue(archives.living(name, folder), at, now) for name, at in sorted(begun.items())}
+    late = {name: since for name, since in overdue.items() if since is not None}
+    if not late:
+        return []
+    names = f"{', '.join([*late][:MAX_NAMED])}{f' and {len(late) - MAX_NAMED} more' * (len(late) > MAX_NAMED)}"
+    says = f"There is no new backup of the home of {names} since {_date(min(late.values()))}: `journalctl -u colony-home-backup` says more."
+    return [Trouble("homes", says, "There are new backups of all homes.")]
+
+
+def _overdue(made: Iterable[Path], begun: float, now: float) -> float | None:
+    """Since when there is none that is newer, if that is too long ago; `begun` is when there could have been the first."""
+    # A clock that was set back must not hide for months that none is made any more.
+    past = [at for path in made if (at := path.stat().st_mtime) <= now]
+    newest = max(past, default=begun)
+    return None if now - newest < MAX_BACKUP_SECONDS else newest
+
+
+def _date(at: float) -> str:
+    return f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime(at))} UTC"

@@ -97,7 +97,7 @@ def test_two_births_of_one_name_at_once_give_one_agent(host: Guest) -> None:
     said = [each.communicate(timeout=60) for each in both]
     assert sorted(each.returncode for each in both) == [0, 5], said
     [loser] = [err for each, (_, err) in zip(both, said, strict=True) if each.returncode]
-    assert loser == "colony-agent: somebody else is giving birth to twin, or changes or ends it; try again when that is done\n"
+    assert loser == "colony-agent: somebody else is giving birth to twin, or copies, changes or ends it; try again when that is done\n"
     assert answer(host, say(host, "@twin one?")) == "you said: @twin one?"
     assert welcomes(host, "twin") == 1
     death(host, "twin", "--purge")

@@ -101,7 +101,7 @@ def test_an_agent_that_is_being_changed_is_left_alone(host: Guest) -> None:
     assert busy.stdout.readline() == "locked\n"
     said = doctor(host)
     require(said["findings"], [])
-    assert [each["why"] for each in said["not_looked_at"]] == ["somebody is giving birth to it, or changes or ends it, right now"]
+    assert [each["why"] for each in said["not_looked_at"]] == ["somebody is giving birth to it, or copies, changes or ends it, right now"]
     busy.kill()
     busy.communicate()
     host.wait_until("flock", "--nonblock", "/run/colony-locks/crow", "true")

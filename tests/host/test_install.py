@@ -69,6 +69,7 @@ MODES = {
     "/etc/colony/server.toml": "640 root colony",
     "/etc/colony/agents": "755 root root",
     "/etc/colony/credentials": "700 root root",
+    "/var/backups/colony-agents": "700 root root",
     "/run/colony": "755 colony colony",
     "/run/colony/api.sock": "666 colony colony",
 }
@@ -102,14 +103,14 @@ def test_claude_code_lies_there_once_for_all_releases(host: Guest) -> None:
 def test_no_service_is_more_exposed_than_it_may_be(host: Guest) -> None:
     listed = host.run("systemctl", "list-unit-files", "--plain", "--no-legend", "colony-*.service").stdout
     services = [line.split()[0] for line in listed.splitlines()]
-    assert len(services) == 4
+    assert len(services) == 5
     for service in services:
         told = json.loads(host.run("systemd-analyze", "security", "--json=short", service).stdout)
         exposure = sum(float(each["exposure"] or 0) for each in told)
         assert host.run("systemd-analyze", "security", "--threshold=20", service).returncode == 0, (service, exposure)
 
 
-@pytest.mark.parametrize("service", ["colony-backup", "colony-prune", "colony-watch"])
+@pytest.mark.parametrize("service", ["colony-backup", "colony-home-backup", "colony-prune", "colony-watch"])
 def test_what_a_timer_starts_works_within_its_walls(host: Guest, service: str) -> None:
     host.run("systemctl", "start", f"{service}.service")
     assert host.unit(f"{service}.service", "Result")["Result"] == "success"

@@ -11,7 +11,7 @@ import pytest
 from colony import errors, operations, schema
 from provisioning import birth
 from provisioning.facts import Facts
-from provisioning.steps import Ask, Start, Step, Write
+from provisioning.steps import Ask, Settle, Start, Step, Write
 from provisioning.wish import Wish
 from tests.provisioning.cast import NOTHING, RECORD, WISH, lives, member
 
@@ -51,6 +51,67 @@ def test_an_agent_that_rests_is_left_in_peace(status: str) -> None:
 )
 def test_only_what_is_missing_is_made(changes: dict[str, Any], steps: list[str]) -> None:
     assert names(birth.plan(lives(**changes), WISH)) == steps
+
+
+ARCHIVE = Path("/var/backups/colony-agents/living/scout-20300101T120000Z.tar.gz")
+RETURN = replace(WISH, archive=ARCHIVE, repo="https://git.example.org/x.git")
+BEGUN = replace(RECORD, origin=ARCHIVE.name, is_born=False)
+
+
+def settled(steps: list[Step]) -> Settle:
+    [act] = [act for step in steps for act in step.acts if isinstance(act, Settle)]
+    return act
+
+
+def test_a_home_from_an_archive_is_never_begun_by_git_and_gets_its_clone() -> None:
+    steps = birth.plan(NOTHING, RETURN)
+    assert names(steps) == ALL
+    assert (settled(steps).archive, settled(steps).repo, settled(steps).is_first) == (ARCHIVE, RETURN.repo, False)
+    assert settled(birth.plan(NOTHING, WISH)).is_first
+    texts = [act.text for step in steps for act in step.acts if isinstance(act, Write) and act.path == RECORD.path]
+    assert all(f'origin = "{ARCHIVE.name}"' in text and f'repo = "{RETURN.repo}"' in text for text in texts)
+
+
+def test_who_comes_back_is_not_welcomed_as_a_newborn() -> None:
+    [said] = [act.request.body for act in birth.plan(NOTHING, RETURN)[-2].acts if isinstance(act, Ask)]
+    assert said.startswith("@scout welcome back")
+    assert ARCHIVE.name in said
+
+
+def test_a_return_that_was_interrupted_goes_on_and_one_that_is_complete_has_nothing_to_do() -> None:
+    half = lives(record=BEGUN, is_home_complete=False)
+    assert settled(birth.plan(half, RETURN)).archive == ARCHIVE
+    assert "home" not in names(birth.plan(lives(record=BEGUN), RETURN))
+    assert birth.plan(lives(record=replace(BEGUN, is_born=True)), RETURN) == []
+    assert birth.plan(lives(record=replace(BEGUN, is_born=True)), WISH) == []
+
+
+def test_an_agent_that_has_lost_its_home_gets_it_back() -> None:
+    steps = birth.plan(lives(has_home=False, is_home_complete=False), RETURN)
+    assert names(steps) == ["record", "home"]
+    assert settled(steps).archive == ARCHIVE
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        lives(),
+        lives(record=replace(RECORD, is_born=False)),
+        lives(record=replace(BEGUN, origin="another")),
+        lives(record=None, has_record=False, is_home_complete=False),
+        lives(record=replace(BEGUN, is_born=True), is_home_complete=False),
+    ],
+    ids=["it lives", "a birth without an archive", "another archive", "a home of nobody's", "a home that lacks something"],
+)
+def test_no_home_that_is_there_is_written_over(found: Facts) -> None:
+    with pytest.raises(errors.Conflict, match="has a home already"):
+        birth.plan(found, RETURN)
+
+
+def test_who_was_to_come_back_is_not_born_empty() -> None:
+    with pytest.raises(errors.Conflict, match=f"was to have its home from {ARCHIVE.name}"):
+        birth.plan(lives(record=BEGUN, is_home_complete=False), WISH)
+    assert names(birth.plan(lives(record=replace(BEGUN, is_born=True), is_home_complete=False), WISH)) == ["home"]
 
 
 def test_an_interruption_after_any_step_leaves_the_rest_to_do() -> None:

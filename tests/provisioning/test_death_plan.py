@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from colony import errors
 from provisioning import death
-from provisioning.steps import Run, Step
+from provisioning.steps import Remove, Run, Step
 from tests.provisioning.cast import NOTHING, lives, member
 
 
@@ -27,6 +28,13 @@ def test_without_an_archive_nothing_is_kept() -> None:
 
     assert len(kept("scout-now")) == 1
     assert kept(None) == []
+
+
+def test_backups_stay_unless_nothing_is_to_be_kept() -> None:
+    backups = (Path("/var/backups/one"), Path("/var/backups/two"))
+    assert "backups" not in names(death.plan(lives(backups=backups), "scout-now"))
+    [step] = [step for step in death.plan(lives(backups=backups), None) if step.name == "backups"]
+    assert step.acts == (Remove(backups[0]), Remove(backups[1]))
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ MOST = {
     "colony-server.service": 1.9,
     "colony-backup.service": 0.6,
     "colony-homes.service": 1.2,
+    "colony-home-backup.service": 1.3,
     "colony-prune.service": 1.6,
     "colony-watch.service": 1.5,
 }
@@ -32,7 +33,8 @@ def release(tmp_path: Path) -> Path:
     """`systemd-analyze verify` wants to see the programs that units run."""
     folder = tmp_path / ".venv" / "bin"
     folder.mkdir(parents=True)
-    shutil.copy(Path(sys.executable).with_name("colony-server"), folder)
+    for program in ("colony-agent", "colony-server"):
+        shutil.copy(Path(sys.executable).with_name(program), folder)
     (folder / "python").symlink_to("/usr/bin/python3")
     return tmp_path
 

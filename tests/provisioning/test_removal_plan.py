@@ -13,7 +13,7 @@ from provisioning.steps import Act, Remove, Run, Step, Stop
 FOLDER = Entry("folder", 0o755, "root", "root")
 WHOLE = Remains(
     entries={
-        **dict.fromkeys((*files.paths(), places.CODE, places.ARCHIVE), FOLDER),
+        **dict.fromkeys((*files.paths(), places.CODE), FOLDER),
         **{link.path: Entry("link", 0o777, "root", "root", str(link.target)) for link in files.LINKS},
         removal.STAMPS / "stamp-colony-backup.timer": FOLDER,
     },

@@ -68,6 +68,27 @@ def test_a_unit_that_has_failed_is_trouble_and_one_that_starts_is_nothing_new() 
     assert [(each.key, each.is_sure) for each in look.units(states)] == [("unit:a.service", True), ("unit:b.service", False)]
 
 
+def test_backups_of_homes_are_missed_after_two_days_and_told_of_once(tmp_path: Path) -> None:
+    records, folder, timer = tmp_path / "agents", tmp_path / "living", tmp_path / "colony-home-backup.timer"
+    records.mkdir()
+    assert look.home_backups(records, folder, timer, 100 * DAY) == [], "nothing makes any"
+    timer.touch()
+    os.utime(timer, (0, 0))
+    for name in ("crow", "rook", "scout", "scout-2"):
+        (records / f"{name}.toml").touch()
+        os.utime(records / f"{name}.toml", (99 * DAY, 99 * DAY))
+    assert look.home_backups(records, folder, timer, 100 * DAY) == [], "the first one may still come"
+    [trouble] = look.home_backups(records, folder, timer, 102 * DAY)
+    assert "no new backup of the home of crow, rook, scout and 1 more since 1970-04-10 00:00 UTC" in trouble.says
+    folder.mkdir()
+    for name in ("crow", "rook", "scout-2"):
+        made = folder / f"{name}-20300101T000000Z.tar.gz"
+        made.touch()
+        os.utime(made, (101 * DAY, 101 * DAY))
+    [trouble] = look.home_backups(records, folder, timer, 102 * DAY)
+    assert "of the home of scout since" in trouble.says
+
+
 def test_a_backup_is_missed_after_two_days(tmp_path: Path) -> None:
     timer, folder = tmp_path / "colony-backup.timer", tmp_path / "backups"
     assert look.backups(folder, timer, 100 * DAY) == [], "nothing makes any"

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def test_it_names_every_option_once(tmp_path: Path) -> None:
     every = uncommented(text)
     meant = "\n".join(line.removeprefix("#") for line in text.splitlines() if "=" in line or "[" in line)
     assert settings.read(write(tmp_path, meant), cli)
-    assert {key for key in every if key not in settings.COMMANDS} == {*settings.GENERAL}
+    assert {key for key in every if key not in settings.COMMANDS} == {*settings.GENERAL, *settings.OTHERS}
     for name in settings.COMMANDS:
         assert every[name].keys() == options(cli.commands[name]).keys(), name
 
@@ -156,10 +157,12 @@ def test_what_it_shows_is_the_default() -> None:
             if isinstance(option.default, int | float):
                 assert every[name][key] == option.default, key
     assert every["run"]["socket"] == str(config.HOST_SOCKET)
+    assert every["homes"] == asdict(host_settings.Homes())
 
 
 def test_it_sets_nothing_but_how_many_copies_are_kept(tmp_path: Path) -> None:
-    assert settings.read(write(tmp_path, host_settings.first_text(8700)), cli) == {"run": {}, "backup": {"keep": 7}, "prune": {}}
+    tables = {"run": {}, "backup": {"keep": 7}, "homes": {}, "prune": {}}
+    assert settings.read(write(tmp_path, host_settings.first_text(8700)), cli) == tables
     assert settings.read(write(tmp_path, host_settings.first_text(8800)), cli)["run"] == {"port": 8800}
 
 
@@ -173,6 +176,16 @@ def test_the_host_reads_of_it_what_its_units_depend_on(tmp_path: Path) -> None:
         host_settings.read(write(tmp_path, "database = 1"))
     with pytest.raises(errors.Invalid, match="the server can write in /var/lib/colony only"):
         host_settings.read(write(tmp_path, 'database = "sqlite:////srv/colony.db"'))
+
+
+def test_what_is_kept_of_homes_is_for_the_host_to_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "[homes]\nkeep = 3\n")
+    assert settings.read(path, cli)
+    assert host_settings.read(path) == host_settings.ServerSettings(homes=host_settings.Homes(3))
+    for text in ("homes = 1", "[homes]\nkept = 3", "[homes]\nkeep = 0", "[homes]\nkeep = true", "[homes]\nmax_mb = 'much'"):
+        with pytest.raises(errors.Invalid, match="homes must be a table") as caught:
+            host_settings.read(write(tmp_path, text))
+        assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize(

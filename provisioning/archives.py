@@ -1,0 +1,23 @@
+"""The archives of agents' homes that lie on this host, by their names."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from provisioning import places
+
+_STAMP = r"\d{8}T\d{6}Z"
+
+
+def name_of(agent: str, now: datetime | None = None) -> str:
+    """How an archive of the agent that is made now is called; such names sort by time."""
+    return f"{agent}-{now or datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar.gz"
+
+
+def living(agent: str, folder: Path = places.BACKUPS) -> list[Path]:
+    """The backups of the agent's home, the oldest first. Raises `PermissionError` for who is not root."""
+    if not folder.exists():
+        return []
+    return sorted(path for path in folder.iterdir() if re.fullmatch(rf"{agent}-{_STAMP}\.tar\.gz", path.name))
