@@ -11,6 +11,7 @@ from dataclasses import dataclass
 RELEASE = "/opt/colony/current"
 UNITS = "/etc/systemd/system"
 WORKER = "agent-scout-worker.service"
+SLICE = "colony-agents.slice"
 DREAM = "agent-scout-dream.service"
 DREAMS = "agent-scout-dream.timer"
 KEY = "sk-planted-123"
@@ -62,11 +63,11 @@ def copied(path: str) -> tuple[str, str]:
     return f"cp -a {path} {copy}", f"rm -rf {path}; cp -a {copy} {path}"
 
 
-def unlimited(file_of_v1: str, file_of_v2: str) -> str:
-    """The worker's cgroup without that limit, wherever this machine has it."""
+def unlimited(file_of_v1: str, file_of_v2: str, unit: str = WORKER) -> str:
+    """The unit's cgroup without that limit, wherever this machine has it."""
     files = ((file_of_v1, "-1"), (file_of_v2, "max"))
     find = "find /sys/fs/cgroup -path '*/{}/{}' -exec sh -c 'echo {} > {{}}' ';'"
-    return "; ".join(find.format(WORKER, file, value) for file, value in dict(files).items())
+    return "; ".join(find.format(unit, file, value) for file, value in dict(files).items())
 
 
 CODE_AND_FILES = {
@@ -262,6 +263,13 @@ ROUNDS = {
             ("scout: its memory is not limited as its unit says: as much as there is, not 256 MB",),
         ),
         "processes without end": Ailment(unlimited("pids.max", "pids.max"), ("scout: the number of its processes is not limited",)),
+        "agents without end": Ailment(
+            f"{unlimited('memory.limit_in_bytes', 'memory.max', SLICE)}; {unlimited('pids.max', 'pids.max', SLICE)}",
+            (
+                f"host: the memory of all agents together is not limited as {SLICE} says: as much as there is",
+                f"host: the number of all agents' processes is not limited as {SLICE} says: any",
+            ),
+        ),
     },
     "what can't be read": {
         "settings that can't be read": Ailment(
