@@ -98,13 +98,13 @@ def test_where_memory_is_too_little_for_it_the_reason_is_told_and_the_worker_liv
 
 def test_a_wrong_key_is_the_reason_why_it_waits_and_the_right_one_brings_the_answer(host: Guest, api: Standin) -> None:
     answers(api, text("here I am"))
-    host.run("colony-agent", "credential", "set", "ANTHROPIC_API_KEY", "--agent", "thinker", stdin=WRONG_KEY)
+    host.run("colony-agent", "credential", "set", "ANTHROPIC_API_KEY", stdin=WRONG_KEY)  # in place of the one that it has
     host.run("colony-agent", "upgrade", "thinker")
     asked = say(host, "@thinker are you there?")
     until(lambda: "rejected the credentials" in status(host, "thinker")["trouble"])
     assert api.requests[-1].headers["x-api-key"] == WRONG_KEY
     assert "thinker has to wait with its answers: the model's API rejected the credentials" in messages(host)[-1]["body"]
-    host.run("colony-agent", "credential", "rm", "ANTHROPIC_API_KEY", "--agent", "thinker")
+    host.run("colony-agent", "credential", "set", "ANTHROPIC_API_KEY", stdin=KEY)
     host.run("colony-agent", "upgrade", "thinker")
     host.run("colony-agent", "resume", "thinker")
     assert answer(host, asked) == "here I am"
