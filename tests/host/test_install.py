@@ -13,7 +13,7 @@ from tests.guest.layers import SOURCE, Layers
 from tests.host.cast import one_line
 from tests.host.hosting import SERVER, arm, release, serves, steps
 
-UNITS = ("colony-server.service", "colony-backup.timer", "colony-prune.timer", "colony-watch.timer")
+UNITS = ("colony-server.service", "colony-backup.timer", "colony-homes.timer", "colony-prune.timer", "colony-watch.timer")
 FIRST = ("accounts", "folders", "settings", "units", "code", "start", "commands", "ape")
 
 

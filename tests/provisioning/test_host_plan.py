@@ -25,7 +25,7 @@ OLD, NEW = places.RELEASES / "0.1.0-aaa", places.RELEASES / "0.2.0-bbb"
 WISH = Wish(ape=Ape("ann", "ann"))
 BARE = Host(NEW, ServerSettings())
 POSTGRES = ServerSettings(database="postgresql://colony:x@db.example.org/colony")
-LASTING = frozenset({files.SERVER, "colony-backup.timer", "colony-prune.timer", "colony-watch.timer"})
+LASTING = frozenset({files.SERVER, "colony-backup.timer", "colony-homes.timer", "colony-prune.timer", "colony-watch.timer"})
 
 
 def entry(act: Folder | Write | Link) -> Entry:
