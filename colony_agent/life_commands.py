@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 2.0
 CLEAR = "\x1b[H\x1b[2J"
+# A column in which nobody has anything is left out.
 COLUMNS = ("agent", "state", "worker", "memory", "restarts", "inbox", "oldest", "heard", "works in", "turns", "usd", "owner")
 
 _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON document.")
@@ -208,11 +209,11 @@ def _show(overview: Overview, is_json: bool) -> None:
 
 def _row(life: Life) -> tuple[show.Cell, ...]:
     memory = life.worker.memory_bytes
-    seen = [life.name, life.state, life.worker.active, f"{memory / 2**20:.0f} MB" if memory is not None else None, life.worker.restarts]
+    seen = [life.name, life.state, life.worker.active, f"{memory / 2**20:.0f} MB" if memory is not None else None, life.worker.restarts or None]
     agent = life.member
     if agent is None:
         return (*seen, None, None, None, None, None, None, None)
-    known = [agent.inbox, agent.oldest_item_at, agent.last_seen_at, agent.turn_channel, agent.turns_today, round(agent.cost_usd_today, 2)]
+    known = [agent.inbox, agent.oldest_item_at, agent.last_seen_at, agent.turn_channel, agent.turns_today, round(agent.cost_usd_today, 2) or None]
     return (*seen, *known, agent.owner)
 
 
