@@ -56,7 +56,7 @@ def birth(
         kept=unpacking.read(archive.absolute()) if archive else None,
         repo=repo,
         runner=runner,
-        rooms={key: size for key, size in {"memory_max": memory_max, "home_max": home_max}.items() if size},
+        rooms={key: size for key, size in {"memory_max": memory_max, "home_max": home_max}.items() if size is not None},
         watch=watch,
         owner=owner,
         start=not no_start,

@@ -208,13 +208,13 @@ def _show(overview: Overview, is_json: bool) -> None:
 
 
 def _row(life: Life) -> tuple[show.Cell, ...]:
-    memory = life.worker.memory_bytes
-    seen = [life.name, life.state, life.worker.active, f"{memory / 2**20:.0f} MB" if memory is not None else None, life.worker.restarts or None]
+    memory = f"{life.worker.memory_bytes / 2**20:.0f} MB" if life.worker.memory_bytes is not None else None
+    seen = [life.name, life.state, life.worker.active, memory, life.worker.restarts or None]
     agent = life.member
     if agent is None:
         return (*seen, None, None, None, None, None, None, None)
-    known = [agent.inbox, agent.oldest_item_at, agent.last_seen_at, agent.turn_channel, agent.turns_today, round(agent.cost_usd_today, 2) or None]
-    return (*seen, *known, agent.owner)
+    known = [agent.inbox, agent.oldest_item_at, agent.last_seen_at, agent.turn_channel, agent.turns_today]
+    return (*seen, *known, round(agent.cost_usd_today, 2) or None, agent.owner)
 
 
 def _document(life: Life) -> dict[str, object]:

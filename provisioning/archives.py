@@ -8,6 +8,7 @@ from pathlib import Path
 
 from provisioning import places
 
+RECORD = "record.toml"  # beside the home in an archive: the host's record of the agent
 _STAMP = r"\d{8}T\d{6}Z"
 
 

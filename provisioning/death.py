@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from colony import errors, operations, schema
-from provisioning import places, record, units
+from provisioning import archives, places, record, units
 from provisioning.facts import Facts
 from provisioning.steps import Ask, Disable, Folder, Reload, Remove, Run, Step, Stop
 
@@ -56,8 +56,10 @@ def _home(facts: Facts, archive_name: str | None) -> Step:
         return Step("home", "the end of its home", gone)
     target = places.ARCHIVE / archive_name
     options = ("--create", "--gzip", "--sparse", "--one-file-system", "--warning=no-file-ignored")
+    known = record.path(facts.name)
+    beside = (f"--transform=s,^{known.name}$,{archives.RECORD},SH", f"--directory={known.parent}", known.name) if facts.has_record else ()
     # tar needs stack for each level, and an agent can nest folders as deep as it likes.
-    pack = Run(("prlimit", "--stack=unlimited", "tar", *options, f"--file={staged}", f"--directory={places.HOMES}", "--", facts.name))
+    pack = Run(("prlimit", "--stack=unlimited", "tar", *options, f"--file={staged}", *beside, f"--directory={places.HOMES}", facts.name))
     rename = Run(("mv", "--no-target-directory", "--", str(staged), str(target)))
     return Step("home", f"the end of its home, which is kept in {target}", (Folder(places.ARCHIVE, 0o700), pack, rename, *gone))
 

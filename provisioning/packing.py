@@ -16,9 +16,8 @@ from typing import IO
 
 from colony import errors
 from colony.config import PROJECT_FILE
-from provisioning import home
+from provisioning import archives, home
 
-RECORD = "record.toml"  # beside the home in an archive: the host's record of the agent
 LEFT_OUT = ("repo", ".cache", home.STATE_FILE)  # is cloned again, is made again, is of no use in another life
 FIRST = (home.SOUL_FILE, PROJECT_FILE, "heartbeat.md", "memory", ".git", ".claude")  # before the room is used up
 MAX_ENTRIES = 100_000
@@ -57,7 +56,7 @@ def pack(folder: str, record: str, archive: IO[bytes], max_bytes: int) -> Packed
     """
     with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=6, encoding="utf-8") as tar:
         packer = _Packer(tar, max_bytes)
-        packer.add_text(RECORD, record)
+        packer.add_text(archives.RECORD, record)
         with _folder(folder) as descriptor:
             packer.add_folder(PurePosixPath(folder).name, descriptor)
     return packer.packed

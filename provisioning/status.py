@@ -28,9 +28,7 @@ class Life:
     def trouble(self) -> str:
         """What should be looked at, in a few words; empty while all is well."""
         found = [
-            f"its worker is {self.worker.active} ({self.worker.result})"
-            if self.worker.active != "active" and self.state == "healthy"
-            else "",
+            self._rest if self.worker.active != "active" and self.state == "healthy" else "",
             "its last dream failed" if self.dream.active == "failed" else "",
             "its units have changed: colony-agent restart" if self.worker.is_outdated else "",
             "it reports nothing" if self.member and self.member.silent_since else "",
@@ -38,6 +36,13 @@ class Life:
             self.member.status_note if self.member else "",
         ]
         return "; ".join(filter(None, found))
+
+
+    @property
+    def _rest(self) -> str:
+        why = f" ({self.worker.result})" if self.worker.active == "failed" else ""
+        remedy = "restart" if self.worker.load == "loaded" else "upgrade"
+        return f"its worker is {self.worker.active}{why}: colony-agent {remedy} {self.name}"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,10 @@ def as_user(user: str, work: Callable[[], T]) -> T:
 
     Raises the `ColonyError` that the work raised; anything else is an `Unavailable`.
     """
-    account = pwd.getpwnam(user)
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        raise errors.Unavailable(f"there is no Linux user {user}; colony-agent doctor says what helps") from None
     receiving, sending = os.pipe()
     child = os.fork()
     if child == 0:

@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 
 from colony import errors, show
 from colony.config import PROJECT_FILE
-from provisioning import home, packing, record
+from provisioning import archives, home, packing, record
 from provisioning.record import Record
 
 MADE_ANEW = (home.SOUL_FILE, home.RULES_FILE, home.STATE_FILE, PROJECT_FILE)
@@ -59,7 +59,7 @@ def _read(path: Path, tar: tarfile.TarFile) -> Archived:
             texts[place] = contents.read().decode(errors="replace")
     if len(homes) != 1:
         raise errors.Invalid(f"it holds {len(homes)} homes, not one")
-    known = record.parsed(_table(texts[_RECORD]), packing.RECORD) if _RECORD in texts else None
+    known = record.parsed(_table(texts[_RECORD]), archives.RECORD) if _RECORD in texts else None
     agent = _table(texts.get(_SETTINGS, "")).get("agent", {})
     return Archived(path, known, texts.get(_SOUL), agent if isinstance(agent, dict) else {}, has_repo)
 
@@ -142,7 +142,7 @@ def _readable(path: Path) -> Iterator[IO[bytes]]:
 
 def _place(name: str) -> PurePosixPath | None:
     """Where a member belongs in the home; None for the record beside it. Raises `Invalid` for what belongs nowhere."""
-    if name == packing.RECORD:
+    if name == archives.RECORD:
         return None
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:

@@ -120,7 +120,8 @@ def _open(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise errors.Unavailable(f"can't open {path}: {error.strerror}; name the data folder with --home") from error
+        remedy = "it belongs to another user: chown it, or work as that one" if path.exists() else "name the data folder with --home"
+        raise errors.Unavailable(f"can't open {path}: {error.strerror}; {remedy}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise errors.Unavailable(f"{path} is no regular file; name the data folder with --home")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from colony import errors
-from provisioning import packing, unpacking
+from provisioning import archives, unpacking
 from tests.provisioning.cast import RECORD
 
 SETTINGS = '[agent]\nname = "scout"\nrunner = "command"\ncommand = ["/usr/bin/true"]\n'
@@ -35,7 +35,7 @@ def made(folder: Path, *entries: tuple[tarfile.TarInfo, bytes]) -> Path:
 
 
 def whole(folder: Path) -> Path:
-    texts = {packing.RECORD: RECORD.text, "scout/CLAUDE.md": "# Scout\n", "scout/.colony.toml": SETTINGS}
+    texts = {archives.RECORD: RECORD.text, "scout/CLAUDE.md": "# Scout\n", "scout/.colony.toml": SETTINGS}
     return made(folder, entry("scout", type=tarfile.DIRTYPE), *(entry(name, text) for name, text in texts.items()))
 
 
@@ -138,9 +138,9 @@ def test_what_is_damaged_is_refused_in_one_line(tmp_path: Path, damage: Callable
     ("entries", "says"),
     [
         ((entry("scout/x"), entry("rook/x")), "holds 2 homes, not one"),
-        ((entry(packing.RECORD, RECORD.text),), "holds 0 homes, not one"),
-        ((entry("scout/x"), entry(packing.RECORD, "name = 1")), "record.toml: "),
-        ((entry("scout/x"), entry(packing.RECORD, "mood = 1")), "record.toml: unknown key mood"),
+        ((entry(archives.RECORD, RECORD.text),), "holds 0 homes, not one"),
+        ((entry("scout/x"), entry(archives.RECORD, "name = 1")), "record.toml: "),
+        ((entry("scout/x"), entry(archives.RECORD, "mood = 1")), "record.toml: unknown key mood"),
         ((entry("scout/.colony.toml", "[agent"),), "Expected"),
     ],
 )
