@@ -115,8 +115,8 @@ def host(shared_machine: Guest) -> Guest:
 
 def look(host: Guest) -> None:
     """As after ten minutes: measure, and look at what was measured."""
-    host.run("systemctl", "reset-failed", "colony-watch", "colony-homes", check=False)
-    host.run("systemctl", "start", "colony-homes")
+    host.run("systemctl", "reset-failed", "colony-watch", "colony-home-sizes", check=False)
+    host.run("systemctl", "start", "colony-home-sizes")
     host.run("systemctl", "start", "colony-watch")
 
 
@@ -159,11 +159,11 @@ def test_a_home_that_holds_too_much_pauses_its_agent_once(host: Guest, fill: str
 
 
 def test_the_watch_has_homes_measured_when_that_is_due(host: Guest) -> None:
-    host.run("rm", "-f", "/run/colony-homes/homes.json")
+    host.run("rm", "-f", "/run/colony-home-sizes/sizes.json")
     host.run("systemctl", "start", "colony-watch")
-    host.wait_until("test", "-s", "/run/colony-homes/homes.json")
+    host.wait_until("test", "-s", "/run/colony-home-sizes/sizes.json")
     host.run("systemctl", "start", "colony-watch")
-    assert host.journal("colony-watch.service") == host.journal("colony-homes.service") == ""
+    assert host.journal("colony-watch.service") == host.journal("colony-home-sizes.service") == ""
 
 
 def test_a_single_file_ends_at_the_bound_of_its_home(host: Guest) -> None:
