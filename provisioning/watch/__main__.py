@@ -20,7 +20,8 @@ def main() -> None:
         with Systemd() as systemd:
             troubled, measured = _revive(systemd), sizes.last()
             found = [*look.units(troubled), *look.disks(), *look.homes(measured.sizes if measured else {}), *look.home_backups()]
-            stepdown.as_user(places.SERVER_USER, lambda: tell.tell([*found, *look.backups()]))
+            unseen = () if measured else (look.HOME,)  # after a boot, until the first measurement
+            stepdown.as_user(places.SERVER_USER, lambda: tell.tell([*found, *look.backups()], unseen=unseen))
             if sizes.is_due(measured, _now(), os.statvfs(places.HOMES)):
                 systemd.begin(sizes.SERVICE)
     except errors.ColonyError as error:
