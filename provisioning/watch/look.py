@@ -78,7 +78,8 @@ def homes(sizes: Mapping[str, Size]) -> list[Trouble]:
 
 
 def _home(name: str, size: Size) -> Trouble:
-    remedy = f"Remove what it does not need, or raise home_max_bytes in {places.RECORDS / name}.toml; then: colony-agent resume {name}"
+    larger = f"give it a soul with a larger limits.home_max (colony-agent soul set {name} FILE)"
+    remedy = f"Remove what it does not need, or {larger}; then: colony-agent resume {name}"
     says = f"The home of {name} holds {size.shown}; so {name} is paused. {remedy}"
     return Trouble(f"{HOME}{name}", says, f"The home of {name} is within its bound again.", size.fullness > 1, pauses=name)
 

@@ -48,8 +48,8 @@ def test_a_home_that_holds_too_much_pauses_its_agent_with_a_reason(size: Size, s
     [trouble] = look.homes({"scout": size})
     assert (trouble.key, trouble.is_sure, trouble.pauses) == ("home:scout", True, "scout")
     assert trouble.says == (
-        f"The home of scout holds {says}; so scout is paused. Remove what it does not need, or raise home_max_bytes in"
-        " /etc/colony/agents/scout.toml; then: colony-agent resume scout"
+        f"The home of scout holds {says}; so scout is paused. Remove what it does not need, or give it a soul with a larger"
+        " limits.home_max (colony-agent soul set scout FILE); then: colony-agent resume scout"
     )
 
 
