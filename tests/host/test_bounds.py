@@ -48,19 +48,21 @@ def small(installed: Path, layers: Layers) -> Iterator[Guest]:
         yield machine
 
 
-def pids(machine: Guest) -> dict[str, str]:
+def pids(machine: Guest, *others: str) -> dict[str, str]:
     """What must live on."""
-    units = ("colony-server", "bystander", "dbus", "systemd-journald", *(f"agent-{name}-worker" for name in GREEDY))
-    return {unit: machine.unit(unit, "MainPID")["MainPID"] for unit in units}
+    units = ("colony-server", "dbus", "systemd-journald", *(f"agent-{name}-worker" for name in GREEDY), *others)
+    found = {unit: machine.unit(unit, "MainPID")["MainPID"] for unit in units}
+    assert "0" not in found.values(), found
+    return found
 
 
 def explained(machine: Guest, message: int) -> dict[str, Any]:
     return dict(json.loads(machine.run("colony", "explain", str(message), "--json").stdout))
 
 
-def all_eat(machine: Guest) -> None:
+def all_eat(machine: Guest, *others: str) -> None:
     """At once, until each is given up with the reason; nothing else dies."""
-    living, before = pids(machine), len(messages(machine))
+    living, before = pids(machine, *others), len(messages(machine))
     asked = say(machine, " ".join(f"@{name}" for name in GREEDY) + " eat it all")
     until(lambda: all(fate["outcome"] for fate in explained(machine, asked)["fates"]), 120)
     told = explained(machine, asked)
@@ -70,7 +72,7 @@ def all_eat(machine: Guest) -> None:
     notices = [message["body"] for message in messages(machine)[before:] if message["type"] == "notice"]
     assert sorted(notice.split()[0] for notice in notices) == list(GREEDY)
     assert all(KILLED in notice for notice in notices)
-    assert pids(machine) == living
+    assert pids(machine, *others) == living
     for name in GREEDY:
         assert answer(machine, say(machine, f"@{name} hello")) == f"you said: @{name} hello"
 
@@ -86,7 +88,7 @@ def test_without_that_bound_the_kernel_ends_turns_before_what_is_larger(small: G
     small.run("systemctl", "daemon-reload")
     small.run("systemctl", "start", "bystander")
     small.wait_until("sh", "-c", "journalctl -u bystander | grep holds")
-    all_eat(small)
+    all_eat(small, "bystander")
     small.run("systemctl", "stop", "bystander")
 
 
