@@ -71,6 +71,7 @@ SHARED_CHECKS: tuple[tuple[str, Callable[[Scene, Sequence[Resident]], Findings]]
     ("all agents' limits in the kernel", process.together),
 )
 AGENT_CHECKS: tuple[tuple[str, OfAgent], ...] = (
+    ("its record", resident.understood),
     ("its Linux user", account.user),
     ("its password", account.password),
     ("its home", home.folder),

@@ -41,6 +41,9 @@ class Record:
         return "".join(f"{key} = {json.dumps(value)}\n" for key, value in asdict(self).items())
 
 
+_KEYS = frozenset(field.name for field in fields(Record))
+
+
 def path(name: str) -> Path:
     return places.RECORDS / f"{name}.toml"
 
@@ -57,12 +60,12 @@ def read(name: str) -> Record | None:
 
 
 def parsed(found: Mapping[str, Any], where: Path | str) -> Record:
-    """The record that such a table is. Raises `Invalid`, which names where it stands."""
-    known = [field.name for field in fields(Record)]
-    if unknown := sorted(found.keys() - {*known}):
-        raise errors.Invalid(f"{where}: unknown key {unknown[0]}; known are {', '.join(known)}")
+    """The record that such a table is. Raises `Invalid`, which names where it stands.
+
+    What a later release has written there is passed over: a host goes back to the release before with its agents.
+    """
     try:
-        record = Record(**found)
+        record = Record(**{key: value for key, value in found.items() if key in _KEYS})
         datetime.fromisoformat(record.born_at)
         bounds = (record.memory_max_bytes, record.home_max_bytes)
         is_bounded = all(isinstance(bound, int) and bound >= MIN_BYTES for bound in bounds)
@@ -72,6 +75,11 @@ def parsed(found: Mapping[str, Any], where: Path | str) -> Record:
     except (TypeError, ValueError) as error:
         raise errors.Invalid(f"{where}: {error}") from error
     return record
+
+
+def unknown_keys(name: str) -> list[str]:
+    """What its file says and this release passes over: a later one wrote it, or somebody mistyped."""
+    return sorted(config.read_toml(path(name)).keys() - _KEYS)
 
 
 def names() -> list[str]:

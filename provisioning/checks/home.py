@@ -13,7 +13,7 @@ from provisioning.checks.finding import Finding, Findings, Unseen
 from provisioning.checks.resident import Resident
 from provisioning.checks.scene import Scene
 from provisioning.steps import Folder, Step, WriteAs
-from provisioning.watch import homes, measure
+from provisioning.watch import measure, sizes
 
 RULES_MAX_BYTES = 65_536
 
@@ -56,7 +56,7 @@ def size(scene: Scene, resident: Resident) -> Findings:
     scene.require_root()
     if not resident.has_home or resident.record is None:
         return
-    last = homes.last()
+    last = sizes.last()
     known = last.sizes.get(resident.name) if last else None
     if known is None or known.fullness > 1:
         known = measure.size(resident.home, resident.record.home_max_bytes)

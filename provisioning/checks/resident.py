@@ -105,6 +105,14 @@ def whole(resident: Resident) -> Findings:
         yield Finding(name, f"its birth was not completed; there are {remains}", f"{complete}; or {end}", "warning")
 
 
+def understood(scene: Scene, resident: Resident) -> Findings:
+    """Whether all that its record says means something to this release."""
+    if unknown := record.unknown_keys(resident.name):
+        what = f"its record says what this release does not know, and passes over: {', '.join(unknown)}"
+        remedy = f"remove that from {record.path(resident.name)}, unless a later release wrote it"
+        yield Finding(resident.name, what, remedy, "warning")
+
+
 def _resident(name: str, scene: Scene) -> Resident:
     known, fault, is_seen = None, "", True
     try:

@@ -9,7 +9,7 @@ import time
 from colony import errors
 from provisioning import places, stepdown
 from provisioning.systemd import Systemd, UnitState
-from provisioning.watch import homes, look, revive, tell
+from provisioning.watch import look, revive, sizes, tell
 
 PATTERNS = ("colony-*", "agent-*-worker.service", "agent-*-dream.*")
 OWN = "colony-watch.service"
@@ -18,11 +18,12 @@ OWN = "colony-watch.service"
 def main() -> None:
     try:
         with Systemd() as systemd:
-            troubled, measured = _revive(systemd), homes.last()
+            troubled, measured = _revive(systemd), sizes.last()
             found = [*look.units(troubled), *look.disks(), *look.homes(measured.sizes if measured else {}), *look.home_backups()]
-            stepdown.as_user(places.SERVER_USER, lambda: tell.tell([*found, *look.backups()]))
-            if homes.is_due(measured, _now(), os.statvfs(places.HOMES)):
-                systemd.begin(homes.SERVICE)
+            unseen = () if measured else (look.HOME,)  # after a boot, until the first measurement
+            stepdown.as_user(places.SERVER_USER, lambda: tell.tell([*found, *look.backups()], unseen=unseen))
+            if sizes.is_due(measured, _now(), os.statvfs(places.HOMES)):
+                systemd.begin(sizes.SERVICE)
     except errors.ColonyError as error:
         print(f"<4>{error.detail}", file=sys.stderr)  # a warning, as the journal counts
         sys.exit(error.exit_code)

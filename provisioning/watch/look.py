@@ -10,7 +10,7 @@ from pathlib import Path
 
 from provisioning import archives, places
 from provisioning.systemd import UnitState
-from provisioning.watch.homes import Size
+from provisioning.watch.sizes import Size
 
 MIN_FREE_SHARE, MIN_FREE_BYTES = 0.1, 10**9  # below one of them a disk is nearly full
 WELL = 1.2  # times as much must be free until that is over; else a disk at the limit would be in the news each minute
@@ -78,7 +78,8 @@ def homes(sizes: Mapping[str, Size]) -> list[Trouble]:
 
 
 def _home(name: str, size: Size) -> Trouble:
-    remedy = f"Remove what it does not need, or raise home_max_bytes in {places.RECORDS / name}.toml; then: colony-agent resume {name}"
+    larger = f"give it a soul with a larger limits.home_max (colony-agent soul set {name} FILE)"
+    remedy = f"Remove what it does not need, or {larger}; then: colony-agent resume {name}"
     says = f"The home of {name} holds {size.shown}; so {name} is paused. {remedy}"
     return Trouble(f"{HOME}{name}", says, f"The home of {name} is within its bound again.", size.fullness > 1, pauses=name)
 
@@ -109,7 +110,7 @@ def home_backups(
         return []
     names = f"{', '.join([*late][:MAX_NAMED])}{f' and {len(late) - MAX_NAMED} more' * (len(late) > MAX_NAMED)}"
     says = f"There is no new backup of the home of {names} since {_date(min(late.values()))}: `journalctl -u colony-home-backup` says more."
-    return [Trouble("homes", says, "There are new backups of all homes.")]
+    return [Trouble("home-backups", says, "There are new backups of all homes.")]
 
 
 def _overdue(made: Iterable[Path], begun: float, now: float) -> float | None:

@@ -1,4 +1,4 @@
-"""`python -I -m provisioning.watch.measure`: what colony-homes.service runs. It measures the agents' homes, and keeps what it finds."""
+"""`python -I -m provisioning.watch.measure`: what colony-home-sizes.service runs. It measures agents' homes, and keeps what it finds."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 
 from colony import errors
 from provisioning import places, record
-from provisioning.watch import homes
-from provisioning.watch.homes import Measured, Size
+from provisioning.watch import sizes
+from provisioning.watch.sizes import Measured, Size
 
 BLOCK_BYTES = 512  # find's
 
 
 def measure() -> Measured:
     """All homes of this host. An agent whose record can't be read has no bound; doctor finds that."""
-    began, room, sizes = _now(), os.statvfs(places.HOMES), {}
+    began, room, homes = _now(), os.statvfs(places.HOMES), {}
     for name in record.names():
         with suppress(errors.ColonyError):
             if (known := record.read(name)) and (found := size(places.HOMES / name, known.home_max_bytes)):
-                sizes[name] = found
+                homes[name] = found
     now = _now()
-    return Measured(sizes, now, now - began, homes.free_bytes(room), room.f_favail)
+    return Measured(homes, now, now - began, sizes.free_bytes(room), room.f_favail)
 
 
 def size(home: Path, max_bytes: int) -> Size | None:
@@ -45,4 +45,4 @@ def _now() -> float:
 
 
 if __name__ == "__main__":
-    homes.keep(measure())
+    sizes.keep(measure())

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from colony import errors, files
@@ -37,22 +37,27 @@ class Known:
     unsaid: list[News] = field(default_factory=list)
 
 
-def noted(known: Known, troubles: Sequence[Trouble], now: float, gone: Collection[str] = ()) -> Known:
-    """With what is new: of each trouble that began, and of each that ended, unless with what it was about."""
+def noted(known: Known, troubles: Sequence[Trouble], now: float, gone: Collection[str] = (), unseen: tuple[str, ...] = ()) -> Known:
+    """With what is new: of each trouble that began, and of each that ended, unless with what it was about.
+
+    Keys that begin like one of `unseen` were not looked at: they end nothing.
+    """
     seen = {trouble.key for trouble in troubles}
     began = [trouble for trouble in troubles if trouble.is_sure and trouble.key not in known.troubles]
-    ended = {key: relief for key, relief in known.troubles.items() if key not in seen}
+    ended = {key: relief for key, relief in known.troubles.items() if key not in seen and not key.startswith(unseen)}
     said = [(trouble.says, trouble.pauses) for trouble in began] + [(relief, "") for key, relief in ended.items() if key not in gone]
     still = {key: relief for key, relief in known.troubles.items() if key not in ended}
+    # Whoever is well again by the time that the colony hears of it need not be paused any more.
+    late = [replace(each, pauses="") if f"{HOME}{each.pauses}" in ended else each for each in known.unsaid]
     news = [News(f"host:{secrets.token_hex(8)}", now, text, pauses) for text, pauses in said]
-    return Known(still | {trouble.key: trouble.relief for trouble in began}, [*known.unsaid, *news][-MAX_UNSAID:])
+    return Known(still | {trouble.key: trouble.relief for trouble in began}, [*late, *news][-MAX_UNSAID:])
 
 
-def tell(troubles: Sequence[Trouble], folder: Path = places.DATA, url: str = f"unix:{places.SOCKET}") -> None:
+def tell(troubles: Sequence[Trouble], folder: Path = places.DATA, url: str = f"unix:{places.SOCKET}", unseen: tuple[str, ...] = ()) -> None:
     """Say what is new, and note it; news stay noted until the colony has them. It doesn't fail while the colony is away."""
     before = _read(folder)
     gone = [key for key in before.troubles if _is_gone(key)]
-    known = noted(before, troubles, time.time(), gone)
+    known = noted(before, troubles, time.time(), gone, unseen)
     if known != before:
         _write(folder, known)
     if not known.unsaid:

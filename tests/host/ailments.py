@@ -102,9 +102,7 @@ CODE_AND_FILES = {
     "a stranger among the agents": Ailment("gpasswd -a human colony-agents", ("host: human is in the group colony-agents",)),
     "an open home": Ailment(f"chmod 755 {HOME}", (f"scout: {HOME} is 0755 scout:scout, not 0700 scout:scout",), True),
     "a file of root in the home": Ailment(f"touch '{HOME}/a note'", (f"scout: {HOME}/a note does not belong to it",)),
-    "a home without a soul": Ailment(
-        f"mv {HOME}/CLAUDE.md /root", ("scout: its home lacks CLAUDE.md",), undo=f"mv /root/CLAUDE.md {HOME}"
-    ),
+    "a home without a soul": Ailment(f"mv {HOME}/CLAUDE.md /root", ("scout: its home lacks CLAUDE.md",), undo=f"mv /root/CLAUDE.md {HOME}"),
     "a brain that agents may change": Ailment(
         "chown scout /opt/brains",
         ("scout: agents can change /opt/brains, on the way to the program that it runs: it belongs to scout",),
@@ -288,6 +286,11 @@ ROUNDS = {
             f"{copied(SETTINGS)[0]}; echo 'mood = 1' >> {SETTINGS}",
             (f"scout: its settings can't be used: {SETTINGS}: unknown key agent.mood",),
             undo=copied(SETTINGS)[1],
+        ),
+        "a record with an unknown key": Ailment(
+            f"echo 'mood = 1' >> {RECORD}",
+            ("scout: its record says what this release does not know, and passes over: mood",),
+            undo=f"sed -i /^mood/d {RECORD}",
         ),
         "no server": Ailment(
             "systemctl stop colony-server", ("host: colony-server.service is inactive", "host: the server does not answer"), True

@@ -48,19 +48,21 @@ def small(installed: Path, layers: Layers) -> Iterator[Guest]:
         yield machine
 
 
-def pids(machine: Guest) -> dict[str, str]:
+def pids(machine: Guest, *others: str) -> dict[str, str]:
     """What must live on."""
-    units = ("colony-server", "bystander", "dbus", "systemd-journald", *(f"agent-{name}-worker" for name in GREEDY))
-    return {unit: machine.unit(unit, "MainPID")["MainPID"] for unit in units}
+    units = ("colony-server", "dbus", "systemd-journald", *(f"agent-{name}-worker" for name in GREEDY), *others)
+    found = {unit: machine.unit(unit, "MainPID")["MainPID"] for unit in units}
+    assert "0" not in found.values(), found
+    return found
 
 
 def explained(machine: Guest, message: int) -> dict[str, Any]:
     return dict(json.loads(machine.run("colony", "explain", str(message), "--json").stdout))
 
 
-def all_eat(machine: Guest) -> None:
+def all_eat(machine: Guest, *others: str) -> None:
     """At once, until each is given up with the reason; nothing else dies."""
-    living, before = pids(machine), len(messages(machine))
+    living, before = pids(machine, *others), len(messages(machine))
     asked = say(machine, " ".join(f"@{name}" for name in GREEDY) + " eat it all")
     until(lambda: all(fate["outcome"] for fate in explained(machine, asked)["fates"]), 120)
     told = explained(machine, asked)
@@ -70,7 +72,7 @@ def all_eat(machine: Guest) -> None:
     notices = [message["body"] for message in messages(machine)[before:] if message["type"] == "notice"]
     assert sorted(notice.split()[0] for notice in notices) == list(GREEDY)
     assert all(KILLED in notice for notice in notices)
-    assert pids(machine) == living
+    assert pids(machine, *others) == living
     for name in GREEDY:
         assert answer(machine, say(machine, f"@{name} hello")) == f"you said: @{name} hello"
 
@@ -86,7 +88,7 @@ def test_without_that_bound_the_kernel_ends_turns_before_what_is_larger(small: G
     small.run("systemctl", "daemon-reload")
     small.run("systemctl", "start", "bystander")
     small.wait_until("sh", "-c", "journalctl -u bystander | grep holds")
-    all_eat(small)
+    all_eat(small, "bystander")
     small.run("systemctl", "stop", "bystander")
 
 
@@ -115,8 +117,8 @@ def host(shared_machine: Guest) -> Guest:
 
 def look(host: Guest) -> None:
     """As after ten minutes: measure, and look at what was measured."""
-    host.run("systemctl", "reset-failed", "colony-watch", "colony-homes", check=False)
-    host.run("systemctl", "start", "colony-homes")
+    host.run("systemctl", "reset-failed", "colony-watch", "colony-home-sizes", check=False)
+    host.run("systemctl", "start", "colony-home-sizes")
     host.run("systemctl", "start", "colony-watch")
 
 
@@ -159,11 +161,11 @@ def test_a_home_that_holds_too_much_pauses_its_agent_once(host: Guest, fill: str
 
 
 def test_the_watch_has_homes_measured_when_that_is_due(host: Guest) -> None:
-    host.run("rm", "-f", "/run/colony-homes/homes.json")
+    host.run("rm", "-f", "/run/colony-home-sizes/sizes.json")
     host.run("systemctl", "start", "colony-watch")
-    host.wait_until("test", "-s", "/run/colony-homes/homes.json")
+    host.wait_until("test", "-s", "/run/colony-home-sizes/sizes.json")
     host.run("systemctl", "start", "colony-watch")
-    assert host.journal("colony-watch.service") == host.journal("colony-homes.service") == ""
+    assert host.journal("colony-watch.service") == host.journal("colony-home-sizes.service") == ""
 
 
 def test_a_single_file_ends_at_the_bound_of_its_home(host: Guest) -> None:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from colony.cli import INTERRUPTED
 from tests.guest.guest import Guest
 from tests.host.cast import BRAIN, SOUL, answer, answers, birth, death, messages, one_line, prepare, say, status, traces, until
 from tests.host.hosting import arm
@@ -158,14 +159,19 @@ def test_a_command_becomes_claude_code_and_a_command_again(scout: Guest) -> None
 
 
 def test_who_interrupts_it_gets_the_former_agent_back(scout: Guest) -> None:
-    before = found(scout)
+    before, former = found(scout), worker(scout)
     scout.write(f"{DROP_IN}/test.conf", "[Service]\nExecStartPre=/bin/sleep 8\n")
     scout.run("systemctl", "daemon-reload")
-    ran = scout.run("timeout", "--signal=INT", "5", "colony-agent", "soul", "set", "scout", OTHER, check=False, seconds=120)
-    assert (ran.returncode, ran.stdout) == (124, ""), ran
-    assert ran.stderr.count("Traceback") == 0
+    changing = scout.start("colony-agent", "soul", "set", "scout", OTHER)
+    until(lambda: scout.unit("agent-scout-worker", "SubState")["SubState"] == "start-pre", 60)
+    [pid] = scout.run("pgrep", "--full", "colony-agent soul set scout").stdout.split()
+    scout.run("kill", "-INT", pid)
+    said, why = changing.communicate(timeout=60)
+    assert (changing.returncode, said) == (INTERRUPTED, "")
+    assert "Traceback" not in why
     assert found(scout) == before
     assert scout.unit("agent-scout-worker", "ActiveState")["ActiveState"] == "active"
+    assert worker(scout) != former, "else it was interrupted before it had begun"
 
 
 def test_an_agent_that_does_not_come_back_lives_as_before(scout: Guest) -> None:

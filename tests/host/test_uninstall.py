@@ -25,7 +25,7 @@ def test_a_purge_leaves_nothing(layers: Layers) -> None:
         birth(host, "crow")
         assert answer(host, say(host, "@scout hello")) == "you said: @scout hello"
         death(host, "crow")
-        host.run("systemctl", "start", "colony-backup", "colony-homes", "colony-prune", "colony-watch")
+        host.run("systemctl", "start", "colony-backup", "colony-home-sizes", "colony-prune", "colony-watch")
         assert len(everything(host)) > len(before) + 1000
         host.run("make", "--directory", SOURCE, "uninstall", "ARGS=--purge --yes", seconds=120)
         left = everything(host) ^ before

@@ -183,7 +183,7 @@ HOUR_OVER = datetime(2030, 1, 1, 13, tzinfo=UTC)
             "the model's API rejected the credentials (`401`). What helps: give the agent a valid key",
             "broken",
             "it can't think: the model's API rejected the credentials (`401`)",
-            "colony-agent credential set ANTHROPIC_API_KEY; colony-agent upgrade scout; colony-agent restart scout; colony resume scout",
+            "colony-agent credential set ANTHROPIC_API_KEY; colony-agent upgrade scout; colony resume scout",
         ),
     ],
     ids=["limit", "unreachable", "rejected"],

@@ -21,7 +21,7 @@ KINDS = {
 MOST = {
     "colony-server.service": 1.9,
     "colony-backup.service": 0.6,
-    "colony-homes.service": 1.2,
+    "colony-home-sizes.service": 1.2,
     "colony-home-backup.service": 1.3,
     "colony-prune.service": 1.6,
     "colony-watch.service": 1.5,
@@ -61,5 +61,5 @@ def test_each_timer_has_its_service_and_each_service_but_two_a_timer() -> None:
     names = files.unit_names()
     timers = {name.removesuffix(".timer") for name in names if name.endswith(".timer")}
     services = {name.removesuffix(".service") for name in names if name.endswith(".service")}
-    assert services - timers == {"colony-server", "colony-homes"}  # the watch begins the second
+    assert services - timers == {"colony-server", "colony-home-sizes"}  # the watch begins the second
     assert timers <= services

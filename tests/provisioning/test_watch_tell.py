@@ -77,6 +77,25 @@ def test_whoever_is_paused_for_a_trouble_is_so_once_and_whoever_resumes_it_has_t
     assert status(server)[0] == "paused", "it was well in between"
 
 
+def test_what_was_not_looked_at_is_not_over(server: Server, records: Path) -> None:
+    tell_of(server, records, HOME, UNIT)
+    set_status(server, "healthy")
+    tell.tell([], records, server.url, unseen=("home:",))
+    assert said(server) == [HOME.says, UNIT.says, UNIT.relief]
+    assert tell_of(server, records, HOME)[3:] == []
+    assert status(server)[0] == "healthy", "whoever resumed it has the last word after a reboot, too"
+    assert tell_of(server, records)[3:] == [HOME.relief]
+
+
+def test_who_is_well_again_before_the_colony_hears_of_it_is_not_paused(server: Server, records: Path) -> None:
+    server.stop()
+    tell.tell([HOME], records, server.url)
+    tell.tell([], records, server.url)
+    server.start()
+    assert tell_of(server, records) == [HOME.says, HOME.relief]
+    assert status(server)[0] == "healthy"
+
+
 @pytest.mark.parametrize("is_here", [True, False], ids=["a dying agent", "a dead agent"])
 def test_who_dies_is_not_paused_and_its_end_is_no_relief(server: Server, records: Path, is_here: bool) -> None:
     set_status(server, "draining")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from colony import files
 
-SERVICE = "colony-homes.service"  # which measures: with many files that takes long
-MEMORY = Path("/run/colony-homes")  # root's, and gone after a boot
-FILE = "homes.json"
+SERVICE = "colony-home-sizes.service"  # which measures: with many files that takes long
+MEMORY = Path("/run/colony-home-sizes")  # root's, and gone after a boot
+FILE = "sizes.json"
 EVERY_SECONDS = 600.0
 LEISURE = 20  # times as long as it took is waited at least: a host shall do more than count its files
 SOON_BYTES, SOON_FILES = 2**30, 2**16  # so much less is free than it was: it is measured at once

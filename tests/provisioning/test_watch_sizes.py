@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioning.watch import homes, look, measure
-from provisioning.watch.homes import Measured, Size
+from provisioning.watch import look, measure, sizes
+from provisioning.watch.sizes import Measured, Size
 from tests.provisioning.test_watch_look import room
 
 GB, MB = 2**30, 2**20
@@ -48,26 +48,26 @@ def test_a_home_that_holds_too_much_pauses_its_agent_with_a_reason(size: Size, s
     [trouble] = look.homes({"scout": size})
     assert (trouble.key, trouble.is_sure, trouble.pauses) == ("home:scout", True, "scout")
     assert trouble.says == (
-        f"The home of scout holds {says}; so scout is paused. Remove what it does not need, or raise home_max_bytes in"
-        " /etc/colony/agents/scout.toml; then: colony-agent resume scout"
+        f"The home of scout holds {says}; so scout is paused. Remove what it does not need, or give it a soul with a larger"
+        " limits.home_max (colony-agent soul set scout FILE); then: colony-agent resume scout"
     )
 
 
 def test_a_home_at_its_bound_is_no_news_until_it_holds_much_less() -> None:
-    sizes = {str(percent): Size(percent * MB, 9, 100 * MB) for percent in (80, 84, 100, 101)}
-    assert [(trouble.pauses, trouble.is_sure) for trouble in look.homes(sizes)] == [("84", False), ("100", False), ("101", True)]
+    homes = {str(percent): Size(percent * MB, 9, 100 * MB) for percent in (80, 84, 100, 101)}
+    assert [(trouble.pauses, trouble.is_sure) for trouble in look.homes(homes)] == [("84", False), ("100", False), ("101", True)]
 
 
 def test_what_was_measured_is_kept(tmp_path: Path) -> None:
-    assert homes.last(tmp_path) is None
-    homes.keep(LAST, tmp_path)
-    assert homes.last(tmp_path) == LAST
+    assert sizes.last(tmp_path) is None
+    sizes.keep(LAST, tmp_path)
+    assert sizes.last(tmp_path) == LAST
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "[]", "{}", '{"sizes": {"scout": 1}}', '{"sizes": {}, "mood": 1}'])
 def test_what_can_t_be_read_is_measured_anew(tmp_path: Path, text: str) -> None:
-    (tmp_path / homes.FILE).write_text(text)
-    assert homes.last(tmp_path) is None
+    (tmp_path / sizes.FILE).write_text(text)
+    assert sizes.last(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_it_is_measured_now_and_then_and_at_once_when_the_disk_fills(
     past: float, took: float, free: int, free_files: int, is_due: bool
 ) -> None:
     seen = room(free, 100 * GB, free_files, 2 * 10**6)
-    assert homes.is_due(replace(LAST, took_seconds=took), LAST.at + past, seen) is is_due
+    assert sizes.is_due(replace(LAST, took_seconds=took), LAST.at + past, seen) is is_due
 
 
 def test_after_a_boot_it_is_measured() -> None:
-    assert homes.is_due(None, 0.0, room(GB, GB))
+    assert sizes.is_due(None, 0.0, room(GB, GB))
