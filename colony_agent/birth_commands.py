@@ -17,7 +17,7 @@ _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON docum
 @click.argument("name")
 @click.option("--soul", "soul_file", type=click.Path(path_type=Path), help="The Markdown file it is born from.")
 @click.option("--from", "archive", type=click.Path(path_type=Path), help="The archive of a home that becomes its own; a soul comes first.")
-@click.option("--repo", metavar="URL|PATH", help="A repository of which it gets a clone; '': none, though it had one where it is from.")
+@click.option("--repo", metavar="URL|PATH", help="A repository of which it gets a clone; '': of none, though it had one before.")
 @click.option("--runner", metavar="claude|command:…", help="What thinks; default: as the soul says, else claude.")
 @click.option("--memory-max", metavar="SIZE", help="The most memory of all its processes, like 4G.")
 @click.option("--home-max", metavar="SIZE", help="The most that its home may hold, like 10G.")

@@ -17,6 +17,11 @@ def name_of(agent: str, now: datetime | None = None) -> str:
     return f"{agent}-{now or datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar.gz"
 
 
+def staged(agent: str, folder: Path = places.BACKUPS) -> Path:
+    """Where a backup of the agent's home is written before it has its name; it stays there from one that was killed."""
+    return folder / f".{agent}.new"
+
+
 def living(agent: str, folder: Path = places.BACKUPS) -> list[Path]:
     """The backups of the agent's home, the oldest first. Raises `PermissionError` for who is not root."""
     if not folder.exists():

@@ -56,7 +56,7 @@ def make(name: str, keep: int, max_bytes: int) -> Backup:
             raise errors.NotFound(f"no agent {name} has a home on this machine")
         places.BACKUPS.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = places.BACKUPS / archives.name_of(name)
-        with _staged(path, places.BACKUPS / f".{name}.new") as archive:
+        with _staged(path, archives.staged(name)) as archive:
             packed = Packed(**stepdown.as_user(name, partial(_pack, places.HOMES / name, known.text, archive, max_bytes)))
         others = [other for other in archives.living(name) if other != path]
         old = others[: max(0, len(others) + 1 - keep)]

@@ -28,16 +28,17 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
     known = facts.record or made
     if wish.origin:
         known = replace(known, origin=wish.origin)
+    settled = _home(facts, wish)
     steps: list[Step | None] = [
         _record(facts, known),
         _member(facts, wish),
         _owner(facts, wish),
         _account(facts),
-        _home(facts, wish),
+        settled,
         _limits(facts, wish),
         _watches(facts, wish),
         _units(facts, known, wish),
-        life_step(facts) if wish.start else None,
+        life_step(facts, is_new_home=settled is not None and not facts.has_home) if wish.start else None,
         *(() if facts.is_born or not wish.start else (_healthy(wish.name), _welcome(known), _end(known))),
     ]
     return [step for step in steps if step]
@@ -72,7 +73,10 @@ def watch_step(name: str, channels: Sequence[str]) -> Step:
     return Step("watch", f"that it watches {', '.join(channels)}", asks)
 
 
-def life_step(facts: Facts) -> Step | None:
+def life_step(facts: Facts, *, is_new_home: bool = False) -> Step | None:
+    """A worker that runs has the home that was there when it began."""
+    if is_new_home and facts.active:
+        return Step("start", "its worker", (Start(units.lasting(facts.name), restart=True),))
     missing = tuple(name for name in units.lasting(facts.name) if name not in facts.active)
     return Step("start", "its worker", (Start(missing),)) if missing else None
 

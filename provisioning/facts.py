@@ -76,7 +76,7 @@ def read(name: str, systemd: Systemd, *, for_death: bool = False) -> Facts:
         enabled=frozenset(unit for unit in found if systemd.is_enabled(unit)),
         active=frozenset(unit for unit in found if systemd.state(unit).active == "active"),
         credentials=credentials.given(name),
-        backups=tuple(archives.living(name)),
+        backups=(*archives.living(name), *filter(Path.exists, [archives.staged(name)])),
     )
 
 

@@ -27,13 +27,14 @@ class Lived:
 
 def read(found: Facts) -> Lived:
     """Raises `NotFound` for an agent that doesn't live here, and `Invalid` where its settings are none."""
+    known = found.resident  # first: of who doesn't live here, the rest would say odd things
     try:
         text = files.read(places.HOMES / found.name, PROJECT_FILE, MAX_SETTINGS_BYTES)
     except OSError as error:
         raise errors.Invalid(f"can't read the settings of {found.name}: {error}") from error
     settings = _parsed(found.name, text)
     watched = tuple(stepdown.as_user(found.name, _watched))
-    soul = Soul(_text(found.name), found.name, watched, limits=_limits(settings["agent"], _member(found.name), found.resident))
+    soul = Soul(_text(found.name), found.name, watched, limits=_limits(settings["agent"], _member(found.name), known))
     return Lived(_thinking(soul, settings["agent"]), text, settings)
 
 

@@ -51,7 +51,7 @@ def _read(path: Path, tar: tarfile.TarFile) -> Archived:
     texts: dict[PurePosixPath | None, str] = {}
     homes: set[str] = set()
     has_repo = False
-    for member in tar:
+    for member in _members(tar):
         place = _place(member.name)
         homes |= {PurePosixPath(member.name).parts[0]} if place else set()
         has_repo |= place == _REPO
@@ -75,7 +75,14 @@ def count(archive: IO[bytes]) -> int:
     """How many entries the archive has, once all of it was read. Raises `Invalid`."""
     archive.seek(0)
     with opened(archive) as tar:
-        return sum(1 for _ in tar)
+        return sum(1 for _ in _members(tar))
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """One after another, of which the file object would otherwise remember all."""
+    for member in tar:
+        yield member
+        tar.members.clear()  # type: ignore[attr-defined]
 
 
 def restore(target: Path, archive: IO[bytes], repo: str | None, source: str | None, descriptors: Sequence[int]) -> None:
@@ -99,7 +106,7 @@ def unpack(archive: IO[bytes], target: Path, leave_out: Container[str]) -> None:
     links: list[tuple[tarfile.TarInfo, PurePosixPath]] = []
     made: set[PurePosixPath] = set()
     with opened(archive) as tar:
-        for member in tar:
+        for member in _members(tar):
             place = _place(member.name)
             if place is None or _is_below(place, leave_out) or not packing.is_bounded(member.name):
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,9 +117,15 @@ def home_backups(
 def _overdue(made: Iterable[Path], begun: float, now: float) -> float | None:
     """Since when there is none that is newer, if that is too long ago; `begun` is when there could have been the first."""
     # A clock that was set back must not hide for months that none is made any more.
-    past = [at for path in made if (at := path.stat().st_mtime) <= now]
+    past = [at for path in made if (at := _changed_at(path)) is not None and at <= now]
     newest = max(past, default=begun)
     return None if now - newest < MAX_BACKUP_SECONDS else newest
+
+
+def _changed_at(path: Path) -> float | None:
+    with suppress(FileNotFoundError):  # the backups that are due may be deleting it
+        return path.stat().st_mtime
+    return None
 
 
 def _date(at: float) -> str:

@@ -236,7 +236,6 @@ def test_a_soul_and_options_come_before_what_the_archive_says(host: Guest) -> No
 
 
 def test_a_lost_home_is_brought_back_as_doctor_says(host: Guest) -> None:
-    host.run("systemctl", "stop", "agent-scout-worker")
     host.run("rm", "-r", HOME)
     remedies = [finding["remedy"] for finding in doctor(host, "scout")["findings"] if "its home" in finding["what"]]
     [command] = {remedy.split(", or: ")[0] for remedy in remedies if "--from" in remedy}

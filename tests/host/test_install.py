@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from provisioning.host import files
 from tests.guest.guest import Guest
 from tests.guest.layers import SOURCE, Layers
 from tests.host.cast import one_line
 from tests.host.hosting import SERVER, arm, release, serves, steps
 
-UNITS = ("colony-server.service", "colony-backup.timer", "colony-homes.timer", "colony-prune.timer", "colony-watch.timer")
+UNITS = ("colony-server.service", "colony-backup.timer", "colony-home-backup.timer", "colony-prune.timer", "colony-watch.timer")
 FIRST = ("accounts", "folders", "settings", "units", "code", "start", "commands", "ape")
 
 
@@ -103,7 +104,7 @@ def test_claude_code_lies_there_once_for_all_releases(host: Guest) -> None:
 def test_no_service_is_more_exposed_than_it_may_be(host: Guest) -> None:
     listed = host.run("systemctl", "list-unit-files", "--plain", "--no-legend", "colony-*.service").stdout
     services = [line.split()[0] for line in listed.splitlines()]
-    assert len(services) == 5
+    assert services == [name for name in files.unit_names() if name.endswith(".service")]
     for service in services:
         told = json.loads(host.run("systemd-analyze", "security", "--json=short", service).stdout)
         exposure = sum(float(each["exposure"] or 0) for each in told)

@@ -25,7 +25,7 @@ def test_a_purge_leaves_nothing(layers: Layers) -> None:
         birth(host, "crow")
         assert answer(host, say(host, "@scout hello")) == "you said: @scout hello"
         death(host, "crow")
-        host.run("systemctl", "start", "colony-backup", "colony-home-sizes", "colony-prune", "colony-watch")
+        host.run("systemctl", "start", "colony-backup", "colony-home-backup", "colony-home-sizes", "colony-prune", "colony-watch")
         assert len(everything(host)) > len(before) + 1000
         host.run("make", "--directory", SOURCE, "uninstall", "ARGS=--purge --yes", seconds=120)
         left = everything(host) ^ before
@@ -43,12 +43,13 @@ def test_what_an_uninstall_leaves_can_be_purged_later(installed: Path, layers: L
         birth(host, "scout")
         host.run(*uninstall, seconds=120)
         said = host.run(*uninstall, seconds=INSTALLS_WITHIN).stdout
-        stay = "/var/lib/colony, /etc/colony, /home/agents stay until: sudo make uninstall ARGS=--purge, in a checkout"
+        left = "/var/lib/colony, /etc/colony, /var/backups/colony-agents, /home/agents"
+        stay = f"{left} stay until: sudo make uninstall ARGS=--purge, in a checkout"
         assert f"nothing to do: no colony is installed here; {stay}" in said
         assert "nothing was removed" in host.run(*uninstall, "ARGS=--purge", stdin="yes\n", check=False).stderr
         assert host.path("/var/lib/colony/colony.db").exists()
         host.run(*uninstall, "ARGS=--purge --yes")
-        for gone in ("/var/lib/colony", "/etc/colony", "/home/agents", "/opt/colony"):
+        for gone in ("/var/lib/colony", "/etc/colony", "/home/agents", "/opt/colony", "/var/backups/colony-agents"):
             assert not host.path(gone).exists(), gone
         accounts = host.run("cat", "/etc/passwd", "/etc/group").stdout
         assert "colony" not in accounts

@@ -88,7 +88,7 @@ def test_a_return_that_was_interrupted_goes_on_and_one_that_is_complete_has_noth
 
 def test_an_agent_that_has_lost_its_home_gets_it_back() -> None:
     steps = birth.plan(lives(has_home=False, is_home_complete=False), RETURN)
-    assert names(steps) == ["record", "home"]
+    assert names(steps) == ["record", "home", "start"]
     assert settled(steps).archive == ARCHIVE
 
 

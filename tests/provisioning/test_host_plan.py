@@ -25,7 +25,7 @@ OLD, NEW = places.RELEASES / "0.1.0-aaa", places.RELEASES / "0.2.0-bbb"
 WISH = Wish(ape=Ape("ann", "ann"))
 BARE = Host(NEW, ServerSettings())
 POSTGRES = ServerSettings(database="postgresql://colony:x@db.example.org/colony")
-LASTING = frozenset({files.SERVER, "colony-backup.timer", "colony-homes.timer", "colony-prune.timer", "colony-watch.timer"})
+LASTING = frozenset({files.SERVER, "colony-backup.timer", "colony-home-backup.timer", "colony-prune.timer", "colony-watch.timer"})
 
 
 def entry(act: Folder | Write | Link) -> Entry:
@@ -132,6 +132,7 @@ SERVICE = places.UNITS / files.SERVER
         (without(installed(), SERVICE), ["stop", "units", "start"]),
         (without(installed(), places.UNITS / "colony-watch.timer"), ["stop", "units", "start"]),
         (without(installed(), places.CURRENT), ["stop", "code", "start"]),
+        (installed(active=LASTING), []),
         (installed(active=LASTING - {files.SERVER}), ["start"]),
         (installed(active=LASTING - {"colony-prune.timer"}), ["start"]),
         (installed(enabled=LASTING - {files.SERVER}), ["start"]),
