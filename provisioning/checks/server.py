@@ -33,7 +33,8 @@ def answer(scene: Scene) -> Findings:
 def settings(scene: Scene) -> Findings:
     """Whether the server would begin with its settings once more: its own code says so."""
     scene.require_own_code()
-    if scene.settings and (said := trial.complaint((*_COMMAND, "check-settings"), "root", scene.is_root)):
+    is_there = places.SERVER_SETTINGS.exists()  # that it is missing is said already
+    if scene.settings and is_there and (said := trial.complaint((*_COMMAND, "check-settings"), "root", scene.is_root)):
         yield Finding(HOST, said.removeprefix("colony-server: "), f"mend {places.SERVER_SETTINGS}; then systemctl restart {SERVER}")
 
 

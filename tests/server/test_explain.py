@@ -204,7 +204,7 @@ def test_what_a_message_waits_for_is_told(colony: Colony) -> None:
         colony.heartbeat(agent)
     asked = ask(colony)
     assert fate_of(colony, asked).waits_for == ""
-    colony.clock.advance(91)
+    colony.clock.advance(121)
     assert fate_of(colony, asked).waits_for == "scout is silent"
     colony.heartbeat("scout")
     colony.set_status("scout", "paused", "lunch")

@@ -27,7 +27,9 @@ every_audited = pytest.mark.parametrize(
 
 
 def everything_but_the_audit(colony: Colony) -> dict[str, list[Any]]:
-    return {table.name: [tuple(row) for row in colony.rows(table)] for table in TABLES if table is not audit}
+    """Nor when somebody was last here, which is written down whatever became of what they wanted."""
+    kept = [table for table in TABLES if table is not audit]
+    return {table.name: [{**row._mapping, "last_seen_at": None} for row in colony.rows(table)] for table in kept}
 
 
 def send_nonsense(http: httpx.Client, operation: AnyOperation, request: schema.Request) -> httpx.Response:
