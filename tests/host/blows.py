@@ -71,7 +71,7 @@ BODY = (
     Blow("the turns take too much memory", REDO, 90, strikes.bids(mind.EATS)),
     Blow("kill -STOP: the server's first process", NOTHING, 45, kills(FIRST, "STOP"), setting=strikes.resumed),
     Blow(f"kill -STOP: {ANSWERS}", WATCHDOG, 150, kills(ANSWERS, "STOP"), setting=strikes.watchdogs),
-    Blow(f"kill -STOP: {WORKER}", WATCHDOG, 90, kills(WORKER, "STOP"), setting=strikes.watchdogs),
+    Blow(f"kill -STOP: {WORKER}", WATCHDOG, 150, kills(WORKER, "STOP"), setting=strikes.watchdogs),
     Blow("systemd executes itself anew", NOTHING, 45, runs("systemctl", "daemon-reexec"), busy=True),
     Blow("the message bus is restarted", NOTHING, 45, runs("systemctl", "restart", "dbus"), busy=True),
     Blow("kill -9: the journal", RESTART, 45, runs("systemctl", "kill", "--signal=KILL", "systemd-journald"), busy=True),

@@ -21,9 +21,10 @@ PAGE, SEEN = DOCS / "comes-back.md", DOCS / "comes-back.json"
 def note(blow: Blow, seconds: float) -> None:
     """What it took this time; the page then shows it."""
     with locked(DOCS):
-        document = _read() | {"machine": machine.facts(), "outage_seconds": strikes.OUTAGE_SECONDS}
-        found = document.get("seen", {}) | {blow.title: round(seconds, 1)}
-        document["seen"] = {each.title: found[each.title] for each in ALL if each.title in found}
+        document = _read() | {"outage_seconds": strikes.OUTAGE_SECONDS}
+        for kind, new in (("seen", round(seconds, 1)), ("on", _here())):
+            found = document[kind] | {blow.title: new}
+            document[kind] = {each.title: found[each.title] for each in ALL if each.title in found}
         SEEN.write_text(json.dumps(document, indent=2) + "\n")
         PAGE.write_text(made())
 
@@ -36,7 +37,8 @@ def made() -> str:
     """The page."""
     document = _read()
     rows = [f"| {blow.title} | {blow.back_by} | {blow.within:g} | {document['seen'].get(blow.title, '')} |" for blow in ALL]
-    facts = ", ".join(f"{name}: {value}" for name, value in document["machine"].items())
+    machines = sorted({*document["on"].values()})
+    where = "Machine" if len(machines) == 1 else "The rows were not all measured on the same machine"
     return f"""\
 # What a colony comes back from
 
@@ -49,7 +51,7 @@ after it. Nobody helps. Afterwards every message has exactly one answer, or exac
 trouble. The seconds count from the end of the blow until all of that is true and whatever was said in the meantime is answered; the
 first row shows what that takes where nothing has happened.
 
-Machine: {facts}. The server was down for {document["outage_seconds"]} s.
+{where}: {"; or ".join(machines)}. The server was down for {document["outage_seconds"]} s.
 
 | what befalls it | what brings it back | s at most | s seen |
 |---|---|---|---|
@@ -60,7 +62,7 @@ a loss of power, at whatever moment leaves the old memory or the new one, whole;
 
 ## What lies behind it
 
-- **Watchdogs.** The server must answer itself once a minute and a worker every 30 s, or systemd kills it and starts it anew.
+- **Watchdogs.** The server must answer itself once a minute and a worker every 90 s, or systemd kills it and starts it anew.
 - **Start limits.** A service that falls over five times within a minute rests. `colony-watch` tells #ops, starts it again after 1, 5 and
   then each 15 minutes, and tells #ops when it is well.
 - **Clocks.** Leases are renewed, long polls end and watchdogs bite by a clock that nobody can set. Only what must outlive a restart is
@@ -72,8 +74,13 @@ a loss of power, at whatever moment leaves the old memory or the new one, whole;
 """
 
 
+def _here() -> str:
+    """This machine, as far as it stays the same from row to row."""
+    return ", ".join(f"{name}: {value}" for name, value in machine.facts().items() if name != "load before")
+
+
 def _read() -> dict[str, Any]:
-    return json.loads(SEEN.read_text()) if SEEN.exists() else {"machine": {}, "outage_seconds": 0, "seen": {}}
+    return json.loads(SEEN.read_text()) if SEEN.exists() else {"outage_seconds": 0, "seen": {}, "on": {}}
 
 
 if __name__ == "__main__":
