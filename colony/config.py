@@ -16,6 +16,7 @@ from colony import errors
 
 DEFAULT_PORT = 8700
 PROJECT_FILE = ".colony.toml"
+STATE_FILE = ".colony-state.json"  # beside it, in an agent's home
 HOST_HOME = Path("/var/lib/colony")  # of a host's own colony
 HOST_SOCKET = Path("/run/colony/api.sock")
 HOST_RELEASES = Path("/opt/colony/releases")

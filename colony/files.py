@@ -129,6 +129,15 @@ def listing(folder: Path, name: str) -> list[tuple[str, int, int]]:
         return []
 
 
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder as durable as what they name."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def prune(folder: Path, name: str, keep: int) -> None:
     """Delete the regular files of a folder but for the last `keep` by name."""
     with _parent(folder, f"{name}/x") as parent:

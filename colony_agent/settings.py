@@ -11,8 +11,7 @@ from colony.bounds import BOUNDS, DEFAULTS
 
 SandboxKind = Literal["bwrap", "none"]
 RunnerKind = Literal["claude", "command"]
-STATE_FILE = ".colony-state.json"
-MACHINE_FILES = (config.PROJECT_FILE, STATE_FILE)  # masked inside the sandbox
+MACHINE_FILES = (config.PROJECT_FILE, config.STATE_FILE)  # masked inside the sandbox
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,14 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from colony import errors, failures, files
+from colony.config import STATE_FILE
 from colony.failpoints import reach
 from colony_agent import journal, prompt, sandbox, state, worker
 from colony_agent.claim import Claimed, claim
 from colony_agent.lock import the_only_process
 from colony_agent.runner import Answer, Brief, Runner, RunnerFailed, Task
 from colony_agent.runner.claude import ClaudeRunner
-from colony_agent.settings import STATE_FILE, Home
+from colony_agent.settings import Home
 from colony_agent.state import Finished
 from colony_agent.tool_socket import ToolSocket
 

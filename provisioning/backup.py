@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from colony import errors, show
+from colony import errors, files, show
 from colony.config import PROJECT_FILE
 from provisioning import agents, archives, facts, packing, places, record, stepdown, unpacking
 from provisioning.packing import Packed
@@ -88,21 +88,13 @@ def _staged(path: Path, staged: Path) -> Iterator[IO[bytes]]:
             yield file
             os.fsync(file.fileno())
         staged.rename(path)
-        _sync(path.parent)
+        files.sync_folder(path.parent)
     except OSError as error:
         raise errors.Unavailable(f"{path} was not made: {error.strerror}") from error
     except errors.ColonyError as error:
         raise type(error)(f"{path} was not made: {error.detail}") from error
     finally:
         staged.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -44,14 +44,14 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
     return [step for step in steps if step]
 
 
-def unit_files(facts: Facts, known: Record) -> dict[str, str]:
+def wanted_units(facts: Facts, known: Record) -> dict[str, str]:
     """The unit files that the agent should have."""
     return units.render(known, facts.release, facts.credentials)
 
 
 def changed_units(facts: Facts, known: Record) -> tuple[Write, ...]:
     """Those that are missing or differ."""
-    wanted = unit_files(facts, known)
+    wanted = wanted_units(facts, known)
     return tuple(Write(places.UNITS / name, text) for name, text in wanted.items() if facts.unit_files.get(name) != text)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from colony import errors, files
-from colony.config import PROJECT_FILE
+from colony.config import PROJECT_FILE, STATE_FILE
 
 RULES = """\
 # How you live here
@@ -24,7 +24,6 @@ You are an agent of a colony: people ("apes") and other agents write to you in c
 """
 SOUL_FILE = "CLAUDE.md"
 RULES_FILE = ".claude/rules/colony.md"
-STATE_FILE = ".colony-state.json"
 _FOLDERS = ("memory/dreams", "memory/diary", ".claude/rules")
 _IGNORED = "/repo/\n/.claude/*\n!/.claude/rules/\n/.claude.json*\n/.colony*\n/.cache/\n"
 _BEGINNINGS = {"heartbeat.md": "", "memory/memory.md": "", ".gitignore": _IGNORED, STATE_FILE: ""}

@@ -15,10 +15,10 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from colony import errors
-from colony.config import PROJECT_FILE
+from colony.config import PROJECT_FILE, STATE_FILE
 from provisioning import archives, home
 
-LEFT_OUT = ("repo", ".cache", home.STATE_FILE)  # is cloned again, is made again, is of no use in another life
+LEFT_OUT = ("repo", ".cache", STATE_FILE)  # is cloned again, is made again, is of no use in another life
 FIRST = (home.SOUL_FILE, PROJECT_FILE, "heartbeat.md", "memory", ".git", ".claude")  # before the room is used up
 MAX_ENTRIES = 100_000
 MAX_DEPTH = 40

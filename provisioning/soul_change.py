@@ -17,7 +17,6 @@ from provisioning.steps import Act, Ask, Enable, Reload, Run, Start, Step, Stop,
 from provisioning.systemd import Systemd
 
 _OF_SETTINGS = ("runner", "command", "model", "turn_timeout_seconds", "pulse_minutes")  # they stand in its home
-_ROOMS = ("memory_max", "home_max")  # the host keeps them
 _OF_LIMITS = ("budget_usd_per_day", "turns_per_hour", "posts_per_turn")  # the colony keeps them
 START = "start"  # the name of a step
 
@@ -96,7 +95,7 @@ def _units(found: Facts, now: Lived, wanted: Soul) -> Step | None:
     if known == before:
         return None
     kinds = [f"runner {before.runner} → {known.runner}"] if known.runner != before.runner else []
-    rooms = soul_words.changes(now.soul, wanted, *_ROOMS)
+    rooms = soul_words.changes(now.soul, wanted, *soul_words.ROOMS)
     # The record comes last: until then another change finds the units to be made.
     made: tuple[Act, ...] = (*birth.changed_units(found, known), Reload(), Enable(units.lasting(found.name)), Write(known.path, known.text))
     return _step("units", f"its units: {', '.join(kinds + rooms)}", *made)

@@ -9,7 +9,7 @@ import yaml
 
 from provisioning.soul import OWN_CHOICE, Soul, worded_bytes
 
-_ROOMS = ("memory_max", "home_max")  # in bytes
+ROOMS = ("memory_max", "home_max")  # in bytes; the host keeps them
 
 
 def keys(soul: Soul) -> dict[str, object]:
@@ -34,7 +34,7 @@ def worded(key: str, value: object) -> str:
     """A key's value for people."""
     if isinstance(value, list):
         return shlex.join(value) or "none"
-    if key in _ROOMS and isinstance(value, int):
+    if key in ROOMS and isinstance(value, int):
         return worded_bytes(value)
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -48,7 +48,7 @@ def changes(before: Soul, after: Soul, *which: str) -> list[str]:
 def written(soul: Soul) -> str:
     """The file from which `soul.load` reads the same soul."""
     limits = soul.limits.model_dump(exclude_none=True)
-    limits |= {key: worded_bytes(limits[key]) for key in _ROOMS if key in limits}
+    limits |= {key: worded_bytes(limits[key]) for key in ROOMS if key in limits}
     said = {
         "name": soul.name,
         "watch": None if soul.watch is None else list(soul.watch),

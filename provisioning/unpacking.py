@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 from colony import errors, show
-from colony.config import PROJECT_FILE
+from colony.config import PROJECT_FILE, STATE_FILE
 from provisioning import archives, home, packing, record
 from provisioning.record import Record
 
-MADE_ANEW = (home.SOUL_FILE, home.RULES_FILE, home.STATE_FILE, PROJECT_FILE)
+MADE_ANEW = (home.SOUL_FILE, home.RULES_FILE, STATE_FILE, PROJECT_FILE)
 MAX_TEXT_BYTES = 64 * 1024  # of what is read of an archive before it is unpacked
 _CHUNK_BYTES = 2**20
 _RECORD = None  # it lies beside the home

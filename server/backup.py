@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from colony import errors
+from colony import errors, files
 from server import access, migrations, sqlite_file
 from server.database import sqlite_url
 from server.models import audit, channel, event, posting
@@ -44,7 +44,7 @@ def make(source: Path, folder: Path, keep: int | None, now: datetime) -> Backup:
     with _alone_in(folder), _told(folder):
         rows = _checked_copy(source, partial := folder / ".colony.partial")
         os.rename(partial, target)
-        sqlite_file.sync_folder(folder)
+        files.sync_folder(folder)
         deleted = _thin_out(folder, target.name, keep) if keep else 0
     return Backup(target, target.stat().st_size, rows, monotonic() - began, deleted)
 
@@ -66,7 +66,7 @@ def restore(source: Path, target: Path, now: datetime) -> Path | None:
             aside = _put_aside(target, now) if there.st_size else None
             _give(partial, there)
             os.replace(partial, target)
-            sqlite_file.sync_folder(target.parent)
+            files.sync_folder(target.parent)
         finally:
             _remove(partial)
     return aside

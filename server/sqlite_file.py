@@ -92,15 +92,6 @@ def kind_of(error: BaseException | None, path: Path) -> type[errors.Unavailable]
     return errors.StorageDamaged if name.startswith(_DAMAGED) else errors.Unavailable
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder as durable as what they name."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _look(path: Path) -> None:
     with opened(path) as connection:
         connection.execute("PRAGMA journal_mode=WAL")

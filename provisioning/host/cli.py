@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from colony import errors, schema
-from provisioning import places, record, units
+from provisioning import agents, places, record, units
 from provisioning.apply import apply
 from provisioning.facts import require_root
 from provisioning.host import facts, files, plan, removal
@@ -20,7 +20,6 @@ from provisioning.host.plan import Ape, Plan, Wish
 from provisioning.host.removal import Remains
 from provisioning.host.settings import ServerSettings
 from provisioning.show import Show
-from provisioning.steps import Step, Write
 from provisioning.systemd import Systemd, require_running
 
 PURGE = "purge"  # the word that must be typed
@@ -45,7 +44,7 @@ def install(ape: str | None, port: int | None, release: str | None, dry_run: boo
     wish, show = Wish(port, _ape(ape)), Show(is_json, dry_run)
     with alone(), Systemd() as systemd:
         made = plan.install(facts.read(systemd, ServerSettings() if port is None else ServerSettings(port=port)), wish)
-        units.check(_unit_files(made.steps))
+        units.check(agents.unit_files(made.steps))
         if not dry_run:
             _carry_out(made, show)
     show.end(made.steps, f"this machine is a host of agents, on release {HERE.name}; {_next()}")
@@ -99,11 +98,6 @@ def _carry_out(made: Plan, show: Show) -> None:
         apply(made.back, show.step)
         raise type(error)(f"{error.detail}; so the server runs {made.back[0].says}") from error
     apply(made.after, show.step)
-
-
-def _unit_files(steps: tuple[Step, ...]) -> dict[str, str]:
-    written = [act for step in steps for act in step.acts if isinstance(act, Write)]
-    return {act.path.name: act.text for act in written if act.path.parent == places.UNITS}
 
 
 def _instead(program: Path, *words: str) -> None:

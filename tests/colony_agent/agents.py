@@ -19,8 +19,8 @@ import psutil
 
 from colony import operations, schema
 from colony.client import Client
+from colony.config import STATE_FILE
 from colony_agent import entry, state
-from colony_agent.settings import STATE_FILE
 from colony_agent.tools import Toolbox
 from provisioning import home as homes
 from tests.colony_agent.brains import ECHO

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from colony import failures, operations, schema
+from colony.config import STATE_FILE
 from colony.files import private_folder
 from colony_agent import state
-from colony_agent.settings import STATE_FILE
 from tests.colony_agent.agents import DONE, FAILED, NOTHING, Agent, House, Process, living, wait_for
 from tests.colony_agent.cast import running
 from tests.standin import Reply, Standin, error, hang, prompt_text, text, tool, tool_result

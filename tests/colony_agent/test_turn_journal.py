@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from colony import errors, operations, schema
+from colony.config import STATE_FILE
 from colony_agent import state
-from colony_agent.settings import STATE_FILE
 from tests.colony_agent.agents import DONE, FAILED, NOTHING, Agent, House, Process, claim, wait_for
 from tests.colony_agent.brains import WAITS_FOR_GO
 from tests.colony_agent.relay import Relay, problem

@@ -52,4 +52,4 @@ def lives(**changes: Any) -> Facts:
         enabled=lasting,
         active=lasting,
     )
-    return replace(facts, **{"unit_files": birth.unit_files(facts, RECORD), **changes})
+    return replace(facts, **{"unit_files": birth.wanted_units(facts, RECORD), **changes})
