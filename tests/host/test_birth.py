@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.guest.guest import Guest
-from tests.host.cast import SOUL, answer, answers, birth, death, messages, one_line, prepare, say, status, traces, until
+from tests.host.cast import SOUL, answer, birth, death, messages, one_line, prepare, say, status, traces
 
 STEPS = ["record", "member", "user", "home", "limits", "watch", "units", "start", "healthy", "welcome", "born"]
 FAILPOINTS = "/run/failpoints"
@@ -107,9 +107,9 @@ def test_births_of_different_names_are_not_in_each_others_way(host: Guest) -> No
     names = [f"many{number}" for number in range(6)]
     births = [host.start("colony-agent", "birth", name, "--soul", SOUL) for name in names]
     assert [(each.communicate(timeout=60)[1].count("Traceback"), each.returncode) for each in births] == [(0, 0)] * 6
-    asked = say(host, " ".join(f"@{name}" for name in names))
-    until(lambda: len(answers(host, asked)) == 6)
+    asked = {name: say(host, f"@{name} hello") for name in names}  # in one message they would mention each other with what they repeat
     for name in names:
+        assert answer(host, asked[name]) == f"you said: @{name} hello"
         death(host, name, "--purge")
 
 
