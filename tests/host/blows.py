@@ -98,11 +98,11 @@ DISKS = tuple(
 CLOCK = tuple(
     Blow(name, CLOCKS, within, strike, busy, setting=strikes.wrong_clocks, check=told_nothing)
     for name, within, strike, busy in (
-        ("the clock jumps ahead by 2 hours", 45, strikes.set_clocks(2 * HOUR), True),
-        ("the clock jumps ahead by 400 days", 45, strikes.set_clocks(400 * DAY), True),
-        ("the clock is set back by 2 hours", 45, strikes.set_clocks(-2 * HOUR), True),
-        ("the clock is set back by 2 hours while failed turns rest", 45, strikes.rest_then(strikes.set_clocks(-2 * HOUR)), False),
-        ("the clock is set back by 400 days while the server is down", 45, strikes.set_back_unseen, False),
+        ("the clock jumps ahead by 2 hours", 75, strikes.set_clocks(2 * HOUR), True),
+        ("the clock jumps ahead by 400 days", 75, strikes.set_clocks(400 * DAY), True),
+        ("the clock is set back by 2 hours", 75, strikes.set_clocks(-2 * HOUR), True),
+        ("the clock is set back by 2 hours while failed turns rest", 75, strikes.rest_then(strikes.set_clocks(-2 * HOUR)), False),
+        ("the clock is set back by 400 days while the server is down", 75, strikes.set_back_unseen, False),
     )
 )
 LONG = (
