@@ -265,6 +265,8 @@ def _authorise(operation: Operation[Any, Any], caller: Caller) -> None:
         raise errors.Forbidden(f"{operation.name} is for administrators: call it on the server's machine as root or as its user")
     if operation.who == "agent" and caller.kind != "agent":
         raise errors.Forbidden(f"{operation.name} is for agents; {caller.username} is of kind {caller.kind}")
+    if operation.who == "service" and caller.kind != "service" and not caller.is_admin:
+        raise errors.Forbidden(f"{operation.name} is for services; {caller.username} is of kind {caller.kind}")
 
 
 def _parse(operation: Operation[Q, R], fields: Mapping[str, Any]) -> Q:
