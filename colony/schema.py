@@ -77,9 +77,8 @@ HostPattern = Annotated[
     AfterValidator(egress.pattern),
     Field(min_length=1, max_length=255, examples=["pypi.org"], description="A name, *.suffix for all names below it, an IP address, or *."),
 ]
-RulePorts = Annotated[
-    list[Annotated[int, Field(ge=1, le=65_535)]], Field(max_length=MAX_RULE_PORTS), AfterValidator(_in_order)
-]
+Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+RulePorts = Annotated[list[Annotated[int, Field(ge=1, le=65_535)]], Field(max_length=MAX_RULE_PORTS), AfterValidator(_in_order)]
 Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_zoned)]
 LeaseSeconds = Annotated[int, Field(ge=5, le=3600, description="The turn is handed out again unless it is renewed or ended in time.")]
 
@@ -662,7 +661,7 @@ class DropEgress(Request):
 class GetEgressPolicy(Request):
     """Give all rules by the agents' Linux users, as soon as they are not those that the caller knows."""
 
-    known: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = Field(default=None, description="The version that the caller has.")
+    known: Version | None = Field(default=None, description="The version that the caller has.")
     wait: Wait = 0
 
 

@@ -26,6 +26,7 @@ from server.waiters import Topic, Waiters
 
 EVENTS = "events"  # the topic of those who want to know of everything
 EVERYBODY = "everybody"  # whatever they wait for
+EGRESS = "egress"  # the topic of those who want to know what agents may reach
 MAX_HOPS = 10**6  # more can't be; a number that the database couldn't hold would keep the turn from ever ending
 LOOKS = 2  # at once, of those who were woken: a crowd that wakes together would fight for the interpreter
 log = logging.getLogger(__name__)
