@@ -19,7 +19,7 @@ DEFAULT_PORTS = {"https": 443, "http": 80}
 _CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"cookie", b"host", b"forwarded"))
 _BETA = b"anthropic-beta"
 # Nothing that any server between here and there could read as a way out of /v1/.
-_PATH = re.compile(r"/v1/(?!.*(?://|/\.{1,2}(?:[/?;]|$)))[A-Za-z0-9._~!$&'()*+,:@/-]+")
+_PATH = re.compile(r"(?!.*(?://|/\.{1,2}(?:/|$)))/v1/[A-Za-z0-9._~!$&'()*+,:@/-]+")
 
 
 class Endpoint:

@@ -92,6 +92,4 @@ def phrase(refusal: errors.ColonyError) -> str:
 
 def problem(refusal: errors.ColonyError) -> bytes:
     """The body of the answer, in the colony's one shape of errors."""
-    return (
-        schema.Problem(title=phrase(refusal), status=refusal.status, detail=refusal.detail, code=refusal.code).model_dump_json().encode()
-    )
+    return schema.Problem(title=phrase(refusal), status=refusal.status, detail=refusal.detail, code=refusal.code).model_dump_json().encode()

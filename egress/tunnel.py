@@ -120,14 +120,14 @@ class _Flow:
 
     def _take_in(self) -> int:
         """Bytes that are in the pipe now; 0 at the source's end."""
-        pipe = self._pipes.take()
-        count = 0
+        pipe, count = self._pipes.take(), 0
         try:
             count = os.splice(self._source.fileno(), pipe.writing, PIPE_BYTES, flags=MOVE)
         finally:
-            if not count:
+            if count:
+                self._pipe, self._pending = pipe, count
+            else:
                 self._pipes.give_back(pipe)
-        self._pipe, self._pending = pipe, count
         return count
 
     def _send_on(self) -> None:
