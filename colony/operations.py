@@ -11,7 +11,7 @@ from colony import schema
 
 Q = TypeVar("Q", bound=schema.Request)
 R = TypeVar("R", bound=schema.Response)
-Who = Literal["user", "agent", "admin"]  # anyone known; agents only; administrators only
+Who = Literal["user", "agent", "service", "admin"]  # anyone known; agents only; services and administrators; administrators only
 
 
 @dataclass(frozen=True)
@@ -78,5 +78,14 @@ SET_OWNER = Operation("set_owner", "PUT", "/api/agents/{agent}/owner", schema.Se
 SET_LIMITS = Operation("set_limits", "PUT", "/api/agents/{agent}/limits", schema.SetLimits, schema.Agent)
 
 EVENTS = Operation("events", "GET", "/api/events", schema.ListEvents, schema.Events, streams=True)
+
+EGRESS_RULES = Operation("egress_rules", "GET", "/api/egress/rules", schema.ListEgress, schema.EgressRules)
+SET_EGRESS = Operation("set_egress", "PUT", "/api/egress/rules", schema.SetEgress, schema.EgressRule)
+DROP_EGRESS = Operation("drop_egress", "DELETE", "/api/egress/rules", schema.DropEgress, schema.EgressRule)
+EGRESS_POLICY = Operation("egress_policy", "GET", "/api/egress/policy", schema.GetEgressPolicy, schema.EgressPolicy, who="service")
+RECORD_EGRESS = Operation(
+    "record_egress", "POST", "/api/egress/log", schema.RecordEgress, schema.EgressRecorded, who="service", is_audited=False
+)
+EGRESS_LOG = Operation("egress_log", "GET", "/api/egress/log", schema.ReadEgressLog, schema.EgressLog)
 
 OPERATIONS: dict[str, Operation[Any, Any]] = {row.name: row for row in list(globals().values()) if isinstance(row, Operation)}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from colony import egress
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_WAIT_SECONDS = 25  # below the idle timeouts of common proxies
@@ -13,6 +15,8 @@ MAX_HEARTBEAT_SECONDS = 40  # below most of them; what idle agents cost is what 
 MAX_ID = 2**63 - 1  # what both databases can hold
 MAX_TOOLS = 50  # kinds of tools that one attempt may report
 MAX_TOOL_NAME = 64  # characters
+MAX_CONTACTS = 500  # that one report of the gate may hold
+MAX_RULE_PORTS = 20
 BROADCASTS = frozenset({"agents", "apes"})  # @agents and @apes address all of them: no user's name
 
 
@@ -30,6 +34,21 @@ def _within_body_bytes(text: str) -> str:
     if len(text.encode()) > MAX_BODY_BYTES:
         raise ValueError(f"must be at most {MAX_BODY_BYTES} bytes")
     return text
+
+
+def _in_order(ports: list[int]) -> list[int]:
+    return sorted(set(ports))
+
+
+def _moment(moment: object) -> object:
+    """JSON has no type for times, and the gate lets pydantic convert nothing."""
+    return datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+
+
+def _zoned(moment: datetime) -> datetime:
+    if moment.utcoffset() is None:
+        raise ValueError("must be a time with its zone")
+    return moment
 
 
 POSITION_PATTERN = r"^[0-9]{1,18}[.][0-9]{1,18}$"
@@ -53,6 +72,14 @@ ToolName = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_len
 UsdPerDay = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 TurnsPerHour = Annotated[int, Field(ge=0, le=10**6)]
 PostsPerTurn = Annotated[int, Field(ge=0, le=1000)]
+HostPattern = Annotated[
+    str,
+    AfterValidator(egress.pattern),
+    Field(min_length=1, max_length=255, examples=["pypi.org"], description="A name, *.suffix for all names below it, an IP address, or *."),
+]
+Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+RulePorts = Annotated[list[Annotated[int, Field(ge=1, le=65_535)]], Field(max_length=MAX_RULE_PORTS), AfterValidator(_in_order)]
+Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_zoned)]
 LeaseSeconds = Annotated[int, Field(ge=5, le=3600, description="The turn is handed out again unless it is renewed or ended in time.")]
 
 Kind = Literal["ape", "agent", "gateway", "service"]
@@ -62,6 +89,9 @@ Outcome = Literal["answered", "ignored", "suppressed", "dead", "by_hand"]
 TurnKind = Literal["answer", "pulse", "dream"]
 TurnState = Literal["running", "resting", "finished", "failed"]
 EventKind = Literal["message", "deed"]
+EgressEffect = Literal["allow", "deny"]
+ContactVerdict = Literal["allowed", "denied", "failed"]
+ContactKind = Literal["connect", "http", "model"]
 
 
 class Request(BaseModel):
@@ -316,6 +346,18 @@ class Attempt(Response):
     cost_usd: float = 0.0
 
 
+class Reached(Response):
+    """What an attempt of a turn asked of one host and port, with one verdict: all such contacts together."""
+
+    attempt: int
+    host: str
+    port: int
+    verdict: ContactVerdict
+    contacts: int
+    sent_bytes: int
+    received_bytes: int
+
+
 class Turn(Response):
     id: int
     agent: str
@@ -336,6 +378,8 @@ class Turn(Response):
     error: str | None = None
     remedy: str | None = None  # what a person can do about the error
     attempts: list[Attempt] = []  # the newest that have ended, oldest first
+    reached: list[Reached] = []  # in an explanation, for those who may know: the first of each attempt
+    reached_left_out: dict[int, int] = {}  # attempt → contacts beyond those
     items: list[InboxItem] = []
     context: list[Message] = []  # what else was said in the channel lately
     posts: list[Message] = []  # what this turn has posted so far, in whichever attempt
@@ -572,6 +616,125 @@ class Event(Response):
 class Events(Response):
     position: str  # where to go on
     events: list[Event]
+
+
+# --- egress: what leaves the agents' sandboxes for the network
+
+
+class EgressRule(Response):
+    agent: str  # or agents: for all of them
+    effect: EgressEffect
+    host: str
+    ports: list[int] = []  # empty: 80 and 443 of an allow, all of a deny
+    set_by: str | None = None
+    set_at: datetime | None = None
+
+
+class ListEgress(Request):
+    """List the rules about what agents may reach: any deny wins, and what no rule allows is denied."""
+
+    agent: Username | None = Field(default=None, description="Only the rules that count for this agent; agents: those for all.")
+
+
+class EgressRules(Response):
+    rules: list[EgressRule]
+
+
+class SetEgress(Request):
+    """Allow an agent a host, or deny it, in place of the rule that it has for that host; `agents` means all of them."""
+
+    told = frozenset({"agent", "effect", "host", "ports"})
+    agent: Username
+    effect: EgressEffect
+    host: HostPattern
+    ports: RulePorts = Field(default=[], description="Empty: 80 and 443 of an allow, all of a deny.")
+
+
+class DropEgress(Request):
+    """Forget the rule that an agent, or `agents` for all of them, has for a host."""
+
+    told = frozenset({"agent", "host"})
+    agent: Username
+    host: HostPattern
+
+
+class GetEgressPolicy(Request):
+    """Give all rules by the agents' Linux users, as soon as they are not those that the caller knows."""
+
+    known: Version | None = Field(default=None, description="The version that the caller has.")
+    wait: Wait = 0
+
+
+class EgressPolicy(Response):
+    version: str  # another one exactly when the rest differs
+    agents: dict[str, list[EgressRule]]  # by Linux user, of all agents that live; without who set them and when
+
+
+class Contact(Request):
+    """One connection that a sandbox asked for."""
+
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]  # a UUID that is the contact's for ever
+    linux_user: Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=64)]
+    host: Annotated[str, AfterValidator(_storable), Field(max_length=255)]  # as it was asked for: what was denied may be no host at all
+    port: Annotated[int, Field(ge=0, le=65_535)]
+    verdict: ContactVerdict
+    reason: Annotated[str, AfterValidator(_storable), Field(max_length=200)] = ""
+    sent_bytes: Count = 0
+    received_bytes: Count = 0
+    began_at: Moment
+    seconds: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
+    kind: ContactKind
+
+
+class RecordEgress(Request):
+    """Keep what agents reached or tried to reach. Repeating it is harmless: what is known by its id is passed over."""
+
+    contacts: Annotated[list[Contact], Field(max_length=MAX_CONTACTS)]
+
+
+class EgressRecorded(Response):
+    recorded: int  # those that were new
+
+
+class ReadEgressLog(Request):
+    """Show what an agent reached or tried to reach, newest first. For itself, its owner and administrators."""
+
+    agent: Username | None = Field(default=None, description="Absent: everyone's, also of who is no agent; for administrators.")
+    turn: Id | None = Field(default=None, description="Only what this turn reached.")
+    limit: Limit = 50
+    before: Id | None = Field(default=None, description="Only what was recorded before this entry.")
+
+
+class EgressEntry(Response):
+    id: int  # higher: recorded later
+    agent: str | None = None  # absent: nobody had that Linux user
+    linux_user: str
+    turn_id: int | None = None  # that ran then
+    attempt: int | None = None
+    host: str
+    port: int
+    verdict: ContactVerdict
+    reason: str = ""
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    began_at: datetime
+    seconds: float = 0.0
+    kind: ContactKind
+
+
+class EgressLog(Response):
+    contacts: list[EgressEntry]
+
+
+class EgressVerdict(Response):
+    """What the rules say about a connection, before its host is resolved."""
+
+    agent: str
+    host: str
+    port: int
+    allowed: bool
+    reason: str
+    rule: EgressRule | None = None  # that decides, if one does
 
 
 # --- failures

@@ -196,6 +196,31 @@ def _(answer: schema.Agents) -> Sequence[Part]:
 
 
 @parts.register
+def _(answer: schema.EgressRule) -> Sequence[Part]:
+    return [story.rule(answer)]
+
+
+@parts.register
+def _(answer: schema.EgressRules) -> Sequence[Part]:
+    columns = ("agent", "effect", "host", "ports", "set_by", "set_at")
+    rows: list[tuple[Cell, ...]] = [
+        tuple(story.ports(rule) if column == "ports" else getattr(rule, column) for column in columns) for rule in answer.rules
+    ]
+    return [Table(columns, rows)] if rows else []
+
+
+@parts.register
+def _(answer: schema.EgressVerdict) -> Sequence[Part]:
+    return [story.verdict(answer)]
+
+
+@parts.register
+def _(answer: schema.EgressLog) -> Sequence[Part]:
+    columns = ("id", "began_at", "agent", "kind", "host", "port", "verdict", "sent_bytes", "received_bytes", "seconds", "turn_id", "reason")
+    return _table(answer.contacts, *columns)
+
+
+@parts.register
 def _(answer: schema.Retried) -> Sequence[Part]:
     return story.retried(answer)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from colony import schema
+from colony import egress, schema
 
 MAX_OPENING = 80  # characters of another message that a line quotes
 
@@ -40,8 +40,10 @@ def attempts(turn: schema.Turn) -> Iterator[Words]:
     for attempt in turn.attempts:
         ended = "finished" if attempt.error_code is None else _error(attempt.error_code, attempt.error)
         yield Words((f"attempt {attempt.number}, {attempt.seconds:.0f} s: ", "; ".join([ended, *_taken(attempt)])), 1)
+        yield from _reached(turn, attempt.number)
     if turn.state == "running":
         yield Words((f"attempt {turn.attempt} runs",), 1)
+        yield from _reached(turn, turn.attempt)
 
 
 def activity(agent: schema.Agent) -> Words | None:
@@ -75,6 +77,38 @@ def left(whose: schema.Agent | schema.Allowance) -> str | None:
 def retried(answer: schema.Retried) -> Sequence[Words]:
     done = [Words((f"{name} handles message {answer.message_id} once more",)) for name in answer.retried]
     return done + [Words((f"{name} has message {answer.message_id} in its inbox anyway",)) for name in answer.waiting]
+
+
+def rule(rule: schema.EgressRule) -> Words:
+    return Words((f"{rule.agent}: {rule.effect} {rule.host} ({_with_ports(rule)})",))
+
+
+def ports(rule: schema.EgressRule) -> str:
+    """The ports that the rule means."""
+    return ",".join(map(str, rule.ports or (egress.WEB_PORTS if rule.effect == "allow" else ()))) or "all"
+
+
+def verdict(answer: schema.EgressVerdict) -> Words:
+    may = "may" if answer.allowed else "may not"
+    rule = answer.rule
+    why = f"{rule.agent} {rule.effect} {rule.host} ({_with_ports(rule)})" if rule else answer.reason
+    return Words((f"{answer.agent} {may} reach {egress.joined(answer.host, [answer.port])}: {why}",))
+
+
+def _with_ports(rule: schema.EgressRule) -> str:
+    said = ports(rule)
+    return f"port {said}" if said.isdigit() else "all ports" if said == "all" else f"ports {said.replace(',', ', ')}"
+
+
+def _reached(turn: schema.Turn, attempt: int) -> Iterator[Words]:
+    """What the attempt asked of the network, as far as the reader may know."""
+    for each in turn.reached:
+        if each.attempt == attempt:
+            times = f" ×{each.contacts}" if each.contacts > 1 else ""
+            moved = f", sent {each.sent_bytes:,} bytes, received {each.received_bytes:,}" if each.sent_bytes or each.received_bytes else ""
+            yield Words((f"{each.verdict} {egress.joined(each.host, [each.port])}{times}{moved}",), 2)
+    if more := turn.reached_left_out.get(attempt):
+        yield Words((f"and {more:,} more: colony egress log {turn.agent} --turn {turn.id}",), 2)
 
 
 def _end(fate: schema.Fate, message_id: int) -> tuple[str | datetime, ...]:

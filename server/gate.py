@@ -27,6 +27,7 @@ from server.waiters import Topic, Waiters
 
 EVENTS = "events"  # the topic of those who want to know of everything
 EVERYBODY = "everybody"  # whatever they wait for
+EGRESS = "egress"  # the topic of those who want to know what agents may reach
 MAX_HOPS = 10**6  # more can't be; a number that the database couldn't hold would keep the turn from ever ending
 LOOKS = 2  # at once, of those who were woken: a crowd that wakes together would fight for the interpreter
 log = logging.getLogger(__name__)
@@ -271,6 +272,8 @@ def _authorise(operation: Operation[Any, Any], caller: Caller) -> None:
         raise errors.Forbidden(f"{operation.name} is for administrators: call it on the server's machine as root or as its user")
     if operation.who == "agent" and caller.kind != "agent":
         raise errors.Forbidden(f"{operation.name} is for agents; {caller.username} is of kind {caller.kind}")
+    if operation.who == "service" and caller.kind != "service" and not caller.is_admin:
+        raise errors.Forbidden(f"{operation.name} is for services; {caller.username} is of kind {caller.kind}")
 
 
 def _parse(operation: Operation[Q, R], fields: Mapping[str, Any]) -> Q:

@@ -10,6 +10,8 @@ from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
 
 from colony import schema
 from server.models.channel import channels
+from server.models.contact import egress_log
+from server.models.egress import egress_rules
 from server.models.inbox import inbox
 from server.models.message import messages
 from server.models.turn import turns
@@ -137,10 +139,27 @@ RULES = (
         .select_from(messages.join(turns, turns.c.id == messages.c.turn_id))
         .where(messages.c.author_id != turns.c.agent_id),
     ),
+    Rule(
+        "a contact's turn is its agent's",
+        "contact {id}: of user {reaching}, in turn {turn_id} of user {agent_id}",
+        select(egress_log.c.id, egress_log.c.agent_id.label("reaching"), egress_log.c.turn_id, turns.c.agent_id)
+        .select_from(egress_log.join(turns, turns.c.id == egress_log.c.turn_id))
+        .where(func.coalesce(egress_log.c.agent_id, 0) != turns.c.agent_id),
+    ),
+    Rule(
+        "the dead have no egress rules",
+        "egress rule {id}: for {host}, but its agent {username} is dead",
+        select(egress_rules.c.id, egress_rules.c.host, users.c.username)
+        .select_from(egress_rules.join(users, users.c.id == egress_rules.c.agent_id))
+        .where(users.c.status == "dead"),
+    ),
     _known(users.c.kind, schema.Kind),
     _known(users.c.status, schema.Status),
     _known(inbox.c.trigger, schema.Trigger),
     _known(inbox.c.outcome, schema.Outcome),
     _known(turns.c.kind, schema.TurnKind),
     _known(turns.c.state, schema.TurnState),
+    _known(egress_rules.c.effect, schema.EgressEffect),
+    _known(egress_log.c.verdict, schema.ContactVerdict),
+    _known(egress_log.c.kind, schema.ContactKind),
 )

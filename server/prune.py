@@ -1,33 +1,61 @@
-"""Forgets inbox items that were handled long ago, in small steps beside a running server."""
+"""Forgets what was handled long ago, and whom agents reached then, in small steps beside a running server."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from time import monotonic, sleep
 
 from sqlalchemy import Connection
 
 from server.database import Database
-from server.models import audit, inbox
+from server.models import audit, contact, inbox
 
-BATCH = 250  # items per transaction: a few milliseconds for which the server's own writes wait
+BATCH = 250  # rows per transaction: a few milliseconds for which the server's own writes wait
 
 
-def prune(database: Database, before: datetime, now: datetime) -> int:
-    """Delete the inbox items closed before that time; gives their number. Messages, turns and the audit stay. Safe to interrupt."""
+@dataclass(frozen=True)
+class Pruned:
+    """How many were deleted."""
+
+    items: int
+    contacts: int
+
+
+def prune(database: Database, before: datetime, now: datetime) -> Pruned:
+    """Delete the inbox items closed before that time, and the contacts that began before it.
+
+    Messages, turns and the audit stay, and so does which hosts an agent has reached at all. Safe to interrupt.
+    """
+    pruned = Pruned(
+        items=_forget(database, before, inbox.handled, lambda connection, ids: inbox.forget(connection, ids, before)),
+        contacts=_forget(database, before, contact.old, contact.forget),
+    )
+
+    def note(connection: Connection) -> None:
+        params = json.dumps(asdict(pruned), separators=(",", ":"))
+        audit.record(connection, now, "prune", "command", target=f"before {before:%Y-%m-%d %H:%M}", params=params)
+
+    if pruned.items or pruned.contacts:
+        database.write(note)
+    return pruned
+
+
+def _forget(
+    database: Database,
+    before: datetime,
+    find: Callable[[Connection, datetime, int, int], list[int]],
+    delete: Callable[[Connection, list[int]], int],
+) -> int:
+    """How many rows were deleted of those that `find` finds by id, beyond the one it is given."""
     deleted, last = 0, 0
     while True:
         with database.read() as connection:
-            ids = inbox.handled(connection, before, last, BATCH)
+            ids = find(connection, before, last, BATCH)
         if not ids:
-            break
+            return deleted
         last, began = ids[-1], monotonic()
-        deleted += database.write(lambda connection, ids=ids: inbox.forget(connection, ids, before))  # type: ignore[misc]
+        deleted += database.write(lambda connection, ids=ids: delete(connection, ids))  # type: ignore[misc]
         sleep(monotonic() - began)  # the others' turn
-
-    def note(connection: Connection) -> None:
-        audit.record(connection, now, "prune", "command", target=f"before {before:%Y-%m-%d %H:%M}", params=f'{{"items":{deleted}}}')
-
-    if deleted:
-        database.write(note)
-    return deleted

@@ -60,17 +60,17 @@ def restore(database: str, file: Path, force: bool) -> None:
 
 
 @click.command()
-@click.option("--days", type=click.IntRange(1, 36_500), default=7, show_default=True, help="How long a handled item is kept.")
+@click.option("--days", type=click.IntRange(1, 36_500), default=7, show_default=True, help="How long a handled item or a contact is kept.")
 @click.pass_obj
 def prune(database: str, days: int) -> None:
-    """Delete inbox items that were handled long ago; messages stay. The server goes on meanwhile."""
+    """Delete inbox items that were handled long ago, and what agents reached before that; messages stay. The server goes on meanwhile."""
     from server import access
     from server import prune as pruning
 
     now = datetime.now(UTC)
     with access.ready(database) as opened:
-        deleted = pruning.prune(opened, now - timedelta(days=days), now)
-    click.echo(f"{deleted} inbox items deleted that were handled more than {days} days ago")
+        pruned = pruning.prune(opened, now - timedelta(days=days), now)
+    click.echo(f"{pruned.items} inbox items deleted that were handled more than {days} days ago, and {pruned.contacts} contacts as old")
 
 
 COMMANDS = (check, backup, restore, prune)

@@ -10,11 +10,11 @@ import threading
 from datetime import datetime, timedelta
 from time import monotonic
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, update
 
 from server.gate import Gate
 from server.models import agent as agent_model
-from server.models import channel, posting, setback
+from server.models import ops, setback
 from server.models.agent import Patience
 from server.models.posting import Posted
 from server.models.user import users
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 15
 JUMP_SECONDS = 5  # by which a clock that nobody sets is never off within one look
-OPS = "ops"
 
 
 def start(gate: Gate, patience: Patience) -> None:
@@ -89,7 +88,8 @@ def _announce(connection: Connection, patience: Patience, now: datetime) -> list
         is_first = users.c.alarmed_at.is_(None) if trouble else users.c.alarmed_at.is_not(None)
         noted = update(users).where(users.c.id == agent.id, is_first).values(alarmed_at=now if trouble else None)
         if connection.execute(noted).rowcount and (trouble or agent.status == "healthy"):
-            posted += _tell(connection, agent, trouble or f"{agent.username} is well again.", now)
+            news = trouble or f"{agent.username} is well again."
+            posted += ops.tell(connection, agent, news, f"watch:{agent.id}:{now.timestamp()}", now)
     return posted
 
 
@@ -114,10 +114,3 @@ def _trouble(agent: Row[tuple[object, ...]], patience: Patience, now: datetime) 
         why = f": {agent.status_note}" if agent.status_note else ""  # in which the colony has quoted what an agent said
         return f"{agent.username} lets messages wait since {since:%Y-%m-%d %H:%M} UTC{why}. `colony agents` shows what it does."
     return ""
-
-
-def _tell(connection: Connection, agent: Row[tuple[object, ...]], text: str, now: datetime) -> list[Posted]:
-    if not channel.exists(connection, OPS):
-        channel.create(connection, OPS, "How the colony itself is doing", now)
-    owner = connection.execute(select(users.c.username).where(users.c.id == agent.owner_id, users.c.kind == "ape")).scalar()
-    return posting.notice(connection, OPS, f"@{owner} {text}" if owner else text, f"watch:{agent.id}:{now.timestamp()}", now)

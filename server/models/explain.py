@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
 from colony import schema
 from server.models import agent as agent_model
-from server.models import mention, message, retry, turn, user
+from server.models import contact, mention, message, retry, turn, user
 from server.models.agent import Patience
 from server.models.inbox import inbox, known_trigger
 from server.models.message import messages
@@ -22,8 +23,8 @@ CUT_CHARACTERS = 200  # what is shown of messages besides the one asked for
 BROADCASTS = {"agents", "apes"}
 
 
-def explain(connection: Connection, message_id: int, patience: Patience, now: datetime) -> schema.Explanation:
-    """Raises `NotFound`."""
+def explain(connection: Connection, message_id: int, viewer_id: int | None, patience: Patience, now: datetime) -> schema.Explanation:
+    """What each turn reached is for the viewer if they could stop it or it is theirs; None sees it all. Raises `NotFound`."""
     said = message.to_schema(message.find(connection, message_id))
     fates = _fates(connection, message_id, patience, now)
     count = connection.execute(select(func.count()).select_from(inbox).where(inbox.c.message_id == message_id)).scalar_one()
@@ -31,7 +32,7 @@ def explain(connection: Connection, message_id: int, patience: Patience, now: da
         message=said,
         fates=fates,
         left_out=count - len(fates),
-        turns=_turns(connection, said, fates),
+        turns=_turns(connection, said, fates, viewer_id),
         answers=_answered(connection, said),
         notes=list(_notes(connection, said, fates, is_whole=count == len(fates))),
     )
@@ -77,11 +78,15 @@ def _waits_for(item: Row[tuple[object, ...]], agent: schema.Agent, now: datetime
     return f"{name} works on turn {agent.turn_id} first" if agent.turn_id else ""
 
 
-def _turns(connection: Connection, said: schema.Message, fates: list[schema.Fate]) -> list[schema.Turn]:
+def _turns(connection: Connection, said: schema.Message, fates: list[schema.Fate], viewer_id: int | None) -> list[schema.Turn]:
     ids = {said.turn_id} | {fate.turn_id for fate in fates} | {again.turn_id for fate in fates for again in fate.retries}
     found = turn.listed(connection, {id for id in ids if id is not None})
     posts = message.openings(connection, messages.c.turn_id.in_([each.id for each in found]), CUT_CHARACTERS)
-    return [each.model_copy(update={"posts": [post for post in posts if post.turn_id == each.id]}) for each in found]
+    told: dict[int, dict[str, Any]] = {each.id: {"posts": [post for post in posts if post.turn_id == each.id]} for each in found}
+    for turn_id, (reached, left_out) in contact.reached(connection, told).items():
+        if viewer_id is None or turn.concerns(connection, turn_id, viewer_id):
+            told[turn_id] |= {"reached": reached, "reached_left_out": left_out}
+    return [each.model_copy(update=told[each.id]) for each in found]
 
 
 def _answered(connection: Connection, said: schema.Message) -> list[schema.Message]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.models import attempt, audit, channel, inbox, message, retry, spending, turn, user
+from server.models import attempt, audit, channel, contact, egress, inbox, message, retry, spending, turn, user
 from server.models.base import metadata
 
 TABLES = (
@@ -16,6 +16,9 @@ TABLES = (
     retry.retries,
     spending.spending,
     audit.audit,
+    egress.egress_rules,
+    contact.egress_log,
+    contact.egress_hosts,
 )
 
 __all__ = ["TABLES", "metadata"]

@@ -138,6 +138,12 @@ def masters(connection: Connection, turn: Row[tuple[object, ...]]) -> set[int | 
     return {*people, connection.execute(select(users.c.owner_id).where(users.c.id == turn.agent_id)).scalar_one()}
 
 
+def concerns(connection: Connection, turn_id: int, user_id: int) -> bool:
+    """Whether the turn is this agent's, or this person may stop it."""
+    found = connection.execute(select(turns).where(turns.c.id == turn_id)).one()
+    return user_id == found.agent_id or user_id in masters(connection, found)
+
+
 def renew(connection: Connection, turn_id: int, until: datetime) -> None:
     _RENEW.run(connection, {"turn": turn_id, "until": until})
 

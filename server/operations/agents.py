@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Row
 
 from colony import errors, operations, schema
-from server.gate import Call, Wait, handles
+from server.gate import EGRESS, Call, Wait, handles
 from server.models import agent as agent_model
 from server.models import limits, settle, user
 from server.models.claim import outlook
@@ -26,12 +26,13 @@ def heartbeat(call: Call, request: schema.Heartbeat) -> schema.Outlook | Wait:
 
 @handles(operations.SET_STATUS)
 def set_status(call: Call, request: schema.SetStatus) -> schema.Agent:
-    found = _owned(call, request.agent)
+    found = owned(call, request.agent)
     if request.status == "dead" and not call.caller.is_admin:
         raise errors.Forbidden(f"only administrators end an agent; on its host: sudo colony-agent death {request.agent}")
     user.move(call.connection, found, request.status, request.note, call.now)
     if request.status == "dead":
         call.announce(settle.bury(call.connection, found, call.now))
+        call.wake(EGRESS)
     call.wake(("user", found.id), ("turn", found.id), "identities")  # the dead are nobody at once
     return agent_model.listed(call.connection, call.config.patience, call.now, request.agent)[0]
 
@@ -44,14 +45,15 @@ def set_owner(call: Call, request: schema.SetOwner) -> schema.Agent:
 
 @handles(operations.SET_LIMITS)
 def set_limits(call: Call, request: schema.SetLimits) -> schema.Agent:
-    found = _owned(call, request.agent)
+    found = owned(call, request.agent)
     user.limit(call.connection, found.id, request)
     user.release(call.connection, found.id)
     call.wake(("user", found.id))
     return agent_model.listed(call.connection, call.config.patience, call.now, request.agent)[0]
 
 
-def _owned(call: Call, agent: str) -> Row[tuple[object, ...]]:
+def owned(call: Call, agent: str) -> Row[tuple[object, ...]]:
+    """The agent, if the caller decides about it. Raises `NotFound` and `Forbidden`."""
     found = user.find_agent(call.connection, agent, lock=True)
     if not (call.caller.is_admin or found.owner_id == call.caller.id):
         raise errors.Forbidden(f"{agent} is not yours; its owner and administrators decide about it")

@@ -31,7 +31,8 @@ def read(call: Call, request: schema.ReadMessages) -> schema.Messages | Wait:
 
 @handles(operations.EXPLAIN)
 def explain(call: Call, request: schema.ExplainMessage) -> schema.Explanation:
-    return explain_model.explain(call.connection, request.id, call.config.patience, call.now)
+    viewer_id = None if call.caller.is_admin else call.caller.id
+    return explain_model.explain(call.connection, request.id, viewer_id, call.config.patience, call.now)
 
 
 @handles(operations.RETRY)

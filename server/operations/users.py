@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from colony import errors, operations, schema
-from server.gate import Call, handles
+from server.gate import EGRESS, Call, handles
 from server.models import departure, user
 
 
@@ -20,7 +20,7 @@ def users(call: Call, request: schema.ListUsers) -> schema.Users:
 @handles(operations.CREATE_USER)
 def create_user(call: Call, request: schema.CreateUser) -> schema.User:
     created = user.create(call.connection, request, call.now)
-    call.wake("identities")
+    call.wake("identities", EGRESS)
     return created
 
 

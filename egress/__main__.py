@@ -1,0 +1,5 @@
+"""`python -m egress` is `colony-egress`."""
+
+from egress.cli import main
+
+main()

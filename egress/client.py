@@ -1,0 +1,80 @@
+"""The agent's end of a connection: its request's head, and answers to it."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from colony import errors
+from egress import head, refusals
+from egress.head import Head
+from egress.refusals import Slow, TooLarge
+
+RECEIVE_BYTES = 64 * 1024
+FAREWELL_SECONDS = 1.0  # that a refused client may go on talking before the connection is closed
+FAREWELL_BYTES = 256 * 1024
+
+
+@dataclass
+class Client:
+    """`surplus` is what came behind the head in the same breath."""
+
+    socket: socket.socket
+    surplus: bytes = b""
+    has_answer: bool = field(default=False)  # the first byte of one is out
+
+    async def head(self, seconds: float) -> tuple[Head, bytes] | None:
+        """The request's head and its bytes; None if the client hung up without asking. Raises `Malformed`, `TooLarge`, `Slow`."""
+        raw = b""
+        try:
+            async with asyncio.timeout(seconds):
+                while (end := raw.find(head.END)) < 0:
+                    if len(raw) > head.MAX_BYTES:
+                        raise TooLarge(f"the head is larger than {head.MAX_BYTES} bytes")
+                    arrived = await self.receive()
+                    if not arrived:
+                        return None
+                    raw += arrived
+        except TimeoutError as error:
+            raise Slow(f"the request's head was not complete within {seconds} s") from error
+        end += len(head.END)
+        if end > head.MAX_BYTES:
+            raise TooLarge(f"the head is larger than {head.MAX_BYTES} bytes")
+        self.surplus = raw[end:]
+        return head.parsed(raw[:end]), raw[:end]
+
+    async def receive(self) -> bytes:
+        return await asyncio.get_running_loop().sock_recv(self.socket, RECEIVE_BYTES)
+
+    async def send(self, message: bytes) -> None:
+        self.has_answer = True
+        await asyncio.get_running_loop().sock_sendall(self.socket, message)
+
+    async def refuse(self, refusal: errors.ColonyError, *, has_body: bool = True) -> None:
+        """Answer with the refusal, if nothing was answered yet, and hear the client out for a moment: else it might lose the answer."""
+        if self.has_answer:
+            return
+        body = refusals.problem(refusal)
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self.send(_answer(refusal, body) + (body if has_body else b""))
+                self.socket.shutdown(socket.SHUT_WR)
+                left = FAREWELL_BYTES
+                while left > 0 and (arrived := await self.receive()):
+                    left -= len(arrived)
+
+    def is_gone(self) -> bool:
+        """Whether the other end is closed, and not only done with sending."""
+        poll = select.poll()
+        poll.register(self.socket, 0)  # POLLHUP and POLLERR are told unasked
+        return bool(poll.poll(0))
+
+
+def _answer(refusal: errors.ColonyError, body: bytes) -> bytes:
+    return (
+        f"HTTP/1.1 {refusal.status} {refusals.phrase(refusal)}\r\nContent-Type: application/problem+json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    ).encode()

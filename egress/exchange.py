@@ -1,0 +1,183 @@
+"""One HTTP request and its answer, passed on as they come: read by one parser and written anew, so that both ends see the same message."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Coroutine
+from typing import Any
+
+import h11
+
+from egress.client import Client
+from egress.head import Headers, end_to_end
+from egress.ledger import Visit
+from egress.refusals import CutOff, Gone, Malformed, Refusal, Silent, TooLarge, Unreachable
+from egress.settings import Bounds
+
+MAX_ANSWER_HEAD = 64 * 1024
+READ_BYTES = 64 * 1024
+
+
+class Exchange:
+    """`raw` is the request's head as it came; `silence_seconds` is how long the answer's next byte may take."""
+
+    def __init__(self, client: Client, raw: bytes, visit: Visit, bounds: Bounds, silence_seconds: float) -> None:
+        self._client, self._visit, self._bounds, self._silence_seconds = client, visit, bounds, silence_seconds
+        self._inner = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw) + 4096)
+        self._outer = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER_HEAD)
+        try:
+            self._inner.receive_data(raw)
+            event = self._inner.next_event()
+        except h11.RemoteProtocolError as error:
+            raise Malformed(str(error)) from error
+        if not isinstance(event, h11.Request):
+            raise Malformed("the head is not complete")
+        self.request = event
+        length = dict(event.headers).get(b"content-length")
+        if length and int(length) > bounds.max_body_bytes:
+            raise TooLarge(f"the body is larger than {bounds.max_body_bytes} bytes")
+        if client.surplus:
+            self._inner.receive_data(client.surplus)
+
+    async def run(self, reader: StreamReader, writer: StreamWriter, path: str, headers: Headers) -> None:
+        """Ask for that path with these headers, framing aside, and answer the client. Raises `Refusal`, `Gone`, `OSError`."""
+        framing = [(name, value) for name, value in self.request.headers if name in (b"content-length", b"transfer-encoding")]
+        self._write(writer, h11.Request(method=self.request.method, target=path, headers=[*headers, *framing, (b"connection", b"close")]))
+        try:
+            async with asyncio.timeout(self._bounds.total_seconds):
+                await _first_of(self._download(reader), self._upload(writer))
+        except TimeoutError as error:
+            raise CutOff(f"it lasted {self._bounds.total_seconds} s") from error
+
+    async def _upload(self, writer: StreamWriter) -> None:
+        """Until the request is out; then until the client hangs up. Ends only with an error."""
+        left = self._bounds.max_body_bytes
+        is_wanted = True
+        while True:
+            try:
+                event = self._inner.next_event()
+            except h11.RemoteProtocolError as error:
+                raise Malformed(str(error)) from error
+            if event is h11.NEED_DATA:
+                await self._hear()
+                continue
+            if isinstance(event, h11.Data):
+                left -= len(event.data)
+                if left < 0:
+                    raise TooLarge(f"the body is larger than {self._bounds.max_body_bytes} bytes")
+            elif not isinstance(event, h11.EndOfMessage):
+                raise Gone()
+            if is_wanted:
+                is_wanted = await self._pass_on(writer, event)
+            if isinstance(event, h11.EndOfMessage):
+                break
+        await self._until_gone()
+
+    async def _hear(self) -> None:
+        if self._inner.they_are_waiting_for_100_continue:
+            await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+        try:
+            async with asyncio.timeout(self._bounds.idle_seconds):
+                arrived = await self._client.receive()
+        except TimeoutError as error:
+            raise Malformed(f"the body did not go on for {self._bounds.idle_seconds} s") from error
+        if not arrived:
+            raise Gone()
+        self._inner.receive_data(arrived)
+
+    async def _pass_on(self, writer: StreamWriter, event: h11.Event) -> bool:
+        """Whether upstream goes on listening: it may answer before it has heard all."""
+        if isinstance(event, h11.EndOfMessage):
+            event = h11.EndOfMessage()  # trailers end here
+        try:
+            self._write(writer, event)
+            async with asyncio.timeout(self._bounds.idle_seconds):
+                await writer.drain()
+        except ConnectionError:
+            return False
+        except TimeoutError as error:
+            raise Silent(f"it took nothing more for {self._bounds.idle_seconds} s") from error
+        return True
+
+    async def _until_gone(self) -> None:
+        arrived = await self._client.receive()
+        if not arrived and self._client.is_gone():
+            raise Gone()
+        await asyncio.Event().wait()  # done with sending, or asking more than one thing: the answer comes all the same
+
+    async def _download(self, reader: StreamReader) -> None:
+        """Until the whole answer is with the client."""
+        while True:
+            try:
+                event = self._outer.next_event()
+                if event is h11.NEED_DATA:
+                    self._outer.receive_data(await self._read(reader))
+                elif isinstance(event, h11.Response):
+                    await self._send(_passed_on(event))
+                elif isinstance(event, h11.Data):
+                    await self._send(event)
+                elif isinstance(event, h11.EndOfMessage):
+                    await self._send(h11.EndOfMessage())
+                    return
+                elif not isinstance(event, h11.InformationalResponse):
+                    raise Unreachable("it hung up without an answer")
+            except (h11.RemoteProtocolError, h11.LocalProtocolError) as error:
+                raise Unreachable(f"its answer is no HTTP: {error}") from error
+
+    async def _read(self, reader: StreamReader) -> bytes:
+        try:
+            async with asyncio.timeout(self._silence_seconds):
+                arrived = await reader.read(READ_BYTES)
+        except TimeoutError as error:
+            raise Silent(f"it was silent for {self._silence_seconds} s") from error
+        except OSError as error:
+            raise Unreachable(f"broken off: {error.strerror or error}") from error
+        self._visit.received += len(arrived)
+        self._require_room()
+        return arrived
+
+    async def _send(self, event: h11.Event) -> None:
+        message = self._inner.send(event)
+        if not message:
+            return
+        try:
+            async with asyncio.timeout(self._bounds.idle_seconds):
+                await self._client.send(message)
+        except TimeoutError as error:
+            raise Gone() from error
+        except OSError as error:
+            raise Gone() from error
+
+    def _write(self, writer: StreamWriter, event: h11.Event) -> None:
+        message = self._outer.send(event) or b""
+        self._visit.sent += len(message)
+        self._require_room()
+        writer.write(message)
+
+    def _require_room(self) -> None:
+        if self._visit.sent + self._visit.received > self._bounds.max_bytes:
+            raise CutOff(f"it carried more than {self._bounds.max_bytes} bytes")
+
+
+def _passed_on(answer: h11.Response) -> h11.Response:
+    names = [name for name, _ in answer.headers]
+    if b"transfer-encoding" in names and b"content-length" in names:
+        raise Unreachable("its answer has both Content-Length and Transfer-Encoding")
+    try:
+        headers = end_to_end(list(answer.headers))
+    except Refusal as error:
+        raise Unreachable("its answer's Connection names what ends nowhere") from error
+    return h11.Response(status_code=answer.status_code, reason=answer.reason, headers=[*headers, (b"connection", b"close")])
+
+
+async def _first_of(*works: Coroutine[Any, Any, None]) -> None:
+    """Until one of them ends or fails, which ends the others; if several have, the first that is named counts."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    next(task for task in tasks if task in done).result()

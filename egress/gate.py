@@ -1,0 +1,110 @@
+"""The gate at its socket: takes connections, asks the kernel who calls, gives out seats, and says why where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from colony import errors
+from egress import caller
+from egress.client import Client
+from egress.head import Head
+from egress.limits import Limits, Throttle
+from egress.policy import Policy
+from egress.proxy import Proxy
+from egress.refusals import Blind, Gone, Refusal, Stranger, TooMany
+from egress.settings import Bounds
+
+log = logging.getLogger(__name__)
+
+TURNED_AWAY = 16  # who are told why at the same time; others are just hung up on
+PAUSE_SECONDS = 0.1  # when this process may open no more files
+Identify = Callable[[socket.socket], str | None]
+
+
+class Gate:
+    """Serves one socket in one event loop. `identify` gives the Linux user at a connection's other end."""
+
+    def __init__(self, bounds: Bounds, policy: Policy, proxy: Proxy, identify: Identify = caller.linux_user) -> None:
+        self._bounds, self._policy, self._proxy, self._identify = bounds, policy, proxy, identify
+        self._limits, self._throttle = Limits(bounds), Throttle()
+        self._turned_away = 0
+        self._guests: set[asyncio.Task[None]] = set()
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Take connections until this is cancelled; those that are open then end, too."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                try:
+                    connection, _ = await loop.sock_accept(listening)
+                except OSError as error:
+                    log.error("no connection can be taken error=%s", error.strerror)
+                    await asyncio.sleep(PAUSE_SECONDS)
+                    continue
+                guest = asyncio.create_task(self._attend(connection))
+                self._guests.add(guest)
+                guest.add_done_callback(self._guests.discard)
+        finally:
+            guests = list(self._guests)
+            for guest in guests:
+                guest.cancel()
+            await asyncio.gather(*guests, return_exceptions=True)
+
+    async def _attend(self, connection: socket.socket) -> None:
+        with connection:
+            client = Client(connection)
+            try:
+                user = self._require_agent(connection)
+                with self._limits.seat(user):
+                    await self._answer(client, user)
+            except TooMany as error:
+                self._tell(user, error)
+                await self._turn_away(client, error)
+            except Stranger as error:
+                await self._turn_away(client, error)
+
+    def _require_agent(self, connection: socket.socket) -> str:
+        """The caller's Linux user. Raises `Stranger`; while the rules aren't known, anyone but root could be an agent."""
+        user = self._identify(connection)
+        try:
+            self._policy.rules(user)
+        except Blind:
+            pass  # each request is told so
+        except Stranger as error:
+            self._tell(user or "root", error)
+            raise
+        assert user
+        return user
+
+    async def _answer(self, client: Client, user: str) -> None:
+        """One request. Nothing in it may end the gate."""
+        head: Head | None = None
+        try:
+            if asked := await client.head(self._bounds.head_seconds):
+                head, raw = asked
+                await self._proxy.serve(client, user, head, raw)
+        except Refusal as error:
+            self._tell(user, error)
+            await client.refuse(error, has_body=head is None or head.method != "HEAD")
+        except (Gone, OSError):
+            pass  # the agent's end is gone
+        except Exception:
+            log.exception("the work on a request broke user=%s", user)
+            await client.refuse(errors.ColonyError("the gate could not handle this; its log says why"))
+
+    async def _turn_away(self, client: Client, error: Refusal) -> None:
+        """Who has no seat must not hold one by listening slowly to why."""
+        if self._turned_away < TURNED_AWAY:
+            self._turned_away += 1
+            try:
+                await client.refuse(error)
+            finally:
+                self._turned_away -= 1
+
+    def _tell(self, user: str, error: Refusal) -> None:
+        held_back = self._throttle.passes(user)
+        if held_back is not None:
+            log.info("refused user=%s code=%s held_back=%d: %s", user, error.code, held_back, error.detail)

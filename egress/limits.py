@@ -1,0 +1,78 @@
+"""Who holds how much: no agent can keep another out, and none can ask without end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+from egress.refusals import TooMany
+from egress.settings import Bounds
+
+GUARANTEED = 4  # connections that an agent gets even where the others hold all that there are
+REMEMBERED = 4096  # agents whose recent requests are counted
+
+
+class Limits:
+    """Counts connections and requests by agent; for one thread."""
+
+    def __init__(self, bounds: Bounds, clock: Callable[[], float] = monotonic) -> None:
+        self._bounds, self._clock = bounds, clock
+        self._held: Counter[str] = Counter()
+        self._spent: dict[str, tuple[float, float]] = {}  # requests, and when that many were
+
+    @contextmanager
+    def seat(self, agent: str) -> Iterator[None]:
+        """Counts one connection while it lasts. Raises `TooMany`."""
+        self._require_room(agent)
+        self._spend(agent)
+        self._held[agent] += 1
+        try:
+            yield
+        finally:
+            self._held[agent] -= 1
+            if not self._held[agent]:
+                del self._held[agent]
+
+    @property
+    def held(self) -> int:
+        return self._held.total()
+
+    def _require_room(self, agent: str) -> None:
+        held = self._held[agent]
+        if held >= self._bounds.connections_per_agent:
+            raise TooMany(f"you hold {held} connections, as many as an agent may")
+        if held >= GUARANTEED and self.held >= self._bounds.connections:
+            raise TooMany("all agents together hold as many connections as the gate has")
+
+    def _spend(self, agent: str) -> None:
+        """A bucket that leaks: what is in it above twice the rate is too much."""
+        rate, now = self._bounds.requests_per_second, self._clock()
+        spent, then = self._spent.get(agent, (0.0, now))
+        left = max(0.0, spent - (now - then) * rate)
+        if left + 1 > 2 * rate:
+            raise TooMany(f"you ask more often than {rate} times a second")
+        if len(self._spent) >= REMEMBERED:
+            self._spent = {name: each for name, each in self._spent.items() if each[0] > (now - each[1]) * rate}
+        self._spent[agent] = left + 1, now
+
+
+class Throttle:
+    """Lets one of many pass in each second, and counts the others."""
+
+    def __init__(self, seconds: float = 1.0, clock: Callable[[], float] = monotonic) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._passed: dict[str, tuple[float, int]] = {}  # when the last one passed, and how many have not since
+
+    def passes(self, key: str) -> int | None:
+        """How many were held back since the last that passed; None for one that is held back itself."""
+        now = self._clock()
+        then, held_back = self._passed.get(key, (None, 0))
+        if then is not None and now - then < self._seconds:
+            self._passed[key] = then, held_back + 1
+            return None
+        if len(self._passed) >= REMEMBERED:
+            self._passed.clear()
+        self._passed[key] = now, 0
+        return held_back

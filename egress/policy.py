@@ -1,0 +1,132 @@
+"""What may leave: the server's rules as last heard, and the gate's judgement by them. Whatever goes wrong here means no."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from colony import egress, errors, operations, schema
+from colony.client import Client
+from egress import address
+from egress.address import Address
+from egress.refusals import Blind, Denied, Stranger
+
+log = logging.getLogger(__name__)
+
+WAIT_SECONDS = schema.MAX_WAIT_SECONDS
+FIRST_PAUSE_SECONDS = 0.25  # before the server is asked again; doubled up to the longest
+LONGEST_PAUSE_SECONDS = 5.0
+
+
+Rules = list[schema.EgressRule]
+Decide = Callable[[Rules, str, int], egress.Verdict[schema.EgressRule]]
+
+
+def since_boot() -> float:
+    """Seconds, those that the machine slept through among them: rules grow old in its sleep, too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Policy:
+    """The rules of all agents. One thread tells it what it hears; any may ask."""
+
+    def __init__(self, away_seconds: float, decide: Decide = egress.decide, clock: Callable[[], float] = since_boot) -> None:
+        self._away_seconds, self._decide, self._clock = away_seconds, decide, clock
+        self._known: schema.EgressPolicy | None = None
+        self._heard_at = 0.0
+
+    @property
+    def version(self) -> str | None:
+        return self._known.version if self._known else None
+
+    def hear(self, policy: schema.EgressPolicy) -> bool:
+        """What the server says now; whether that is news."""
+        is_news = policy.version != self.version
+        self._known, self._heard_at = policy, self._clock()
+        return is_news
+
+    def rules(self, user: str | None) -> Rules:
+        """The rules of the agent who is that Linux user. Raises `Blind` while they aren't known, `Stranger` for anybody else."""
+        if user is None:
+            raise Stranger()
+        known = self._known
+        if known is None:
+            raise Blind("the gate has not heard any rules since it began, so nothing may leave")
+        silent = self._clock() - self._heard_at
+        if silent > self._away_seconds:
+            raise Blind(f"the colony's server has been away for {silent:.0f} s, so nothing may leave until it is back")
+        if user not in known.agents:
+            raise Stranger()
+        return known.agents[user]
+
+    def require(self, user: str, host: str, port: int) -> None:
+        """Raises `Denied` unless the agent may reach that host, whose addresses are not known yet."""
+        rules = self.rules(user)
+        try:
+            decision = self._decide(rules, host, port)
+            is_allowed, reason = decision.is_allowed is True, str(decision.reason)
+        except Exception as error:  # whatever it is: what can't be judged must not leave
+            log.exception("the rules could not be applied user=%s", user)
+            raise Denied("the rules could not be applied, so nothing may leave") from error
+        if not is_allowed:
+            raise Denied(reason)
+
+    def require_addresses(self, user: str, host: str, port: int, found: Sequence[Address]) -> None:
+        """Raises `Denied` if one of the addresses that the host has is forbidden, or denied by a rule that names it."""
+        rules = self.rules(user)
+        for each in found:
+            try:
+                named = [rule for rule in rules if rule.host == str(each)]
+                verdict = self._decide(named, str(each), port)
+                is_denied = verdict.is_allowed is not True and verdict.rule is not None
+                is_refused = is_denied or (address.is_forbidden(each) and verdict.is_allowed is not True)
+            except Exception as error:
+                log.exception("an address could not be judged user=%s", user)
+                raise Denied("the host's addresses could not be judged, so nothing may leave") from error
+            if is_refused:
+                why = "a rule denies that address" if is_denied else "no agent may reach such an address unless a rule names it"
+                raise Denied(f"{host} is at {each}: {why}")
+
+
+class Follower:
+    """A thread that keeps a policy as the server has it, for as long as the process lives."""
+
+    def __init__(self, policy: Policy, client: Client, on_news: Callable[[], None] = lambda: None) -> None:
+        self._policy, self._client, self._on_news = policy, client, on_news
+        self._trouble = ""
+        self._thread = threading.Thread(target=self._go_on, name="policy", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _go_on(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                self._ask()
+                pause = FIRST_PAUSE_SECONDS
+            except Exception as error:  # a thread that ended would leave the gate shut for ever
+                self._tell(f"the server gives no rules: {error}", is_known=isinstance(error, errors.ColonyError))
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _ask(self) -> None:
+        known = self._policy.version
+        request = schema.GetEgressPolicy(known=known, wait=WAIT_SECONDS) if known else schema.GetEgressPolicy()
+        is_news = self._policy.hear(self._client.call(operations.EGRESS_POLICY, request))
+        if self._trouble:
+            log.info("the server gives rules again")
+            self._trouble = ""
+        if is_news:
+            log.info("rules version=%s", self._policy.version)
+            self._on_news()
+
+    def _tell(self, trouble: str, *, is_known: bool) -> None:
+        if trouble != self._trouble:
+            log.warning("%s", trouble, exc_info=not is_known)
+        self._trouble = trouble

@@ -1,0 +1,105 @@
+"""An agent's request, led out: as a tunnel, as plain HTTP, or to the model. Each is judged before anything is reached."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from egress import resolver, target
+from egress.client import Client
+from egress.exchange import Exchange
+from egress.head import Head, end_to_end, require_same_host
+from egress.ledger import Ledger, Visit
+from egress.model import STREAM_BYTES, Endpoint
+from egress.pipes import Pipes
+from egress.policy import Policy
+from egress.refusals import Blind, CutOff, Gone, Refusal, Resting
+from egress.resolver import Resolver
+from egress.settings import Bounds
+from egress.target import HTTP_PORT, Target
+from egress.tunnel import Tunnel
+
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+class Proxy:
+    """Serves requests in one event loop."""
+
+    def __init__(self, bounds: Bounds, policy: Policy, ledger: Ledger, names: Resolver, endpoint: Endpoint) -> None:
+        self._bounds, self._policy, self._ledger = bounds, policy, ledger
+        self._names, self._endpoint, self._pipes = names, endpoint, Pipes()
+        self._tunnels: dict[Tunnel, tuple[str, Target]] = {}
+
+    async def serve(self, client: Client, user: str, head: Head, raw: bytes) -> None:
+        """One request, to its end. Raises `Refusal` for what was not answered, `Gone`, `OSError`."""
+        if head.method == "CONNECT":
+            await self._tunnel(client, user, head)
+        elif head.target.startswith("/"):
+            await self._ask_model(client, user, head, raw)
+        else:
+            await self._forward(client, user, head, raw)
+
+    def judge_again(self) -> None:
+        """The rules have changed: tunnels that they no longer allow are cut."""
+        for tunnel, (user, to) in list(self._tunnels.items()):
+            try:
+                self._policy.require(user, to.host, to.port)
+            except Refusal as error:
+                tunnel.cut(f"no longer allowed: {error.detail}")
+
+    def close(self) -> None:
+        self._pipes.close()
+
+    async def _tunnel(self, client: Client, user: str, head: Head) -> None:
+        to = target.authority(head.target)
+        require_same_host(head, to, to.port)
+        visit = Visit(user, "connect", to.host, to.port)
+        with self._ledger.noting(visit), await self._reached(user, to) as upstream:
+            await client.send(ESTABLISHED)
+            if client.surplus:  # who speaks before being asked
+                await self._send_early(upstream, client.surplus, visit)
+            tunnel = Tunnel(client.socket, upstream, visit, self._bounds, self._pipes)
+            self._tunnels[tunnel] = user, to
+            try:
+                if reason := await tunnel.run():
+                    raise CutOff(reason)
+            finally:
+                del self._tunnels[tunnel]
+
+    async def _forward(self, client: Client, user: str, head: Head, raw: bytes) -> None:
+        to, path = target.absolute(head.target)
+        require_same_host(head, to, HTTP_PORT)
+        visit = Visit(user, "http", to.host, to.port)
+        with self._ledger.noting(visit):
+            exchange = Exchange(client, raw, visit, self._bounds, self._bounds.idle_seconds)
+            kept = [(name, value) for name, value in end_to_end(head.headers) if name not in (b"host", b"content-length")]
+            upstream = await self._reached(user, to)
+            reader, writer = await asyncio.open_connection(sock=upstream, limit=STREAM_BYTES)
+            try:
+                await exchange.run(reader, writer, path, [(b"host", to.authority.encode()), *kept])
+            finally:
+                writer.transport.abort()
+
+    async def _ask_model(self, client: Client, user: str, head: Head, raw: bytes) -> None:
+        visit = Visit(user, "model", self._endpoint.host, self._endpoint.port)
+        with self._ledger.noting(visit):
+            try:
+                self._policy.rules(user)
+            except Blind as error:
+                raise Resting(error.detail) from error
+            await self._endpoint.ask(client, head, raw, visit)
+
+    async def _reached(self, user: str, to: Target) -> socket.socket:
+        """A connection there, if the agent may have it: to an address that was judged, whatever its name says a moment later."""
+        self._policy.require(user, to.host, to.port)
+        addresses = await self._names.find(user, to.host)
+        self._policy.require_addresses(user, to.host, to.port, addresses)
+        return await resolver.connect(addresses, to.port, self._bounds.connect_seconds)
+
+    async def _send_early(self, upstream: socket.socket, surplus: bytes, visit: Visit) -> None:
+        try:
+            async with asyncio.timeout(self._bounds.idle_seconds):
+                await asyncio.get_running_loop().sock_sendall(upstream, surplus)
+        except OSError as error:
+            raise Gone() from error
+        visit.sent += len(surplus)

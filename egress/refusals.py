@@ -1,0 +1,95 @@
+"""How the gate says no: the colony's errors, each with what is noted of the connection."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import ClassVar, Literal
+
+from colony import errors, schema
+
+Verdict = Literal["allowed", "denied", "failed"]
+
+
+class Refusal(errors.ColonyError):
+    """The connection was refused."""
+
+    verdict: ClassVar[Verdict] = "denied"
+
+
+class Malformed(Refusal):
+    """This is not a request that the gate can take for one thing only."""
+
+    code, status, exit_code = "invalid", 400, 2
+
+
+class Denied(Refusal):
+    """No rule allows this."""
+
+    code, status, exit_code = "egress_denied", 403, 3
+
+
+class Stranger(Denied):
+    """Only the agents of this colony leave through this gate."""
+
+    code = "egress_stranger"
+
+
+class Blind(Denied):
+    """The gate does not know the rules, so nothing may leave."""
+
+    code = "egress_blind"
+
+
+class Resting(Blind):
+    """The gate does not know the rules at the moment; it is worth another try."""
+
+    status = 503
+
+
+class TooLarge(Refusal):
+    """The request is larger than the gate accepts."""
+
+    code, status, exit_code = "too_large", 413, 2
+
+
+class TooMany(Refusal):
+    """You hold more connections than one agent may."""
+
+    code, status, exit_code = "limit_reached", 429, 9
+
+
+class Slow(Refusal):
+    """The request did not arrive in time."""
+
+    code, status, exit_code = "egress_slow", 408, 8
+
+
+class Unreachable(Refusal):
+    """Nothing answers there."""
+
+    code, status, exit_code, verdict = "egress_unreachable", 502, 8, "failed"
+
+
+class Silent(Unreachable):
+    """What was asked did not answer in time."""
+
+    code, status = "egress_timeout", 504
+
+
+class CutOff(Refusal):
+    """The connection became more than one may be."""
+
+    code, status, exit_code, verdict = "egress_cut_off", 502, 8, "failed"
+
+
+class Gone(Exception):
+    """The client hung up; nobody wants an answer any more."""
+
+
+def phrase(refusal: errors.ColonyError) -> str:
+    return HTTPStatus(refusal.status).phrase
+
+
+def problem(refusal: errors.ColonyError) -> bytes:
+    """The body of the answer, in the colony's one shape of errors."""
+    return schema.Problem(title=phrase(refusal), status=refusal.status, detail=refusal.detail, code=refusal.code).model_dump_json().encode()

@@ -1,0 +1,108 @@
+"""The gate as a process: puts its parts together, and lives until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import signal
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from colony import errors
+from colony.client import Client
+from egress.gate import Gate
+from egress.ledger import Ledger
+from egress.model import Endpoint
+from egress.policy import Follower, Policy
+from egress.proxy import Proxy
+from egress.resolver import Resolver
+from egress.settings import Settings
+from egress.systemd import Systemd
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+FLUSH_SECONDS = 5.0  # for the contacts that the server has not heard of
+FILES_PER_CONNECTION = 6  # two sockets, and a pipe each way while it is full
+OTHER_FILES = 256
+MAX_SOCKET_PATH = 100
+
+
+def run(settings: Settings, systemd: Systemd) -> None:
+    """Serve until SIGTERM or SIGINT. Raises `Unavailable` where the socket can't be had, `Invalid` where settings can't be used."""
+    with listening(settings.socket) as server_socket:
+        asyncio.run(_serve(settings, server_socket, systemd))
+    with suppress(OSError):
+        settings.socket.unlink()
+
+
+async def _serve(settings: Settings, server_socket: socket.socket, systemd: Systemd) -> None:
+    loop = asyncio.get_running_loop()
+    bounds = settings.bounds
+    _allow_files(bounds.connections * FILES_PER_CONNECTION + OTHER_FILES)
+    policy, names = Policy(bounds.away_seconds), Resolver(bounds.connect_seconds)
+    ledger = Ledger(Client(settings.server), bounds.contacts)
+    proxy = Proxy(bounds, policy, ledger, names, Endpoint(settings.model, bounds))
+    follower = Follower(policy, Client(settings.server), lambda: _in(loop, proxy))
+    follower.start()
+    ledger.start()
+
+    serving = asyncio.create_task(Gate(bounds, policy, proxy).serve(server_socket))
+    reporting = asyncio.create_task(systemd.report(settings.socket, lambda: follower.is_alive() and ledger.is_alive()))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, serving.cancel)
+    log.info("the gate is open socket=%s server=%s model=%s", settings.socket, settings.server, settings.model.url)
+    try:
+        with suppress(asyncio.CancelledError):
+            await serving
+    finally:
+        systemd.stopping()
+        reporting.cancel()
+        proxy.close()
+        names.close()
+        ledger.close(FLUSH_SECONDS)
+    log.info("the gate is closed")
+
+
+def _in(loop: asyncio.AbstractEventLoop, proxy: Proxy) -> None:
+    with suppress(RuntimeError):  # the loop is closed: so are the tunnels
+        loop.call_soon_threadsafe(proxy.judge_again)
+
+
+def listening(path: Path) -> socket.socket:
+    """The gate's socket, for everyone to knock at: the kernel says who it is. Raises `Unavailable`."""
+    if len(str(path)) > MAX_SOCKET_PATH:
+        raise errors.Unavailable(f"the socket's path is too long for Linux: {path}; name a shorter one in the settings")
+    _make_room(path)
+    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        found.setblocking(False)
+        found.bind(str(path))
+        path.chmod(0o666)
+        found.listen(BACKLOG)
+    except OSError as error:
+        found.close()
+        raise errors.Unavailable(f"can't listen at {path}: {error.strerror}") from error
+    return found
+
+
+def _make_room(path: Path) -> None:
+    """A gate that was killed has left its socket there; one that answers is another gate."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise errors.Unavailable(f"another gate answers at {path}")
+    with suppress(OSError):
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
+
+
+def _allow_files(count: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if wanted < count:
+        log.warning("fewer files may be open than all connections may need limit=%d wanted=%d", wanted, count)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

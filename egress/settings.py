@@ -1,0 +1,162 @@
+"""How the gate runs: a TOML file, and the credentials that systemd hands over; read once, then frozen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from colony import config, errors
+
+HOST_FILE = Path("/etc/colony/egress.toml")
+SOCKET = Path("/run/colony-egress/egress.sock")
+MODEL_URL = "https://api.anthropic.com"
+OAUTH_BETA = "oauth-2025-04-20"  # without it the API refuses a token of a subscription
+MAX_CREDENTIAL_BYTES = 8192
+MEBIBYTE = 2**20
+
+
+class Secret:
+    """A text that no log, traceback or repr shows."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one agent may hold, and how long anything may take."""
+
+    connections_per_agent: int = 64  # at once
+    connections: int = 1024  # at once, of all agents
+    requests_per_second: int = 50  # of one agent, in the long run; twice as many at once
+    max_bytes: int = 4096 * MEBIBYTE  # of one connection, both ways together
+    max_body_bytes: int = 64 * MEBIBYTE  # of one request that is not a tunnel
+    head_seconds: int = 10  # until a request's head is here
+    connect_seconds: int = 10  # to resolve a name, and again to reach one of its addresses
+    idle_seconds: int = 300  # without a byte either way
+    model_seconds: int = 600  # until the model's next byte
+    total_seconds: int = 14_400  # of one connection
+    away_seconds: int = 120  # that the server may be silent before nothing is allowed any more
+    contacts: int = 10_000  # kept while the server does not take them
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where the model's API is, and the header that proves who pays; None: it asks for none."""
+
+    url: str = MODEL_URL
+    header: str = ""
+    value: Secret | None = None
+    beta: str = ""
+
+    @property
+    def parts(self) -> SplitResult:
+        return urlsplit(self.url)
+
+
+@dataclass(frozen=True)
+class Settings:
+    socket: Path = SOCKET
+    server: str = f"unix:{config.HOST_SOCKET}"
+    model: Model = field(default_factory=Model)
+    bounds: Bounds = field(default_factory=Bounds)
+
+
+def load(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of the file, by default the host's. Raises `Invalid` for what is unknown or of the wrong kind, `NotFound` for no file.
+
+    Credentials come from files in $CREDENTIALS_DIRECTORY alone: the environment can be read by others.
+    """
+    if file and not file.exists():
+        raise errors.NotFound(f"there is no {file}; give the path of a settings file with --settings")
+    path = file or HOST_FILE
+    found = config.read_toml(path)
+    bounds = found.pop("bounds", {})
+    given = {name: found.pop(name) for name in ("socket", "server", "model_url") if name in found}
+    if found:
+        raise errors.Invalid(f"{path}: {', '.join(found)} is unknown; known are socket, server, model_url, [bounds]")
+    for name, value in given.items():
+        if not isinstance(value, str) or not value:
+            raise errors.Invalid(f"{path}: {name} must be a text")
+    return Settings(
+        Path(given.get("socket", SOCKET)),
+        given.get("server", f"unix:{config.HOST_SOCKET}"),
+        _model(_credentials(environ), given.get("model_url")),
+        _bounds(path, bounds),
+    )
+
+
+def _bounds(path: Path, table: Any) -> Bounds:
+    if not isinstance(table, dict):
+        raise errors.Invalid(f"{path}: bounds must be a table: [bounds]")
+    known = {each.name for each in fields(Bounds)}
+    for name, value in table.items():
+        if name not in known:
+            raise errors.Invalid(f"{path}: [bounds] {name} is unknown; known are {', '.join(sorted(known))}")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise errors.Invalid(f"{path}: [bounds] {name} must be a whole number above 0, not {value!r}")
+    return Bounds(**table)
+
+
+def _model(credentials: Mapping[str, str], url: str | None) -> Model:
+    where = _checked(credentials.get("ANTHROPIC_BASE_URL") or url or MODEL_URL)
+    if token := credentials.get("ANTHROPIC_AUTH_TOKEN"):
+        return Model(where, "authorization", Secret(f"Bearer {token}"))
+    if key := credentials.get("ANTHROPIC_API_KEY"):
+        return Model(where, "x-api-key", Secret(key))
+    if token := credentials.get("CLAUDE_CODE_OAUTH_TOKEN"):
+        return Model(where, "authorization", Secret(f"Bearer {token}"), OAUTH_BETA)
+    return Model(where)
+
+
+def _checked(url: str) -> str:
+    """Without TLS the key would be everybody's on the way: so only a stand-in on this machine may do without."""
+    try:
+        parts = urlsplit(url)
+        is_whole = bool(parts.hostname) and parts.port != 0 and not (parts.username or parts.password or parts.query or parts.fragment)
+    except ValueError as error:
+        raise errors.Invalid(f"{url!r} is no address of a model's API: {error}") from error
+    if not is_whole or parts.scheme not in ("https", "http") or not url.isascii() or not url.isprintable() or " " in url:
+        raise errors.Invalid(f"{url!r} is no address of a model's API; give https://host[:port][/path]")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise errors.Invalid(f"{url!r} would send the key unprotected; http:// is for a loopback address only")
+    return url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name may lead anywhere, even localhost
+
+
+def _credentials(environ: Mapping[str, str]) -> dict[str, str]:
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    names = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_BASE_URL")
+    found = {name: _read(Path(folder) / name) for name in names} if folder else {}
+    return {name: value for name, value in found.items() if value}
+
+
+def _read(file: Path) -> str:
+    try:
+        text = file.read_text().strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.Invalid(f"can't read the credential {file.name}: {type(error).__name__}") from error
+    if not text.isascii() or not text.isprintable() or " " in text or len(text) > MAX_CREDENTIAL_BYTES:
+        raise errors.Invalid(f"the credential {file.name} must be one line of printable characters")
+    return text

@@ -1,0 +1,215 @@
+"""Contacts: what agents reached or tried to reach, as the gate of their sandboxes reports it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    String,
+    Table,
+    UniqueConstraint,
+    delete,
+    func,
+    select,
+    text,
+)
+
+from colony import egress, schema
+from server.models import ops
+from server.models.attempt import attempts
+from server.models.base import Key, Timestamp, metadata
+from server.models.posting import Posted
+from server.models.spending import this_hour
+from server.models.turn import turns
+from server.models.user import users
+
+SHOWN = 20  # kinds of contacts of each attempt
+NOTICES_PER_HOUR = 20  # about first contacts, of each agent
+RECENT_TURNS = 100  # of an agent, among which a contact's is looked for, besides the one that runs
+
+_IS_BOUND = text("turn_id IS NOT NULL")
+
+egress_log = Table(
+    "egress_log",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("contact_id", String(36), nullable=False),  # the gate's name for it
+    Column("agent_id", Key, ForeignKey("users.id")),  # NULL: no agent had that Linux user
+    Column("linux_user", String(64), nullable=False),
+    Column("turn_id", Key, ForeignKey("turns.id")),  # that ran when it began
+    Column("attempt", Integer),
+    Column("kind", String(16), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("reason", String(200), nullable=False),
+    Column("sent_bytes", Key, nullable=False),
+    Column("received_bytes", Key, nullable=False),
+    Column("began_at", Timestamp, nullable=False),
+    Column("seconds", Float, nullable=False),
+    UniqueConstraint("contact_id"),
+    Index("ix_egress_log_agent_id", "agent_id", "id"),
+    Index("ix_egress_log_turn_id", "turn_id", sqlite_where=_IS_BOUND, postgresql_where=_IS_BOUND),
+)
+
+egress_hosts = Table(
+    "egress_hosts",
+    metadata,
+    Column("agent_id", Key, ForeignKey("users.id"), primary_key=True),
+    Column("host", String(255), primary_key=True),
+    Column("first_at", Timestamp, nullable=False),  # when the colony heard of it
+    Index("ix_egress_hosts_first_at", "agent_id", "first_at"),
+)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """An attempt of a turn, which has ended or not."""
+
+    turn_id: int
+    attempt: int
+    began_at: datetime
+    ended_at: datetime | None
+
+    def has_seen(self, moment: datetime) -> bool:
+        return self.began_at <= moment and (self.ended_at is None or moment <= self.ended_at)
+
+
+def record(connection: Connection, reported: Collection[schema.Contact], now: datetime) -> tuple[int, list[Posted]]:
+    """Keep those that are not known yet, each with the agent and its turn; gives their number and the notices about first contacts."""
+    by_id = {contact.id: contact for contact in reported}
+    known = set(connection.execute(select(egress_log.c.contact_id).where(egress_log.c.contact_id.in_(by_id))).scalars())
+    fresh = [contact for contact in by_id.values() if contact.id not in known]
+    if not fresh:
+        return 0, []
+    linux_users = {contact.linux_user for contact in fresh}
+    found = connection.execute(select(users).where(users.c.linux_user.in_(linux_users), users.c.kind == "agent"))
+    agents = {agent.linux_user: agent for agent in found}
+    runs = {name: _runs(connection, agent.id, fresh) for name, agent in agents.items()}
+    rows = [_row(contact, agents.get(contact.linux_user), runs.get(contact.linux_user, [])) for contact in fresh]
+    connection.execute(egress_log.insert(), rows)
+    posted: list[Posted] = []
+    for agent in agents.values():
+        posted += _announce(connection, agent, [row for row in rows if row["agent_id"] == agent.id], now)
+    return len(rows), posted
+
+
+def read(connection: Connection, agent_id: int | None, turn_id: int | None, before: int | None, limit: int) -> list[schema.EgressEntry]:
+    """The newest contacts, newest first: of the agent or of everyone, perhaps only those in that turn or before that one."""
+    query = select(egress_log, users.c.username.label("agent")).outerjoin(users, users.c.id == egress_log.c.agent_id)
+    for column, value in ((egress_log.c.agent_id, agent_id), (egress_log.c.turn_id, turn_id)):
+        query = query if value is None else query.where(column == value)
+    query = query if before is None else query.where(egress_log.c.id < before)
+    return [_to_schema(row) for row in connection.execute(query.order_by(egress_log.c.id.desc()).limit(limit))]
+
+
+def reached(connection: Connection, turn_ids: Collection[int]) -> dict[int, tuple[list[schema.Reached], dict[int, int]]]:
+    """What each turn reached: of each attempt the first kinds of contacts, and by attempt how many contacts there were beyond those."""
+    of = egress_log.c
+    kind = of.turn_id, of.attempt, of.host, of.port, of.verdict
+    sums = [func.sum(column).label(column.name) for column in (of.sent_bytes, of.received_bytes)]
+    counted = select(*kind, func.count().label("contacts"), *sums, func.min(of.id).label("first_id"))
+    kinds = counted.where(of.turn_id.in_(turn_ids)).group_by(*kind).subquery()
+    attempt = kinds.c.turn_id, kinds.c.attempt
+    place = func.row_number().over(partition_by=attempt, order_by=kinds.c.first_id).label("place")
+    numbered = select(*kinds.c, place, func.sum(kinds.c.contacts).over(partition_by=attempt).label("of_attempt")).subquery()
+    query = select(*numbered.c).where(numbered.c.place <= SHOWN).order_by(numbered.c.turn_id, numbered.c.attempt, numbered.c.place)
+    found: dict[int, tuple[list[schema.Reached], dict[int, int]]] = {}
+    for row in connection.execute(query):
+        shown, left_out = found.setdefault(row.turn_id, ([], {}))
+        with suppress(ValueError):  # what the colony did not write is left out
+            shown.append(schema.Reached(**{name: row._mapping[name] for name in schema.Reached.model_fields}))
+        left_out[row.attempt] = left_out.get(row.attempt, int(row.of_attempt)) - row.contacts
+    return {turn_id: (shown, {attempt: left for attempt, left in left_out.items() if left}) for turn_id, (shown, left_out) in found.items()}
+
+
+def forget_hosts(connection: Connection, agent_id: int) -> None:
+    """Who is born again under the name has reached nothing yet."""
+    connection.execute(delete(egress_hosts).where(egress_hosts.c.agent_id == agent_id))
+
+
+def old(connection: Connection, before: datetime, after_id: int, limit: int) -> list[int]:
+    """The next contacts that began before that time, by id."""
+    query = select(egress_log.c.id).where(egress_log.c.id > after_id, egress_log.c.began_at < before)
+    return list(connection.execute(query.order_by(egress_log.c.id).limit(limit)).scalars())
+
+
+def forget(connection: Connection, ids: list[int]) -> int:
+    """Delete these contacts; gives their number."""
+    return connection.execute(delete(egress_log).where(egress_log.c.id.in_(ids))).rowcount
+
+
+def _runs(connection: Connection, agent_id: int, contacts: Collection[schema.Contact]) -> list[_Run]:
+    """The attempts in which the contacts can have begun, the latest first."""
+    moments = [contact.began_at for contact in contacts]
+    recent = select(turns.c.id).where(turns.c.agent_id == agent_id, turns.c.started_at <= max(moments))
+    recent = recent.order_by(turns.c.started_at.desc()).limit(RECENT_TURNS)
+    columns = attempts.c.turn_id, attempts.c.number, attempts.c.began_at, attempts.c.ended_at
+    ended = select(*columns).where(attempts.c.turn_id.in_(recent), attempts.c.began_at <= max(moments), attempts.c.ended_at >= min(moments))
+    began = func.coalesce(turns.c.attempt_began_at, turns.c.started_at, type_=Timestamp)
+    live = select(turns.c.id, turns.c.attempt, began).where(turns.c.agent_id == agent_id, turns.c.state == "running")
+    runs = [_Run(*row) for row in connection.execute(ended)] + [_Run(*row, None) for row in connection.execute(live)]
+    return sorted(runs, key=lambda run: run.began_at, reverse=True)
+
+
+def _row(contact: schema.Contact, agent: Row[tuple[object, ...]] | None, runs: list[_Run]) -> dict[str, object]:
+    run = next((run for run in runs if run.has_seen(contact.began_at)), None)
+    kept = contact.model_dump(exclude={"id"}) | {"contact_id": contact.id, "host": _normal(contact.host) or contact.host}
+    return kept | {"agent_id": agent and agent.id, "turn_id": run and run.turn_id, "attempt": run and run.attempt}
+
+
+def _announce(connection: Connection, agent: Row[tuple[object, ...]], rows: list[dict[str, object]], now: datetime) -> Iterator[Posted]:
+    """Tell #ops of hosts that the agent has never been allowed to reach before, and of very many only that there are more."""
+    fresh = _first_contacts(connection, agent.id, rows)
+    if not fresh:
+        return
+    is_of_this_hour = egress_hosts.c.agent_id == agent.id, egress_hosts.c.first_at >= this_hour(now)
+    told = connection.execute(select(func.count()).select_from(egress_hosts).where(*is_of_this_hour)).scalar_one()
+    connection.execute(egress_hosts.insert(), [{"agent_id": agent.id, "host": host, "first_at": now} for host in fresh])
+    name = agent.username
+    for host, row in list(fresh.items())[: max(0, NOTICES_PER_HOUR - told)]:
+        turn = f" (turn {row['turn_id']})" if row["turn_id"] else ""
+        yield from ops.tell(connection, agent, f"{name} reaches {host} for the first time{turn}.", f"egress:{row['contact_id']}", now)
+    if told + len(fresh) > NOTICES_PER_HOUR:
+        more = f"{name} reaches more hosts for the first time within this hour than are told here: `colony egress log {name}`."
+        posted = ops.tell(connection, agent, more, f"egress:{agent.id}:{this_hour(now):%Y-%m-%dT%H}", now)
+        yield from (each for each in posted if not each.message.duplicate)
+
+
+def _first_contacts(connection: Connection, agent_id: int, rows: list[dict[str, object]]) -> dict[str, dict[str, object]]:
+    """The first of the contacts with each host that is new to the agent. What is no host's name is never told: it could say anything."""
+    first: dict[str, dict[str, object]] = {}
+    for row in rows:
+        if row["verdict"] == "allowed" and row["kind"] != "model" and _normal(str(row["host"])):
+            first.setdefault(str(row["host"]), row)
+    is_known = egress_hosts.c.agent_id == agent_id, egress_hosts.c.host.in_(first)
+    for host in connection.execute(select(egress_hosts.c.host).where(*is_known)).scalars():
+        del first[host]
+    return first
+
+
+def _normal(host: str) -> str | None:
+    try:
+        return egress.normal(host)
+    except ValueError:
+        return None
+
+
+def _to_schema(row: Row[tuple[object, ...]]) -> schema.EgressEntry:
+    """The contact; where the database holds what is none, one that says so."""
+    fields = row._asdict()  # what the wire form does not have is ignored
+    try:
+        return schema.EgressEntry(**fields)
+    except ValueError:
+        kept = {name: fields[name] for name in ("id", "agent", "linux_user", "began_at")}
+        return schema.EgressEntry(**kept, host="", port=0, verdict="failed", kind="connect", reason="(the colony can't read this contact)")

@@ -1,0 +1,78 @@
+"""What they may reach, and what they reached."""
+
+from __future__ import annotations
+
+from colony import errors, operations, schema
+from colony.egress import EVERYONE
+from server.gate import EGRESS, EVENTS, Call, Wait, handles
+from server.models import contact, user
+from server.models import egress as egress_model
+from server.operations.agents import owned
+
+
+@handles(operations.EGRESS_RULES)
+def egress_rules(call: Call, request: schema.ListEgress) -> schema.EgressRules:
+    is_one = request.agent not in (None, EVERYONE)
+    agent_id = user.find_agent(call.connection, str(request.agent)).id if is_one else None
+    return schema.EgressRules(rules=egress_model.listed(call.connection, agent_id, of_all=request.agent == EVERYONE))
+
+
+@handles(operations.SET_EGRESS)
+def set_egress(call: Call, request: schema.SetEgress) -> schema.EgressRule:
+    agent_id = _decided_by(call, request.agent)
+    call.wake(EGRESS)
+    return egress_model.put(call.connection, agent_id, request, call.caller.id, call.now)
+
+
+@handles(operations.DROP_EGRESS)
+def drop_egress(call: Call, request: schema.DropEgress) -> schema.EgressRule:
+    agent_id = _decided_by(call, request.agent)
+    call.wake(EGRESS)
+    return egress_model.drop(call.connection, agent_id, request)
+
+
+@handles(operations.EGRESS_POLICY)
+def egress_policy(call: Call, request: schema.GetEgressPolicy) -> schema.EgressPolicy | Wait:
+    found = egress_model.policy(call.connection)
+    if found.version != request.known or not request.wait:
+        return found
+    return Wait(EGRESS, request.wait, found, lambda later: egress_policy(later, request))
+
+
+@handles(operations.RECORD_EGRESS)
+def record_egress(call: Call, request: schema.RecordEgress) -> schema.EgressRecorded:
+    recorded, notices = contact.record(call.connection, request.contacts, call.now)
+    if notices:
+        call.announce(notices)
+        call.wake(EVENTS)
+    return schema.EgressRecorded(recorded=recorded)
+
+
+@handles(operations.EGRESS_LOG)
+def egress_log(call: Call, request: schema.ReadEgressLog) -> schema.EgressLog:
+    found = contact.read(call.connection, _logged(call, request.agent), request.turn, request.before, request.limit)
+    return schema.EgressLog(contacts=found)
+
+
+def _decided_by(call: Call, agent: str) -> int | None:
+    """The id of the agent whose rules the caller may change; None: those of all agents. Raises `Forbidden`, `NotFound`, `Conflict`."""
+    if agent == EVERYONE:
+        if not call.caller.is_admin:
+            raise errors.Forbidden("administrators decide what all agents may reach")
+        return None
+    found = owned(call, agent)
+    if found.status == "dead":
+        raise errors.Conflict(f"{agent} has left the colony")  # and would be born again with this rule
+    return int(found.id)
+
+
+def _logged(call: Call, agent: str | None) -> int | None:
+    """The id of the agent whose contacts the caller may see; None: everyone's."""
+    if agent is None:
+        if not call.caller.is_admin:
+            raise errors.Forbidden("agent: name one; administrators alone see what everyone reached")
+        return None
+    found = user.find_agent(call.connection, agent)
+    if not (call.caller.is_admin or call.caller.id in (found.id, found.owner_id)):
+        raise errors.Forbidden(f"agent {agent} is not yours; it, its owner and administrators see what it reached")
+    return int(found.id)
