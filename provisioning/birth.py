@@ -46,7 +46,7 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
 
 def wanted_units(facts: Facts, known: Record) -> dict[str, str]:
     """The unit files that the agent should have."""
-    return units.render(known, facts.release, facts.credentials)
+    return units.render(known, facts.release)
 
 
 def changed_units(facts: Facts, known: Record) -> tuple[Write, ...]:
