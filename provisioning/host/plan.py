@@ -211,7 +211,8 @@ def _back(host: Host, wanted: dict[str, str]) -> tuple[Step, ...]:
     """To what there was before `change`, whatever of it was done."""
     if host.current is None or not host.is_server_active or host.current == host.release:
         return ()
-    acts: list[Act] = [Stop((files.SERVER,))]
+    has_gate = files.GATE in host.active  # releases before had none
+    acts: list[Act] = [Stop((files.SERVER,) if has_gate else files.LASTING)]
     for act in _changed(host, wanted):
         former = host.entries.get(act.path)
         acts.append(Write(act.path, former.text) if former else Remove(act.path))
@@ -219,7 +220,8 @@ def _back(host: Host, wanted: dict[str, str]) -> tuple[Step, ...]:
     acts += [Link(places.PREVIOUS, host.previous) if host.previous else Remove(places.PREVIOUS)]
     if host.is_migration_due and (file := host.settings.database_file):
         acts.append(PutBack(UPGRADES, file, places.SERVER_USER))
-    return (Step("back", f"release {host.current.name} again", (*acts, Start((files.SERVER,)))),)
+    acts += [Start((files.SERVER,)), *([Start((files.GATE,), restart=True)] if has_gate else [])]
+    return (Step("back", f"release {host.current.name} again", tuple(acts)),)
 
 
 def _changed(host: Host, wanted: dict[str, str]) -> list[Write]:
