@@ -10,6 +10,7 @@ import ssl
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,8 @@ class House:
         self.folder = Path(tempfile.mkdtemp(prefix="gate-", dir="/tmp"))  # short: a socket's path has 107 bytes
         self.folder.chmod(0o755)
         self.socket = self.folder / "egress.sock"
-        self.colony, self.clock, self.user = Colony(), Clock(), "scout"
+        self.colony, self.clock = Colony(), Clock()
+        self.user: str | None = "scout"
         self.names: dict[str, list[list[str]]] = {}
         self.looked_up: list[str] = []
         self.rules: dict[str, list[schema.EgressRule]] = {"scout": [], "rook": []}
@@ -166,7 +168,7 @@ class House:
         self.policy = Policy(self.bounds.away_seconds, clock=self.clock, **({"decide": decide} if decide else {}))
         self.ledger = Ledger(self.colony, self.bounds.contacts, every_seconds=0.01)  # type: ignore[arg-type]
         self._model, self._tls = model or Model("http://127.0.0.1:1"), tls
-        self._identify = identify or (lambda connection: self.user)
+        self._identify = identify or _said_user
         self.upstreams: list[Upstream] = []
         self._is_open = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -219,6 +221,7 @@ class House:
     def knock(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(PATIENCE_SECONDS)
+        connection.bind(f"\0gate-{uuid.uuid4()}:{'' if self.user is None else self.user}")
         connection.connect(str(self.socket))
         return connection
 
@@ -253,6 +256,12 @@ class House:
         for upstream in self.upstreams:
             upstream.close()
         shutil.rmtree(self.folder)
+
+
+def _said_user(connection: socket.socket) -> str | None:
+    """As the kernel would say it: these clients have a name of their own."""
+    name = bytes(connection.getpeername()).decode()
+    return name.partition(":")[2] or None
 
 
 def everything(connection: socket.socket) -> bytes:
