@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -62,6 +63,8 @@ WHY = f"Say whether an agent may reach a host, and which rule decides.\n\n{WHICH
 def why(caller: Caller, agent: str, host: str) -> None:
     """The gate refuses private addresses besides, which shows only once it has resolved the host."""
     name, ports = _split(host)
+    with suppress(ValueError):  # which is the verdict then
+        name = egress.normal(name)
     rules = caller.call(operations.EGRESS_RULES, agent=agent).rules
     for port in ports or [443]:
         verdict = egress.decide(rules, name, port)

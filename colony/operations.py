@@ -24,12 +24,13 @@ class Operation(Generic[Q, R]):
     who: Who = "user"
     is_tool: bool = False  # offered to agents inside their turns
     is_audited: bool = True  # meaningful only for those that mutate
+    is_sign_of_life: bool = False  # of an agent: that it called is noted, and nothing else changes
     streams: bool = False  # offered as server-sent events, too
     closes_turn: bool = False  # judges the fence itself: repeating it on a closed turn is harmless
 
     @property
     def mutates(self) -> bool:
-        return self.method != "GET"
+        return self.method != "GET" and not self.is_sign_of_life
 
     @property
     def summary(self) -> str:
@@ -70,7 +71,7 @@ TURNS = Operation("turns", "GET", "/api/turns", schema.ListTurns, schema.Turns)
 
 AGENTS = Operation("agents", "GET", "/api/agents", schema.ListAgents, schema.Agents, is_tool=True)
 HEARTBEAT = Operation(
-    "heartbeat", "POST", "/api/agents/{agent}/heartbeat", schema.Heartbeat, schema.Outlook, who="agent", is_audited=False
+    "heartbeat", "POST", "/api/agents/{agent}/heartbeat", schema.Heartbeat, schema.Outlook, who="agent", is_sign_of_life=True
 )
 SET_STATUS = Operation("set_status", "POST", "/api/agents/{agent}/status", schema.SetStatus, schema.Agent)
 SET_OWNER = Operation("set_owner", "PUT", "/api/agents/{agent}/owner", schema.SetOwner, schema.Agent, who="admin")

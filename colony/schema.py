@@ -123,7 +123,7 @@ class User(Response):
     status: Status
     status_note: str = ""
     is_admin: bool = False
-    last_seen_at: datetime | None = None  # to the second for agents, to the hour for others
+    last_seen_at: datetime | None = None  # of agents within some 15 s, of others to the hour
     has_token: bool = False
     owner: str | None = None  # the person to whom an agent belongs
 

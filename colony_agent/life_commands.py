@@ -95,7 +95,12 @@ def restart(names: Sequence[str], everyone: bool) -> None:
 
     facts.require_root()
     with Systemd() as systemd:
-        _for_each(_chosen(names, everyone), lambda name: systemd.start([units.worker(name)], restart=True), "runs again")
+
+        def begin(name: str) -> None:
+            _require_born(name)
+            systemd.start([units.worker(name)], restart=True)
+
+        _for_each(_chosen(names, everyone), begin, "runs again")
 
 
 @click.command()
@@ -145,6 +150,7 @@ def dream_now(name: str | None, is_wanted: bool) -> int:
         raise errors.Invalid("give both a name and --now; the dreams of its timer come by themselves")
     facts.require_root()
     _chosen([name], False)
+    _require_born(name)
     with Systemd() as systemd:
         ended = systemd.run(units.dream(name))
     if ended.active == "failed":
@@ -178,6 +184,15 @@ def _chosen(names: Sequence[str], everyone: bool) -> Sequence[str]:
     if missing := [name for name in names if name not in known]:
         raise errors.NotFound(f"no agent {', '.join(missing)} lives on this machine" + (f"; here live {', '.join(known)}" if known else ""))
     return wanted
+
+
+def _require_born(name: str) -> None:
+    """Raises `Conflict` for one that was only made ready."""
+    from provisioning import record
+
+    found = record.read(name)
+    if found and not found.is_born:
+        raise errors.Conflict(f"{name} was never born to the end; colony-agent birth {name}, without --no-start, completes it")
 
 
 def _for_each(names: Sequence[str], work: Callable[[str], object], done: str = "") -> None:

@@ -94,6 +94,9 @@ def _require_possible(facts: Facts, wish: Wish) -> None:
         if facts.is_born:
             raise errors.Conflict(f"{name} lives, and runs {facts.record.runner}; for {wish.runner}: colony-agent soul set {name} FILE")
         raise errors.Conflict(f"{name} runs {facts.record.runner} already; for {wish.runner} it must die first: colony-agent death {name}")
+    if facts.is_born and facts.record and not wish.archive and wish.repo not in ("", facts.record.repo):
+        has = f"a clone of {facts.record.repo}" if facts.record.repo else "no repository"
+        raise errors.Conflict(f"{name} lives, with {has}; another one it gets at a birth from its archive: colony-agent death {name}")
     if wish.runner == "claude" and not facts.is_born:
         require_key(facts)
     if wish.owner and wish.owner not in facts.apes:

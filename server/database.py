@@ -212,6 +212,7 @@ def _sqlite_engine(path: Path, begin: str, *, read_only: bool, pool_size: int) -
         poolclass=QueuePool,
         pool_size=pool_size,
         max_overflow=0,
+        pool_use_lifo=True,  # what was used just now has its statements and pages in hand
         connect_args={"check_same_thread": False},
     )
 

@@ -22,6 +22,7 @@ from server.identity import Caller, Credentials, Identities, Known
 from server.metrics import Metrics
 from server.models import audit, base, ending, turn
 from server.models.posting import Author, Posted
+from server.presence import Presence
 from server.waiters import Topic, Waiters
 
 EVENTS = "events"  # the topic of those who want to know of everything
@@ -102,6 +103,7 @@ class Gate:
         self.config = config
         self.clock = clock
         self.metrics = Metrics()
+        self.presence = Presence(database, clock)
         self._identities = Identities(database, clock)
         self._looks = threading.Semaphore(LOOKS)
         database.subscribe(self._hear)
@@ -136,6 +138,8 @@ class Gate:
             caller = self._identities.identify(credentials)
             _authorise(operation, caller)
             request = _parse(operation, {**sent(), **path})  # only now: a stranger's body is not even read
+            if operation.is_sign_of_life:
+                self.presence.heard(caller.id, has_just_come=not request.wait)
             reference = turn.Reference.parse(turn_header) if turn_header is not None else None
             if operation.mutates:
                 result = self._write(operation, caller, request, reference, surface)
@@ -191,6 +195,7 @@ class Gate:
         """These have news, by a commit of this server or of another one; None: perhaps all of them."""
         if topics is None or "identities" in topics:
             self._identities.forget()
+            self.presence.forget()
         if topics is None or EVERYBODY in topics:
             self.waiters.wake_all()
         else:
@@ -217,7 +222,8 @@ class Gate:
             if result.not_after:
                 until = min(deadline, monotonic() + max(0.0, (result.not_after - self.clock()).total_seconds()))
             woken = self.waiters.wait(result.topic, moment, until)
-            if self.waiters.is_closed:
+            is_over = not woken and until >= deadline
+            if self.waiters.is_closed or (is_over and self.database.writer):  # where one writes for all, no news came unheard
                 return result.answer
             moment = self.waiters.moment
             is_still = self._identities.is_still(known)
@@ -226,10 +232,10 @@ class Gate:
             if not self._looks.acquire(timeout=max(0.0, deadline - monotonic())):
                 return result.answer
             try:
-                result = self._read(known.caller, reference, result.again)  # at the deadline, too: another server may have had the news
+                result = self._read(known.caller, reference, result.again)  # at the deadline, too, for the news of other servers
             finally:
                 self._looks.release()
-            if isinstance(result, Wait) and ((not woken and until >= deadline) or not is_still):
+            if isinstance(result, Wait) and (is_over or not is_still):
                 return result.answer
         return result
 

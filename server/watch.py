@@ -64,6 +64,7 @@ def _go_on(gate: Gate, patience: Patience) -> None:
             if abs(jump) > JUMP_SECONDS:
                 silence_counts_at = monotonic() + patience.silent_seconds  # what was skipped nobody has kept silent for
             ahead += jump
+            gate.presence.write_down()
             if monotonic() >= silence_counts_at:
                 look(gate, patience)
         except Exception:  # the next time the database may answer

@@ -59,7 +59,7 @@ def size(scene: Scene, resident: Resident) -> Findings:
     last = sizes.last()
     known = last.sizes.get(resident.name) if last else None
     if known is None or known.fullness > 1:
-        known = measure.size(resident.home, resident.record.home_max_bytes)
+        known = measure.sizes_of({resident.home: resident.record.home_max_bytes}).get(resident.home)
     if known and known.fullness > 1:
         remedy = f"du -ah {resident.home} | sort -h | tail; remove what it does not need; colony-agent resume {resident.name}"
         yield Finding(resident.name, f"its home holds {known.shown}", remedy, "warning")

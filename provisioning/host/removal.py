@@ -13,8 +13,10 @@ from provisioning.facts import COMMENT
 from provisioning.found import Found
 from provisioning.host import files
 from provisioning.steps import Act, Disable, Reload, Remove, Run, Step, Stop
+from provisioning.watch import revive, sizes
 
 DATA = (places.DATA, places.SETTINGS, places.ARCHIVE, places.HOMES)  # what only a purge removes
+MEMORIES = (revive.MEMORY, sizes.MEMORY)  # the watch's, of this boot
 STAMPS = Path("/var/lib/systemd/timers")  # when a timer last ran
 
 
@@ -32,7 +34,7 @@ class Remains:
 def read() -> Remains:
     users = pwd.getpwall()
     return Remains(
-        entries=found.look([*files.paths(), *_stamps(), places.CODE]),
+        entries=found.look([*files.paths(), *_stamps(), *MEMORIES, places.CODE]),
         agent_units=files.agent_units(),
         agents=tuple(sorted(user.pw_name for user in users if _is_agent(user))),
         has_server_account=any(user.pw_name == places.SERVER_USER and Path(user.pw_dir) == places.DATA for user in users),
@@ -56,7 +58,7 @@ def _agents(remains: Remains) -> Step | None:
 
 def _units(remains: Remains) -> Step | None:
     names = tuple(name for name in files.unit_names() if places.UNITS / name in remains.entries)
-    gone = [Remove(path) for path in (*(places.UNITS / name for name in names), *_stamps()) if path in remains.entries]
+    gone = _removed(remains, *(places.UNITS / name for name in names), *_stamps(), *MEMORIES)
     return _ended("units", "the end of the server and its timers", names, gone)
 
 

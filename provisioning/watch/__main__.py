@@ -1,4 +1,4 @@
-"""`python -I -m provisioning.watch`: what colony-watch.service runs each minute. Root starts services, the user colony says what is new."""
+"""`python -I -m provisioning.watch`: what colony-watch.service runs. Root starts services, the user colony says what is new."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from provisioning.systemd import UnitState
 from provisioning.watch.sizes import Size
 
 MIN_FREE_SHARE, MIN_FREE_BYTES = 0.1, 10**9  # below one of them a disk is nearly full
-WELL = 1.2  # times as much must be free until that is over; else a disk at the limit would be in the news each minute
+WELL = 1.2  # times as much must be free until that is over; else a disk at the limit would be in the news each time
 UNIT, HOME = "unit:", "home:"  # how the key of a unit's trouble begins, and of a home's
 MAX_NAMED = 3  # agents in one piece of news
 MAX_BACKUP_SECONDS = 2 * 24 * 3600

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,26 +20,32 @@ BLOCK_BYTES = 512  # find's
 
 def measure() -> Measured:
     """All homes of this host. An agent whose record can't be read has no bound; doctor finds that."""
-    began, room, homes = _now(), os.statvfs(places.HOMES), {}
+    began, room, bounds = _now(), os.statvfs(places.HOMES), {}
     for name in record.names():
         with suppress(errors.ColonyError):
-            if (known := record.read(name)) and (found := size(places.HOMES / name, known.home_max_bytes)):
-                homes[name] = found
+            if known := record.read(name):
+                bounds[places.HOMES / name] = known.home_max_bytes
+    found = {home.name: size for home, size in sizes_of(bounds).items()}
     now = _now()
-    return Measured(homes, now, now - began, sizes.free_bytes(room), room.f_favail)
+    return Measured(found, now, now - began, sizes.free_bytes(room), room.f_favail)
 
 
-def size(home: Path, max_bytes: int) -> Size | None:
-    """None where there is no home. Neither links nor mounts are followed; what vanishes meanwhile is no failure."""
+def sizes_of(bounds: Mapping[Path, int]) -> dict[Path, Size]:
+    """Of the homes that there are, of which is said how many bytes each may hold. Neither links nor mounts are followed; what vanishes
+    meanwhile is no failure.
+    """
+    if not bounds:
+        return {}
     # Not du, which counts nothing where files are of another device than their folders, as in overlays.
-    argv = ["find", str(home), "-xdev", "-printf", "%y %b %n\n"]
-    blocks, files = 0.0, 0
+    argv = ["find", *map(str, bounds), "-xdev", "-printf", "%y %b %n %H\n"]
+    taken, files = defaultdict[str, float](float), Counter[str]()
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as found:
         assert found.stdout
-        for kind, taken, names in map(str.split, found.stdout):
-            blocks += int(taken) if kind == "d" else int(taken) / int(names)
-            files += 1
-    return Size(round(blocks * BLOCK_BYTES), files, max_bytes) if files else None
+        for line in found.stdout:
+            kind, blocks, names, home = line.rstrip("\n").split(" ", 3)
+            taken[home] += BLOCK_BYTES * int(blocks) / (1 if kind == "d" else int(names))
+            files[home] += 1
+    return {home: Size(round(taken[str(home)]), files[str(home)], bound) for home, bound in bounds.items() if files[str(home)]}
 
 
 def _now() -> float:

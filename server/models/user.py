@@ -200,11 +200,15 @@ def limit(connection: Connection, user_id: int, limits: schema.SetLimits) -> Non
 
 
 def move(connection: Connection, agent: Row[tuple[object, ...]], status: str, note: str, now: datetime) -> None:
-    """Change an agent's status. Raises `Conflict` for a move that an agent's life doesn't have."""
+    """Change an agent's status; one that stays as it is keeps its note, unless there is another.
+
+    Raises `Conflict` for a move that an agent's life doesn't have.
+    """
     if status != agent.status and status not in _MOVES[agent.status]:
         allowed = ", ".join(sorted(_MOVES[agent.status])) or "nothing"
         raise errors.Conflict(f"{agent.username} is {agent.status} and can become {allowed}, not {status}")
     since = None if status == "healthy" else now if status != agent.status else agent.away_since
+    note = note or (agent.status_note if status == agent.status else "")  # what was said of it is still so
     changes = {"status": status, "status_note": note, "status_at": now, "held_until": None, "away_since": since}
     if status == "dead":
         changes |= _GONE

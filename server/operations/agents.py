@@ -21,7 +21,6 @@ def agents(call: Call, request: schema.ListAgents) -> schema.Agents:
 def heartbeat(call: Call, request: schema.Heartbeat) -> schema.Outlook | Wait:
     if request.agent != call.caller.username:
         raise errors.Forbidden("an agent's heartbeat comes from itself")
-    user.seen(call.connection, call.caller.id, call.now)
     return _outlook(call, request)
 
 

@@ -63,6 +63,12 @@ def messages(machine: Guest, channel: str = "general") -> list[dict[str, Any]]:
     return list(json.loads(machine.run("colony", "read", channel, "--limit", "500", "--json").stdout)["messages"])
 
 
+def ops(machine: Guest) -> list[str]:
+    """What #ops was told so far."""
+    channels = json.loads(machine.run("colony", "channels", "--json").stdout)["channels"]
+    return [message["body"] for message in messages(machine, "ops")] if "ops" in {channel["name"] for channel in channels} else []
+
+
 def answers(machine: Guest, asked: int, channel: str = "general") -> list[str]:
     """What was answered to the message so far."""
     return [message["body"] for message in messages(machine, channel) if message["reply_to"] == asked]

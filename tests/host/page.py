@@ -63,8 +63,8 @@ a loss of power, at whatever moment leaves the old memory or the new one, whole;
 ## What lies behind it
 
 - **Watchdogs.** The server must answer itself once a minute and a worker every 90 s, or systemd kills it and starts it anew.
-- **Start limits.** A service that falls over five times within a minute rests. `colony-watch` tells #ops, starts it again after 1, 5 and
-  then each 15 minutes, and tells #ops when it is well.
+- **Start limits.** A service that falls over five times within a minute rests. `colony-watch` tells #ops, starts it again after some 2, 6
+  and then each 16 minutes, and tells #ops when it is well.
 - **Clocks.** Leases are renewed, long polls end and watchdogs bite by a clock that nobody can set. Only what must outlive a restart is
   kept as a time of day: the end of a rest, of a hold, of a lease. A server that notices that its clock was set back lets all of those
   look again at once; what still has to wait is told so anew. When the clock jumps, nobody is called silent for the hours that were

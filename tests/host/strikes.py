@@ -19,7 +19,7 @@ Strike = Callable[[Settlement], object]
 WHOLE = "COLONY_WHOLE_BLOWS"  # set, outages and watchdogs are as long as they really are
 IS_WHOLE = bool(os.environ.get(WHOLE))
 OUTAGE_SECONDS = 600 if IS_WHOLE else 75
-QUICK_WATCHDOG, QUICK_LOOK = "WatchdogSec=5", "OnUnitActiveSec=5s"  # in place of a minute
+QUICK_WATCHDOG, QUICK_LOOK = "WatchdogSec=5", "OnUnitActiveSec=5s"  # in place of minutes
 FULL_SECONDS = 3.0  # that a disk is full
 PROGRAMS = "/opt/colony/current/.venv/bin"
 WATCHED = ("has failed", "is well again")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.guest.guest import Guest
 from tests.guest.layers import Layers
-from tests.host.cast import answer, birth, messages, prepare, rest, say, status, until
+from tests.host.cast import answer, birth, messages, ops, prepare, rest, say, status, until
 
 MEMORY_BYTES = 700 * 2**20
 GREEDY = ("crow", "heron", "rook", "wren")
@@ -120,11 +120,6 @@ def look(host: Guest) -> None:
     host.run("systemctl", "reset-failed", "colony-watch", "colony-home-sizes", check=False)
     host.run("systemctl", "start", "colony-home-sizes")
     host.run("systemctl", "start", "colony-watch")
-
-
-def ops(host: Guest) -> list[str]:
-    channels = json.loads(host.run("colony", "channels", "--json").stdout)["channels"]
-    return [message["body"] for message in messages(host, "ops")] if "ops" in {channel["name"] for channel in channels} else []
 
 
 FILLS = {

@@ -91,6 +91,9 @@ def test_who_is_made_ready_and_waits_for_a_second_birth_is_well(host: Guest) -> 
     said = doctor(host)
     require(said["findings"], [])
     assert said["checks"] > doctor(host, "scout")["checks"]
+    for command in (("restart", "crow"), ("dream", "crow", "--now")):
+        refused = host.run("colony-agent", *command, check=False)
+        assert refused.stderr == "colony-agent: crow was never born to the end; colony-agent birth crow, without --no-start, completes it\n"
     death(host, "crow", "--purge")
 
 

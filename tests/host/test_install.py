@@ -211,6 +211,11 @@ def test_only_root_may(host: Guest) -> None:
         assert "root" in one_line(host.run(*command, user="human", check=False))
 
 
+@pytest.mark.parametrize(("option", "says"), [("--prot", "unknown option --prot"), ("--ape", "--ape needs a value"), ("x", "option x")])
+def test_a_wrong_option_is_said_before_anything_else(host: Guest, option: str, says: str) -> None:
+    assert says in one_line(host.run(f"{SOURCE}/bin/install", option, user="human", check=False))
+
+
 def test_without_systemd_there_is_no_host(host: Guest) -> None:
     hidden = "mount -t tmpfs none /run/systemd && exec "
     for command in (f"{SOURCE}/bin/install", "colony-server install", "colony-server uninstall"):

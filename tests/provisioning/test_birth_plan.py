@@ -232,6 +232,8 @@ def test_it_is_born_into_the_present_release_and_stays_in_its_own_memory() -> No
         ({"member": member(kind="ape")}, WISH, errors.Conflict, "one of the colony's apes"),
         ({"member": member(linux_user=None)}, WISH, errors.Conflict, "lives elsewhere"),
         ({"record": replace(RECORD, runner="claude")}, WISH, errors.Conflict, "must die first"),
+        ({"record": RECORD, "member": member()}, replace(WISH, repo="/srv/x"), errors.Conflict, "lives, with no repository"),
+        ({"record": replace(RECORD, repo="/y"), "member": member()}, replace(WISH, repo="/x"), errors.Conflict, "with a clone of /y"),
         ({}, Wish("scout", "soul"), errors.Invalid, "colony-agent credential set ANTHROPIC_API_KEY"),
         ({}, replace(WISH, watch=("general", "nowhere")), errors.NotFound, "no channel nowhere"),
     ],

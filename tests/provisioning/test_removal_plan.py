@@ -13,7 +13,7 @@ from provisioning.steps import Act, Remove, Run, Step, Stop
 FOLDER = Entry("folder", 0o755, "root", "root")
 WHOLE = Remains(
     entries={
-        **dict.fromkeys((*files.paths(), places.CODE), FOLDER),
+        **dict.fromkeys((*files.paths(), *removal.MEMORIES, places.CODE), FOLDER),
         **{link.path: Entry("link", 0o777, "root", "root", str(link.target)) for link in files.LINKS},
         removal.STAMPS / "stamp-colony-backup.timer": FOLDER,
     },
@@ -38,6 +38,7 @@ def test_services_commands_and_code_go_and_data_stay() -> None:
     gone = removed(steps)
     assert not gone & DATA
     assert {places.CODE, places.UNITS / files.SERVER, places.UNITS / "agent-scout-worker.service", files.LINKS[0].path} <= gone
+    assert gone >= {*removal.MEMORIES}
     assert not [act for act in all_acts(steps) if isinstance(act, Run) and act.argv[0] in ("userdel", "groupdel")]
 
 

@@ -26,14 +26,17 @@ def test_a_home_is_counted_as_its_disk_counts_it(tmp_path: Path) -> None:
     (home / "link").symlink_to(outside)
     with (home / "sparse").open("wb") as file:
         file.truncate(GB)
-    found = measure.size(home, 64 * MB)
-    assert found
+    other = tmp_path / "another"
+    other.mkdir()
+    both = measure.sizes_of({home: 64 * MB, tmp_path / "none": MB, other: GB})
+    assert (both.keys(), both[other].files) == ({home, other}, 1)
+    found = both[home]
     assert MB <= found.bytes < 2 * MB
     assert (found.files, found.max_bytes) == (7, 64 * MB)
 
 
 def test_where_there_is_no_home_there_is_nothing_to_count(tmp_path: Path) -> None:
-    assert measure.size(tmp_path / "none", GB) is None
+    assert measure.sizes_of({tmp_path / "none": GB}) == measure.sizes_of({}) == {}
 
 
 @pytest.mark.parametrize(

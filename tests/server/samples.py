@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
 
-from colony import schema
+from colony import operations, schema
 from colony.client import Client
 from tests.server.support import Colony
 
@@ -48,6 +50,17 @@ def _retry(colony: Colony) -> Sample:
     return colony.ann, schema.RetryMessage(id=asked.id)
 
 
+def contact(colony: Colony, linux_user: str = "rook", host: str = "pypi.org", **more: Any) -> schema.Contact:
+    """A denied one that begins now."""
+    told = {"id": str(uuid4()), "linux_user": linux_user, "host": host, "port": 443, "verdict": "denied", "kind": "connect"}
+    return schema.Contact.model_validate(told | {"began_at": colony.clock.now} | more)
+
+
+def _drop_egress(colony: Colony) -> Sample:
+    colony.admin.call(operations.SET_EGRESS, schema.SetEgress(agent="rook", effect="allow", host="pypi.org"))
+    return colony.admin, schema.DropEgress(agent="rook", host="pypi.org")
+
+
 SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "whoami": lambda colony: (colony.ann, schema.Whoami()),
     "users": lambda colony: (colony.ann, schema.ListUsers()),
@@ -78,4 +91,10 @@ SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "set_status": lambda colony: (colony.admin, schema.SetStatus(agent="rook", status="paused")),
     "set_owner": lambda colony: (colony.admin, schema.SetOwner(agent="rook", owner="ann")),
     "set_limits": lambda colony: (colony.admin, schema.SetLimits(agent="rook", turns_per_hour=7)),
+    "egress_rules": lambda colony: (colony.ann, schema.ListEgress(agent="rook")),
+    "set_egress": lambda colony: (colony.admin, schema.SetEgress(agent="rook", effect="allow", host="pypi.org")),
+    "drop_egress": _drop_egress,
+    "egress_policy": lambda colony: (colony.admin, schema.GetEgressPolicy()),
+    "record_egress": lambda colony: (colony.admin, schema.RecordEgress(contacts=[contact(colony, reason=SECRET)])),
+    "egress_log": lambda colony: (colony.scout, schema.ReadEgressLog(agent="scout")),
 }

@@ -89,6 +89,11 @@ def test_only_its_owner_and_administrators_change_an_agents_status(colony: Colon
         colony.set_status("ann", "paused")  # no agent
 
 
+def test_a_second_pause_that_says_nothing_leaves_the_note(colony: Colony) -> None:
+    assert [colony.set_status("scout", "paused", note).status_note for note in ("lunch", "", "tea")] == ["lunch", "lunch", "tea"]
+    assert colony.set_status("scout", "healthy").status_note == ""
+
+
 def test_a_heartbeat_is_an_agents_own(colony: Colony) -> None:
     assert colony.heartbeat("scout") == schema.Outlook(status="healthy", due=False)
     assert colony.rows(users, users.c.username == "scout")[0].last_seen_at == colony.clock.now

@@ -93,7 +93,6 @@ def test_what_was_acknowledged_is_there_and_the_server_goes_on_once_there_is_roo
         with Client(server.http_url, token_of("scout"), f"{turn.id}.{turn.attempt}") as speaking:
             writes: dict[str, Callable[[], Any]] = {
                 "renew": lambda: speaking.call(operations.RENEW, schema.RenewTurn(id=turn.id)),
-                "heartbeat": lambda: scout.call(operations.HEARTBEAT, schema.Heartbeat(agent="scout")),
                 "post": lambda: speaking.call(operations.POST, schema.PostMessage(channel="general", body="x" * 60_000)),
                 "finish": lambda: speaking.call(operations.FINISH, schema.FinishTurn(id=turn.id, reply="y" * 60_000)),
             }
@@ -103,9 +102,10 @@ def test_what_was_acknowledged_is_there_and_the_server_goes_on_once_there_is_roo
             url = f"{server.http_url}/api/channels/general/messages"
             answer = httpx.post(url, headers=said, json={"body": "x" * 60_000}, trust_env=False)
             assert (answer.status_code, problem(answer)["code"]) == (507, "storage_full")
-            # Reading goes on.
+            # Reading goes on, and whoever lives may say so.
             assert [each.seq for each in history(house)] == list(range(1, len(acknowledged) + 2))
             assert scout.call(operations.TURN, schema.GetTurn(id=turn.id)).state == "running"
+            assert scout.call(operations.HEARTBEAT, schema.Heartbeat(agent="scout")).status == "healthy"
             assert house.admin.call(operations.AGENTS, schema.ListAgents()).agents
             assert server.answers(server.url)
             server.disk.free()

@@ -16,9 +16,11 @@ from colony import operations, schema
 from server import prune, soundness
 from server.database import sqlite_url
 from server.models.audit import audit
+from server.models.contact import egress_log
 from server.models.inbox import inbox
 from server.models.message import messages
 from tests.server.cast import token_of
+from tests.server.samples import contact
 from tests.server.serving import Server
 from tests.server.support import Colony
 
@@ -26,6 +28,11 @@ DAY = 86_400
 
 
 def forget(colony: Colony, days: int = 7) -> int:
+    """How many inbox items are deleted."""
+    return forget_all(colony, days).items
+
+
+def forget_all(colony: Colony, days: int = 7) -> prune.Pruned:
     return prune.prune(colony.gate.database, colony.clock.now - timedelta(days=days), colony.clock.now)
 
 
@@ -61,7 +68,7 @@ def test_it_leaves_one_audit_row_when_it_forgets_something(colony: Colony) -> No
     colony.clock.advance(8 * DAY)
     forget(colony)
     (row,) = colony.rows(audit, audit.c.operation == "prune")
-    assert (row.outcome, row.surface, row.params) == ("done", "command", '{"items":2}')  # the newest stays, for its number
+    assert (row.outcome, row.surface, row.params) == ("done", "command", '{"items":2,"contacts":0}')  # the newest stays, for its number
 
 
 def test_a_number_is_never_given_again(colony: Colony) -> None:
@@ -71,6 +78,26 @@ def test_a_number_is_never_given_again(colony: Colony) -> None:
     forget(colony)
     colony.post(colony.ann, "@scout again")
     assert min(row.id for row in colony.rows(inbox) if row.acked_at is None) > highest
+
+
+def test_contacts_as_old_are_forgotten_but_not_that_a_host_was_reached(colony: Colony) -> None:
+    colony.admin.call(operations.CREATE_USER, schema.CreateUser(username="newt", kind="agent", linux_user="newt"))
+
+    def reach(host: str) -> None:
+        reached = contact(colony, "newt", host, verdict="allowed")
+        colony.admin.call(operations.RECORD_EGRESS, schema.RecordEgress(contacts=[reached]))
+
+    reach("old.example")
+    colony.clock.advance(7 * DAY)
+    reach("young.example")
+    assert forget_all(colony) == prune.Pruned(0, 0)
+    colony.clock.advance(1)
+    assert forget_all(colony) == prune.Pruned(0, 1)
+    (row,) = colony.rows(audit, audit.c.operation == "prune")
+    assert row.params == '{"items":0,"contacts":1}'
+    assert [row.host for row in colony.rows(egress_log)] == ["young.example"]
+    reach("old.example")
+    assert len(colony.read("ops")) == 2, "it has been reached before"
 
 
 def test_it_goes_in_small_steps(colony: Colony, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from colony import errors
+from colony import errors, operations, schema
 from server import invariants, soundness
 from server.database import open_database, sqlite_url
+from tests.server.samples import contact
 from tests.server.support import Colony
 
 _FIRST, _UNBOUND = "(SELECT min(id) FROM turns)", "turn_id IS NULL AND acked_at IS NULL"
@@ -40,6 +41,11 @@ BREAKS = {
     "inbox.trigger is known": ["UPDATE inbox SET \"trigger\" = 'telepathy'"],
     "inbox.outcome is known": ["UPDATE inbox SET outcome = 'eaten' WHERE acked_at IS NOT NULL"],
     "turns.kind is known": ["UPDATE turns SET kind = 'nap'"],
+    "a contact's turn is its agent's": ["UPDATE egress_log SET turn_id = (SELECT max(id) FROM turns)"],
+    "the dead have no egress rules": ["UPDATE users SET status = 'dead' WHERE username = 'rook'"],
+    "egress_rules.effect is known": ["UPDATE egress_rules SET effect = 'maybe'"],
+    "egress_log.verdict is known": ["UPDATE egress_log SET verdict = 'lost'"],
+    "egress_log.kind is known": ["UPDATE egress_log SET kind = 'pigeon'"],
     "turns.state is known": [f"UPDATE turns SET state = 'lost' WHERE id = {_FIRST}"],
 }
 
@@ -58,6 +64,8 @@ def used(colony: Colony) -> Colony:
     colony.post(colony.ann, "@rook one", channel="garden")
     colony.turn(colony.rook)
     colony.post(colony.ann, "@scout two")
+    colony.admin.call(operations.SET_EGRESS, schema.SetEgress(agent="rook", effect="allow", host="pypi.org"))
+    colony.admin.call(operations.RECORD_EGRESS, schema.RecordEgress(contacts=[contact(colony, "nobody")]))
     return colony
 
 

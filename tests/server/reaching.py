@@ -1,0 +1,30 @@
+"""What tests of egress say most about a colony's agents."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+
+from colony import operations, schema
+from server.models.user import users
+from tests.server.support import Colony
+
+
+def settle(colony: Colony) -> Colony:
+    """Scout is bob's, and both agents have a Linux user."""
+    give_linux_users(colony)
+    colony.admin.call(operations.SET_OWNER, schema.SetOwner(agent="scout", owner="bob"))
+    return colony
+
+
+def give_linux_users(colony: Colony) -> None:
+    named = update(users).where(users.c.kind == "agent").values(linux_user=users.c.username)
+    colony.gate.database.write(lambda connection: connection.execute(named))
+
+
+def die(colony: Colony, agent: str) -> None:
+    colony.set_status(agent, "draining")
+    colony.set_status(agent, "dead")
+
+
+def bear(colony: Colony, agent: str) -> None:
+    colony.admin.call(operations.CREATE_USER, schema.CreateUser(username=agent, kind="agent", linux_user=agent))
