@@ -24,6 +24,7 @@ class Exchange:
 
     def __init__(self, client: Client, raw: bytes, visit: Visit, bounds: Bounds, silence_seconds: float) -> None:
         self._client, self._visit, self._bounds, self._silence_seconds = client, visit, bounds, silence_seconds
+        self._cut: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._inner = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw) + 4096)
         self._outer = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER_HEAD)
         try:
@@ -46,9 +47,16 @@ class Exchange:
         self._write(writer, h11.Request(method=self.request.method, target=path, headers=[*headers, *framing, (b"connection", b"close")]))
         try:
             async with asyncio.timeout(self._bounds.total_seconds):
-                await _first_of(self._download(reader), self._upload(writer))
+                await _first_of(self._download(reader), self._upload(writer), self._until_cut())
         except TimeoutError as error:
             raise CutOff(f"it lasted {self._bounds.total_seconds} s") from error
+
+    def cut(self, reason: str) -> None:
+        if not self._cut.done():
+            self._cut.set_result(reason)
+
+    async def _until_cut(self) -> None:
+        raise CutOff(await self._cut)
 
     async def _upload(self, writer: StreamWriter) -> None:
         """Until the request is out; then until the client hangs up. Ends only with an error."""

@@ -74,7 +74,8 @@ class Gate:
         except Blind:
             pass  # each request is told so
         except Stranger as error:
-            self._tell(user or "root", error)
+            if user:  # else it is the gate itself, which asks whether it answers
+                self._tell(user, error)
             raise
         assert user
         return user

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from egress import resolver, target
 from egress.client import Client
@@ -28,7 +30,7 @@ class Proxy:
     def __init__(self, bounds: Bounds, policy: Policy, ledger: Ledger, names: Resolver, endpoint: Endpoint) -> None:
         self._bounds, self._policy, self._ledger = bounds, policy, ledger
         self._names, self._endpoint, self._pipes = names, endpoint, Pipes()
-        self._tunnels: dict[Tunnel, tuple[str, Target]] = {}
+        self._open: dict[Tunnel | Exchange, Callable[[], object]] = {}  # each with what raises a `Refusal` when it may be no longer
 
     async def serve(self, client: Client, user: str, head: Head, raw: bytes) -> None:
         """One request, to its end. Raises `Refusal` for what was not answered, `Gone`, `OSError`."""
@@ -40,12 +42,12 @@ class Proxy:
             await self._forward(client, user, head, raw)
 
     def judge_again(self) -> None:
-        """The rules have changed: tunnels that they no longer allow are cut."""
-        for tunnel, (user, to) in list(self._tunnels.items()):
+        """The rules have changed: what they no longer allow is cut."""
+        for way, judge in list(self._open.items()):
             try:
-                self._policy.require(user, to.host, to.port)
+                judge()
             except Refusal as error:
-                tunnel.cut(f"no longer allowed: {error.detail}")
+                way.cut(f"no longer allowed: {error.detail}")
 
     def close(self) -> None:
         self._pipes.close()
@@ -59,12 +61,9 @@ class Proxy:
             if client.surplus:  # who speaks before being asked
                 await self._send_early(upstream, client.surplus, visit)
             tunnel = Tunnel(client.socket, upstream, visit, self._bounds, self._pipes)
-            self._tunnels[tunnel] = user, to
-            try:
+            with self._judged(tunnel, lambda: self._policy.require(user, to.host, to.port)):
                 if reason := await tunnel.run():
                     raise CutOff(reason)
-            finally:
-                del self._tunnels[tunnel]
 
     async def _forward(self, client: Client, user: str, head: Head, raw: bytes) -> None:
         to, path = target.absolute(head.target)
@@ -76,7 +75,8 @@ class Proxy:
             upstream = await self._reached(user, to)
             reader, writer = await asyncio.open_connection(sock=upstream, limit=STREAM_BYTES)
             try:
-                await exchange.run(reader, writer, path, [(b"host", to.authority.encode()), *kept])
+                with self._judged(exchange, lambda: self._policy.require(user, to.host, to.port)):
+                    await exchange.run(reader, writer, path, [(b"host", to.authority.encode()), *kept])
             finally:
                 writer.transport.abort()
 
@@ -87,7 +87,18 @@ class Proxy:
                 self._policy.rules(user)
             except Blind as error:
                 raise Resting(error.detail) from error
-            await self._endpoint.ask(client, head, raw, visit)
+            exchange = Exchange(client, raw, visit, self._bounds, self._bounds.model_seconds)
+            with self._judged(exchange, lambda: self._policy.rules(user)):
+                await self._endpoint.ask(exchange, user, head)
+
+    @contextmanager
+    def _judged(self, way: Tunnel | Exchange, judge: Callable[[], object]) -> Iterator[None]:
+        self._open[way] = judge
+        try:
+            judge()  # the rules may have changed since they were asked
+            yield
+        finally:
+            del self._open[way]
 
     async def _reached(self, user: str, to: Target) -> socket.socket:
         """A connection there, if the agent may have it: to an address that was judged, whatever its name says a moment later."""

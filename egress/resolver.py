@@ -4,62 +4,84 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from ipaddress import IPv6Address
 
+from colony import egress
 from egress import address
 from egress.address import Address
 from egress.refusals import Silent, Unreachable
 
-THREADS = 32  # that wait for name servers
+THREADS = 32  # that wait for name servers at once
 PER_AGENT = 4  # of them
-MOST_ADDRESSES = 16  # of one name that are looked at; a name with more is refused
+MOST_ADDRESSES = 16  # of one name; a name with more is refused
+Resolve = Callable[[str], list[str]]
 
 
 class Resolver:
-    """Asks the system's resolver, from threads; no agent can take all of them."""
+    """Asks the system's resolver, from threads that come and go; no agent can take all of them. For one event loop."""
 
-    def __init__(self, seconds: float, resolve: Callable[[str], list[str]] | None = None) -> None:
+    def __init__(self, seconds: float, resolve: Resolve | None = None) -> None:
         self._seconds, self._resolve = seconds, resolve or _addresses
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="names")
-        self._asking: dict[str, int] = {}
+        self._free = asyncio.Semaphore(THREADS)
+        self._free_for: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(PER_AGENT))
 
     async def find(self, agent: str, host: str) -> list[Address]:
-        """All addresses of the host, without doubles. Raises `Unreachable` if it has none."""
-        try:
+        """All addresses of the host, without doubles. Raises `Unreachable` if it has none, `Silent` if that can't be found out in time."""
+        if egress.is_address(host):
             return [address.parsed(host)]
-        except ValueError:
-            pass
-        if self._asking.get(agent, 0) >= PER_AGENT:
-            raise Silent(f"{PER_AGENT} names of yours are being looked up; try again when one is found")
         try:
             async with asyncio.timeout(self._seconds):
-                found = await asyncio.wrap_future(self._asked(agent, host))
+                found = await self._asked(agent, host)
             addresses = list(dict.fromkeys(map(address.parsed, found)))
         except TimeoutError as error:
             raise Silent(f"no name server has answered for {host}") from error
-        except (OSError, UnicodeError, ValueError) as error:
+        except (OSError, ValueError) as error:  # UnicodeError is a ValueError
             raise Unreachable(f"{host} has no address") from error
         if not 0 < len(addresses) <= MOST_ADDRESSES:
             raise Unreachable(f"{host} has {len(addresses)} addresses, and not 1 to {MOST_ADDRESSES}")
         return addresses
 
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _asked(self, agent: str, host: str) -> Future[list[str]]:
-        """Counted until the thread is free again, which may be long after anybody waits for it."""
+    async def _asked(self, agent: str, host: str) -> list[str]:
+        """A seat is free again when its thread is, which may be long after anybody waits for it."""
         loop = asyncio.get_running_loop()
-        self._asking[agent] = self._asking.get(agent, 0) + 1
-        future = self._threads.submit(self._resolve, host)
-        future.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(self._answered, agent))
-        return future
+        future: asyncio.Future[list[str]] = loop.create_future()
+        seats = self._free_for[agent], self._free
+        await seats[0].acquire()
+        try:
+            await seats[1].acquire()
+        except BaseException:
+            seats[0].release()
+            raise
 
-    def _answered(self, agent: str) -> None:
-        self._asking[agent] -= 1
-        if not self._asking[agent]:
-            del self._asking[agent]
+        def settle(found: list[str] | Exception) -> None:
+            for seat in seats:
+                seat.release()
+            if future.done():  # nobody waits any more
+                return
+            if isinstance(found, Exception):
+                future.set_exception(found)
+            else:
+                future.set_result(found)
+
+        def work() -> None:
+            found: list[str] | Exception
+            try:
+                found = self._resolve(host)
+            except Exception as error:
+                found = error
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(settle, found)
+
+        # A daemon: who waits for a name server must not keep the process from ending.
+        try:
+            threading.Thread(target=work, name="names", daemon=True).start()
+        except RuntimeError as error:  # no more threads
+            settle(OSError(str(error)))
+        return await future
 
 
 async def connect(addresses: Sequence[Address], port: int, seconds: float) -> socket.socket:

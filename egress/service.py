@@ -45,7 +45,7 @@ async def _serve(settings: Settings, server_socket: socket.socket, systemd: Syst
     _allow_files(bounds.connections * FILES_PER_CONNECTION + OTHER_FILES)
     policy, names = Policy(bounds.away_seconds), Resolver(bounds.connect_seconds)
     ledger = Ledger(Client(settings.server), bounds.contacts)
-    proxy = Proxy(bounds, policy, ledger, names, Endpoint(settings.model, bounds))
+    proxy = Proxy(bounds, policy, ledger, names, Endpoint(settings.model, bounds, names))
     follower = Follower(policy, Client(settings.server), lambda: _in(loop, proxy))
     follower.start()
     ledger.start()
@@ -62,7 +62,6 @@ async def _serve(settings: Settings, server_socket: socket.socket, systemd: Syst
         systemd.stopping()
         reporting.cancel()
         proxy.close()
-        names.close()
         ledger.close(FLUSH_SECONDS)
     log.info("the gate is closed")
 

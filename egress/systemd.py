@@ -22,6 +22,8 @@ class Systemd:
 
     def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
         self._notifier = SystemdNotifier()
+        if self._notifier.socket:
+            self._notifier.socket.setblocking(False)  # a systemd that doesn't listen must not stop all connections
         self._watchdog_seconds = int(environ.pop("WATCHDOG_USEC", 0)) / 1e6
 
     async def report(self, address: Path, is_sound: Callable[[], bool]) -> None:

@@ -1,0 +1,290 @@
+"""A gate in this process, on a real socket, with upstreams that say what a test wants and keep what they heard."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+import ssl
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from colony import operations, schema
+from egress import service
+from egress.gate import Gate
+from egress.ledger import Ledger
+from egress.model import Endpoint
+from egress.policy import Decide, Policy
+from egress.proxy import Proxy
+from egress.resolver import Resolver
+from egress.settings import Bounds, Model
+
+PATIENCE_SECONDS = 10.0
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def until(is_so: Callable[[], Any], what: str = "what was expected") -> Any:
+    """What `is_so` says, once that is something."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := is_so()):
+        assert time.monotonic() < deadline, f"{what} did not come"
+        time.sleep(0.005)
+    return found
+
+
+class Colony:
+    """Stands in for the server's end: keeps contacts, or is away."""
+
+    def __init__(self) -> None:
+        self.contacts: list[schema.Contact] = []
+        self.trouble: Exception | None = None
+        self.batches: list[int] = []
+
+    def call(self, operation: object, request: schema.RecordEgress) -> schema.EgressRecorded:
+        assert operation is operations.RECORD_EGRESS
+        if self.trouble:
+            raise self.trouble
+        self.batches.append(len(request.contacts))
+        self.contacts += request.contacts
+        return schema.EgressRecorded(recorded=len(request.contacts))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Upstream:
+    """Listens on the loopback; each connection is `handle`d in a thread. `heard` holds what came, by connection."""
+
+    def __init__(self, handle: Callable[[Upstream, socket.socket], None] | None = None, tls: ssl.SSLContext | None = None) -> None:
+        self.heard: list[bytes] = []
+        self.accepted = 0
+        self._handle, self._tls = handle or answering(OK), tls
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = int(self._listening.getsockname()[1])
+        self._connections: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            self._connections.append(connection)
+            threading.Thread(target=self._attend, args=[connection], daemon=True).start()
+
+    def _attend(self, connection: socket.socket) -> None:
+        try:
+            with self._tls.wrap_socket(connection, server_side=True) if self._tls else connection as spoken:
+                self._handle(self, spoken)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        for each in (self._listening, *self._connections):
+            try:
+                each.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            each.close()
+
+
+def answering(message: bytes) -> Callable[[Upstream, socket.socket], None]:
+    """Hears one request with a body of Content-Length or in chunks, says this, and hangs up."""
+
+    def handle(upstream: Upstream, connection: socket.socket) -> None:
+        upstream.heard.append(hear(connection))
+        connection.sendall(message)
+
+    return handle
+
+
+def hear(connection: socket.socket) -> bytes:
+    """One whole request."""
+    heard = b""
+    while b"\r\n\r\n" not in heard:
+        heard += _more(connection)
+    head, _, body = heard.partition(b"\r\n\r\n")
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            while len(body) < int(line.split(b":")[1]):
+                body += _more(connection)
+        if line.startswith(b"transfer-encoding:"):
+            while not body.endswith(b"0\r\n\r\n"):
+                body += _more(connection)
+    return head + b"\r\n\r\n" + body
+
+
+def _more(connection: socket.socket) -> bytes:
+    arrived = connection.recv(65536)
+    if not arrived:
+        raise ConnectionError("hung up")
+    return arrived
+
+
+def echo(upstream: Upstream, connection: socket.socket) -> None:
+    while arrived := connection.recv(65536):
+        connection.sendall(arrived)
+
+
+class House:
+    """The gate, as scout knocks at it unless `user` is said to be another.
+
+    `allow` and `deny` set rules; `names` says which addresses each look-up of a name gives, the last one for ever.
+    """
+
+    def __init__(
+        self,
+        bounds: Bounds | None = None,
+        *,
+        model: Model | None = None,
+        tls: ssl.SSLContext | None = None,
+        decide: Decide | None = None,
+        identify: Callable[[socket.socket], str | None] | None = None,
+        hears_rules: bool = True,
+    ) -> None:
+        self.bounds = bounds or Bounds()
+        self.folder = Path(tempfile.mkdtemp(prefix="gate-", dir="/tmp"))  # short: a socket's path has 107 bytes
+        self.folder.chmod(0o755)
+        self.socket = self.folder / "egress.sock"
+        self.colony, self.clock = Colony(), Clock()
+        self.user: str | None = "scout"
+        self.names: dict[str, list[list[str]]] = {}
+        self.looked_up: list[str] = []
+        self.rules: dict[str, list[schema.EgressRule]] = {"scout": [], "rook": []}
+        self._version = 0
+        self.policy = Policy(self.bounds.away_seconds, clock=self.clock, **({"decide": decide} if decide else {}))
+        self.ledger = Ledger(self.colony, self.bounds.contacts, every_seconds=0.01)  # type: ignore[arg-type]
+        self._model, self._tls = model or Model("http://127.0.0.1:1"), tls
+        self._identify = identify or _said_user
+        self.upstreams: list[Upstream] = []
+        self._is_open = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        if hears_rules:
+            self.hear()
+        self.ledger.start()
+        self._thread.start()
+        assert self._is_open.wait(PATIENCE_SECONDS)
+
+    async def _serve(self) -> None:
+        names = Resolver(self.bounds.connect_seconds, self._look_up)
+        self._proxy = Proxy(self.bounds, self.policy, self.ledger, names, Endpoint(self._model, self.bounds, names, self._tls))
+        gate = Gate(self.bounds, self.policy, self._proxy, self._identify)
+        self._loop = asyncio.get_running_loop()
+        with service.listening(self.socket) as listening:
+            self._serving = asyncio.create_task(gate.serve(listening))
+            self._is_open.set()
+            try:
+                await self._serving
+            except asyncio.CancelledError:
+                pass
+
+    def _look_up(self, host: str) -> list[str]:
+        self.looked_up.append(host)
+        if host not in self.names:
+            raise socket.gaierror("no such name")
+        answers = self.names[host]
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    def hear(self) -> None:
+        """The gate hears the rules as they are now."""
+        self._version += 1
+        self.policy.hear(schema.EgressPolicy(version=str(self._version), agents={user: list(rules) for user, rules in self.rules.items()}))
+
+    def allow(self, host: str, *ports: int, user: str = "scout", effect: str = "allow") -> None:
+        rule = schema.EgressRule.model_validate({"agent": user, "effect": effect, "host": host, "ports": list(ports)})
+        self.rules[user].append(rule)
+        self.hear()
+
+    def judge_again(self) -> None:
+        self._loop.call_soon_threadsafe(self._proxy.judge_again)
+
+    def upstream(self, handle: Callable[[Upstream, socket.socket], None] | None = None, user: str = "scout") -> Upstream:
+        """One on the loopback, which a rule names."""
+        found = Upstream(handle)
+        self.upstreams.append(found)
+        self.allow("127.0.0.1", found.port, user=user)
+        return found
+
+    def knock(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(PATIENCE_SECONDS)
+        connection.bind(f"\0gate-{uuid.uuid4()}:{'' if self.user is None else self.user}")
+        connection.connect(str(self.socket))
+        return connection
+
+    def ask(self, message: bytes) -> bytes:
+        """All that is answered to these bytes."""
+        with self.knock() as connection:
+            connection.sendall(message)
+            return everything(connection)
+
+    def tunnel(self, host: str, port: int) -> socket.socket:
+        """One that is open. Raises `AssertionError` with the answer if it is refused."""
+        connection = self.knock()
+        connection.sendall(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            arrived = connection.recv(1)  # and not more: what follows is the tunnel's
+            assert arrived, answer
+            answer += arrived
+        assert answer.startswith(b"HTTP/1.1 200"), answer + everything(connection)
+        return connection
+
+    def contact(self, number: int = 0) -> schema.Contact:
+        """What the colony has come to know of a connection."""
+        until(lambda: len(self.colony.contacts) > number, "a contact")
+        return self.colony.contacts[number]
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._serving.cancel)
+        self._thread.join(PATIENCE_SECONDS)
+        assert not self._thread.is_alive()
+        self.ledger.close(1.0)
+        for upstream in self.upstreams:
+            upstream.close()
+        shutil.rmtree(self.folder)
+
+
+def _said_user(connection: socket.socket) -> str | None:
+    """As the kernel would say it: these clients have a name of their own."""
+    name = bytes(connection.getpeername()).decode()
+    return name.partition(":")[2] or None
+
+
+def everything(connection: socket.socket) -> bytes:
+    """Until the other end hangs up."""
+    found = b""
+    try:
+        while arrived := connection.recv(65536):
+            found += arrived
+    except ConnectionResetError:
+        pass
+    return found
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1]) if answer else 0
+
+
+def code(answer: bytes) -> str:
+    """Of a refusal, whose shape is checked on the way."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    problem = json.loads(body)
+    assert b"content-type: application/problem+json" in head.lower()
+    assert problem["status"] == status(answer)
+    assert problem["title"]
+    assert problem["detail"]
+    return str(problem["code"])
