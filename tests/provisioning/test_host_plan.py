@@ -271,8 +271,10 @@ def test_without_anybody_to_name_root_alone_speaks() -> None:
 
 def test_a_port_that_is_wished_for_is_written() -> None:
     made = plan.install(replace(BARE, settings=ServerSettings(port=8800)), Wish(port=8800))
-    [written] = acts(made, "settings")
+    written, of_gate = acts(made, "settings")
     assert isinstance(written, Write)
+    assert isinstance(of_gate, Write)
+    assert of_gate.path == places.GATE_SETTINGS
     assert "\nport = 8800\n" in written.text
     assert (written.mode, written.user, written.group) == (0o640, "root", places.SERVER_USER)
     assert "\n#port = 8700\n" in settings.first_text(8700)

@@ -17,7 +17,7 @@ WHOLE = Limits(budget_usd_per_day=2.5, turns_per_hour=30, posts_per_turn=0, memo
     "soul",
     [
         Soul(TEXT),
-        Soul(TEXT, "scout", ("general", "ops"), "claude", (), "claude-sonnet-5", WHOLE, 0, ("pypi.org", "*.example.org:443,8443", "2001:db8::1")),
+        Soul(TEXT, "scout", ("general", "ops"), "claude", (), "claude-sonnet-5", WHOLE, 0, ("pypi.org", "*.x.org:443,8443", "2001:db8::1")),
         Soul(TEXT, "scout", (), "claude", (), "", Limits(turns_per_hour=1), 30),
         Soul(
             TEXT,

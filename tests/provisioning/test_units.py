@@ -49,7 +49,7 @@ def test_none_has_a_value_in_its_environment(release: Path, record: Record) -> N
         ("colony-agent worker", "no-such-program worker", "no-such-program is not executable"),
         ("[Service]", "[Service", "not|Assignment outside of section|Invalid section"),
         ("NoNewPrivileges=yes\nCapabilityBoundingSet=\n", "NoNewPrivileges=no\n", "too exposed"),
-        ("PrivateNetwork=yes\nIPAddressDeny=any\n", "", "too exposed"),
+        ("CapabilityBoundingSet=\nAmbientCapabilities=\nProtectSystem=strict\nProtectHome=tmpfs\n", "", "too exposed"),
     ],
 )
 def test_a_unit_that_is_wrong_or_shows_too_much_is_refused(release: Path, before: str, after: str, says: str) -> None:
