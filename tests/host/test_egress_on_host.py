@@ -1,0 +1,140 @@
+"""What agents of a real machine reach: nothing but what rules allow, through the gate, and each connection can be seen afterwards."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.guest.guest import Guest
+from tests.host.cast import answer, birth, ops, rest, say, status, until
+
+GATE = "colony-egress.service"
+WEB = "93.184.215.14"  # an address of the whole world's, as far as this machine knows
+BRAIN = "/opt/brains/traveller"
+TRAVELS = """\
+#!/usr/bin/python3 -I
+import json, os, socket, sys, urllib.error, urllib.request
+turn = json.load(sys.stdin)["turn"]
+if turn["kind"] == "dream":
+    sys.exit(print("HEARTBEAT_OK"))
+words = turn["items"][-1]["message"]["body"].split()
+try:
+    match words[1:]:
+        case ["get", url]:
+            print(urllib.request.urlopen(url, timeout=10).read().decode())
+        case ["connect", host, port]:
+            socket.create_connection((host, int(port)), 5)
+            print("reached")
+        case ["interfaces"]:
+            print(*sorted(os.listdir("/sys/class/net")) if os.path.isdir("/sys/class/net") else socket.if_nameindex())
+        case _:
+            print("here I am")
+except urllib.error.HTTPError as error:
+    print(error.code, json.load(error).get("detail"))
+except OSError as error:
+    print(getattr(error, "reason", None) or error.strerror or error)
+"""
+SOUL = "/opt/brains/traveller.md"
+
+
+@pytest.fixture(scope="module")
+def host(shared_machine: Guest) -> Guest:
+    """Scout lives here, and so does a web server with a name."""
+    machine = shared_machine
+    machine.write(BRAIN, TRAVELS, 0o755)
+    machine.write(SOUL, f'---\nrunner: "command:{BRAIN}"\npulse_minutes: 0\n---\nYou travel.\n')
+    machine.run("ip", "address", "add", f"{WEB}/32", "dev", "lo")
+    machine.write("/etc/hosts", f"127.0.0.1 localhost\n{WEB} web.example www.web.example\n127.0.0.1 inside.example\n")
+    machine.write("/srv/web/index.html", "a page")
+    machine.run("systemd-run", "--unit=web", "/usr/bin/python3", "-m", "http.server", "--bind", WEB, "--directory", "/srv/web", "80")
+    machine.wait_until("sh", "-c", f"ss -Htln | grep -q {WEB}:80")
+    rest(machine, 0.2)
+    birth(machine, "scout", soul=SOUL)
+    return machine
+
+
+def asked(host: Guest, words: str, agent: str = "scout") -> str:
+    return answer(host, say(host, f"@{agent} {words}"))
+
+
+def log(host: Guest, agent: str = "scout") -> list[dict[str, object]]:
+    return list(json.loads(host.run("colony", "egress", "log", agent, "--json").stdout)["contacts"])
+
+
+def test_what_no_rule_allows_is_refused_and_told(host: Guest) -> None:
+    assert asked(host, "get http://web.example/") == "403 no rule allows it"
+    until(lambda: log(host))
+    [contact] = log(host)
+    assert (contact["host"], contact["port"], contact["verdict"]) == ("web.example", 80, "denied")
+    assert contact["turn_id"]
+
+
+def test_what_a_rule_allows_is_reached_and_the_first_time_is_news(host: Guest) -> None:
+    host.run("colony", "egress", "allow", "scout", "web.example")
+    message = say(host, "@scout get http://web.example/")
+    assert answer(host, message) == "a page"
+    assert asked(host, "get http://www.web.example/") == "403 no rule allows it"
+    until(lambda: any("scout reaches web.example for the first time" in said for said in ops(host)))
+    assert asked(host, "get http://web.example/") == "a page"
+    until(lambda: sum(contact["verdict"] == "allowed" for contact in log(host)) == 2)
+    assert "allowed web.example:80" in host.run("colony", "explain", str(message)).stdout
+    assert sum("for the first time" in said for said in ops(host)) == 1
+
+
+def test_beside_the_gate_there_is_no_way(host: Guest) -> None:
+    assert asked(host, "interfaces") == "lo" or asked(host, "interfaces") == "[(1, 'lo')]"
+    for address, port in ((WEB, 80), ("127.0.0.1", 8700), ("web.example", 80)):
+        assert asked(host, f"connect {address} {port}") != "reached"
+
+
+def test_a_name_that_leads_inside_is_refused_whatever_a_rule_says(host: Guest) -> None:
+    host.run("colony", "egress", "allow", "scout", "inside.example:8700", "*")
+    for url in ("http://inside.example:8700/healthz", "http://localhost:8700/healthz"):
+        assert asked(host, f"get {url}").startswith("403 ")
+    host.run("colony", "egress", "forget", "scout", "inside.example", "*")
+
+
+def test_rules_are_for_one_agent_and_a_soul_brings_its_own(host: Guest) -> None:
+    host.write("/opt/brains/crow.md", host.path(SOUL).read_text().replace("pulse_minutes: 0", "pulse_minutes: 0\negress: [www.web.example]"))
+    birth(host, "crow", soul="/opt/brains/crow.md")
+    assert asked(host, "get http://www.web.example/", "crow") == "a page"
+    assert asked(host, "get http://web.example/", "crow") == "403 no rule allows it"
+    assert "egress:\n- www.web.example\n" in host.run("colony-agent", "soul", "show", "crow").stdout
+    host.run("colony-agent", "death", "crow", "--purge")
+
+
+def test_a_gate_that_was_killed_is_there_again(host: Guest) -> None:
+    host.run("systemctl", "kill", "--signal=KILL", GATE)
+    until(lambda: host.unit(GATE, "ActiveState")["ActiveState"] == "active" and host.unit(GATE, "NRestarts")["NRestarts"] == "1")
+    until(lambda: asked(host, "get http://web.example/") == "a page")
+
+
+def test_without_a_gate_an_agent_waits_and_says_why_and_goes_on_once_it_is_back(host: Guest) -> None:
+    host.run("systemctl", "stop", GATE)
+    said = json.loads(host.run("colony-agent", "doctor", "--json", check=False).stdout)
+    found = " ".join(finding["what"] for finding in said["findings"])
+    assert "the gate does not answer" in found
+    message = say(host, "@scout get http://web.example/")
+    until(lambda: "egress gate" in status(host, "scout")["trouble"] or "egress gate" in host.run("colony", "explain", str(message)).stdout)
+    host.run("systemctl", "start", GATE)
+    host.run("colony-agent", "resume", "scout")
+    assert answer(host, message) == "a page"
+    assert json.loads(host.run("colony-agent", "doctor", "--json", check=False).stdout)["findings"] == []
+
+
+def test_a_server_that_is_away_leaves_the_gate_with_what_it_knew(host: Guest) -> None:
+    """The agent's turn is under way, and the rules are by heart."""
+    before = host.unit(GATE, "MainPID")["MainPID"]
+    host.run("systemctl", "restart", "colony-server")
+    host.wait_until("colony", "whoami")
+    assert asked(host, "get http://web.example/") == "a page"
+    assert host.unit(GATE, "MainPID")["MainPID"] == before
+
+
+def test_it_is_little_exposed_and_an_agent_can_neither_signal_nor_trace_it(host: Guest) -> None:
+    exposed = host.run("systemd-analyze", "security", "--no-pager", GATE).stdout
+    assert float(exposed.rpartition("exposure level for")[2].split(":")[1].split()[0]) <= 2.2
+    pid = host.unit(GATE, "MainPID")["MainPID"]
+    for command in (f"kill -0 {pid}", f"cat /proc/{pid}/environ", f"cat /proc/{pid}/maps"):
+        assert host.run("sh", "-c", command, user="scout", check=False).returncode != 0
