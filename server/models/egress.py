@@ -90,9 +90,15 @@ def policy(connection: Connection) -> schema.EgressPolicy:
     for row in connection.execute(_selected()):
         rule = _to_schema(row)
         rules.setdefault(row.agent_id, []).append(rule.model_copy(update={"set_by": None, "set_at": None}))
-    agents = {row.linux_user: rules.get(None, []) + rules.get(row.id, []) for row in connection.execute(living)}
-    said = json.dumps({name: [rule.model_dump() for rule in theirs] for name, theirs in agents.items()}, sort_keys=True)
-    return schema.EgressPolicy(version=hashlib.sha256(said.encode()).hexdigest()[:32], agents=agents)
+    own = {row.linux_user: rules.get(row.id, []) for row in connection.execute(living)}
+    of_all = rules.get(None, []) if own else []  # they mean something only where there is an agent
+    agents = {linux_user: of_all + theirs for linux_user, theirs in own.items()}
+    return schema.EgressPolicy(version=_hash({"": of_all, **own}), agents=agents)
+
+
+def _hash(rules: dict[str, list[schema.EgressRule]]) -> str:
+    said = json.dumps({name: [rule.model_dump(mode="json") for rule in theirs] for name, theirs in rules.items()}, sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
 def _of(agent_id: int | None) -> ColumnElement[bool]:

@@ -208,6 +208,15 @@ def test_the_version_stays_while_the_policy_does(house: Colony, change: Callable
     assert policy(house) == before
 
 
+def test_without_an_agent_rules_make_no_difference(house: Colony) -> None:
+    for name in ("scout", "rook"):
+        die(house, name)
+    before = policy(house)
+    assert before.agents == {}
+    put(house.admin, "agents", "pypi.org")
+    assert policy(house) == before
+
+
 def test_a_change_that_is_undone_has_the_version_of_before(house: Colony) -> None:
     before = policy(house)
     put(house.admin, "scout", "pypi.org")
