@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,8 @@ class Upstream:
 
     def close(self) -> None:
         for each in (self._listening, *self._connections):
-            try:
+            with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             each.close()
 
 
@@ -186,10 +185,8 @@ class House:
         with service.listening(self.socket) as listening:
             self._serving = asyncio.create_task(gate.serve(listening))
             self._is_open.set()
-            try:
+            with suppress(asyncio.CancelledError):
                 await self._serving
-            except asyncio.CancelledError:
-                pass
 
     def _look_up(self, host: str) -> list[str]:
         self.looked_up.append(host)

@@ -85,8 +85,15 @@ def test_nothing_shows_the_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        *("http://api.anthropic.com", "http://10.0.0.1", "http://localhost:80", "http://127.0.0.1.evil.example", "ftp://x", "model.example"),
-        *("https://", "https://user:pw@model.example", "https://model.example?x=1", "https://model.example#x", "https://model.example:99999"),
+        *("http://api.anthropic.com", "http://10.0.0.1", "http://localhost:80", "http://127.0.0.1.evil.example", "ftp://x"),
+        "model.example",
+        *(
+            "https://",
+            "https://user:pw@model.example",
+            "https://model.example?x=1",
+            "https://model.example#x",
+            "https://model.example:99999",
+        ),
         *("https://model.example/a b", "https://mödel.example", "file:///etc/passwd", "https://model.example:0", "http://2130706433"),
     ],
 )
