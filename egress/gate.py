@@ -41,7 +41,8 @@ class Gate:
                 try:
                     connection, _ = await loop.sock_accept(listening)
                 except OSError as error:
-                    log.error("no connection can be taken error=%s", error.strerror)
+                    if self._throttle.passes("") is not None:
+                        log.error("no connection can be taken error=%s", error.strerror)
                     await asyncio.sleep(PAUSE_SECONDS)
                     continue
                 guest = asyncio.create_task(self._attend(connection))

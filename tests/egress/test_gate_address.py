@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+import psutil
 import pytest
 
 from egress import address, target
@@ -30,6 +31,21 @@ def test_an_address_that_is_not_public_is_forbidden(text: str) -> None:
 @pytest.mark.parametrize("text", PUBLIC + PUBLIC_V6)
 def test_a_public_address_is_not(text: str) -> None:
     assert not address.is_forbidden(address.parsed(text))
+
+
+def test_this_machines_own_addresses_are_known() -> None:
+    own = [each.address for found in psutil.net_if_addrs().values() for each in found if each.family == socket.AF_INET]
+    assert "127.0.0.1" in own
+    assert all(address.is_own(address.parsed(each)) for each in own)
+    assert not any(address.is_own(address.parsed(each)) for each in PUBLIC)
+
+
+def test_what_listens_on_this_machine_is_not_reached_by_a_public_address_either(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(address, "is_forbidden", lambda each: False)  # as if the loopback were a public address of this machine
+    house.allow("mine.example")
+    house.names["mine.example"] = [["127.0.0.1"]]
+    answer = house.ask(b"CONNECT mine.example:443 HTTP/1.1\r\n\r\n")
+    assert (status(answer), code(answer)) == (403, "egress_denied")
 
 
 @pytest.mark.parametrize(
