@@ -86,7 +86,8 @@ def gate(path: Path, port: int) -> None:
 
     async def serve() -> None:
         names = Resolver(bounds.connect_seconds)
-        proxy = Proxy(bounds, policy, ledger, names, Endpoint(Model("http://127.0.0.1:1"), bounds, names))
+        endpoint = Endpoint(Model("http://127.0.0.1:1"), bounds, names)
+        proxy = Proxy(bounds, policy, ledger, names, lambda user: endpoint)
         with service.listening(path) as listening:
             await Gate(bounds, policy, proxy, lambda connection: USER).serve(listening)
 

@@ -27,7 +27,8 @@ ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 class Proxy:
     """Serves requests in one event loop."""
 
-    def __init__(self, bounds: Bounds, policy: Policy, ledger: Ledger, names: Resolver, endpoint: Endpoint) -> None:
+    def __init__(self, bounds: Bounds, policy: Policy, ledger: Ledger, names: Resolver, endpoint: Callable[[str], Endpoint]) -> None:
+        """`endpoint` is that of a Linux user."""
         self._bounds, self._policy, self._ledger = bounds, policy, ledger
         self._names, self._endpoint, self._pipes = names, endpoint, Pipes()
         self._open: dict[Tunnel | Exchange, Callable[[], object]] = {}  # each with what raises a `Refusal` when it may be no longer
@@ -81,7 +82,8 @@ class Proxy:
                 writer.transport.abort()
 
     async def _ask_model(self, client: Client, user: str, head: Head, raw: bytes) -> None:
-        visit = Visit(user, "model", self._endpoint.host, self._endpoint.port)
+        endpoint = self._endpoint(user)
+        visit = Visit(user, "model", endpoint.host, endpoint.port)
         with self._ledger.noting(visit):
             try:
                 self._policy.rules(user)
@@ -89,7 +91,7 @@ class Proxy:
                 raise Resting(error.detail) from error
             exchange = Exchange(client, raw, visit, self._bounds, self._bounds.model_seconds)
             with self._judged(exchange, lambda: self._policy.rules(user)):
-                await self._endpoint.ask(exchange, user, head)
+                await endpoint.ask(exchange, user, head)
 
     @contextmanager
     def _judged(self, way: Tunnel | Exchange, judge: Callable[[], object]) -> Iterator[None]:

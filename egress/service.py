@@ -45,7 +45,9 @@ async def _serve(settings: Settings, server_socket: socket.socket, systemd: Syst
     _allow_files(bounds.connections * FILES_PER_CONNECTION + OTHER_FILES)
     policy, names = Policy(bounds.away_seconds), Resolver(bounds.connect_seconds)
     ledger = Ledger(Client(settings.server), bounds.contacts)
-    proxy = Proxy(bounds, policy, ledger, names, Endpoint(settings.model, bounds, names))
+    common = Endpoint(settings.model, bounds, names)
+    own = {user: Endpoint(model, bounds, names) for user, model in settings.own_models.items()}
+    proxy = Proxy(bounds, policy, ledger, names, lambda user: own.get(user, common))
     follower = Follower(policy, Client(settings.server), lambda: _in(loop, proxy))
     follower.start()
     ledger.start()

@@ -18,6 +18,7 @@ MODEL_URL = "https://api.anthropic.com"
 OAUTH_BETA = "oauth-2025-04-20"  # without it the API refuses a token of a subscription
 MAX_CREDENTIAL_BYTES = 8192
 MEBIBYTE = 2**20
+NAMES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_BASE_URL")
 
 
 class Secret:
@@ -72,6 +73,7 @@ class Settings:
     socket: Path = SOCKET
     server: str = f"unix:{config.HOST_SOCKET}"
     model: Model = field(default_factory=Model)
+    own_models: Mapping[str, Model] = field(default_factory=dict)  # of the agents that have credentials of their own, by Linux user
     bounds: Bounds = field(default_factory=Bounds)
 
 
@@ -91,10 +93,13 @@ def load(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     for name, value in given.items():
         if not isinstance(value, str) or not value:
             raise errors.Invalid(f"{path}: {name} must be a text")
+    credentials, url = _credentials(environ), given.get("model_url")
+    common = credentials.pop("", {})
     return Settings(
         Path(given.get("socket", SOCKET)),
         given.get("server", f"unix:{config.HOST_SOCKET}"),
-        _model(_credentials(environ), given.get("model_url")),
+        _model(common, url),
+        {user: _model({**common, **own}, url) for user, own in credentials.items()},
         _bounds(path, bounds),
     )
 
@@ -143,11 +148,15 @@ def _is_loopback(host: str) -> bool:
         return False  # a name may lead anywhere, even localhost
 
 
-def _credentials(environ: Mapping[str, str]) -> dict[str, str]:
+def _credentials(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """By whom they are for: a file `USER.NAME` is one user's, one called NAME everybody's, under ""."""
     folder = environ.get("CREDENTIALS_DIRECTORY")
-    names = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_BASE_URL")
-    found = {name: _read(Path(folder) / name) for name in names} if folder else {}
-    return {name: value for name, value in found.items() if value}
+    found: dict[str, dict[str, str]] = {}
+    for file in sorted(Path(folder).iterdir()) if folder else ():
+        user, _, name = file.name.rpartition(".")
+        if name in NAMES and (value := _read(file)):
+            found.setdefault(user, {})[name] = value
+    return found
 
 
 def _read(file: Path) -> str:

@@ -179,7 +179,8 @@ class House:
 
     async def _serve(self) -> None:
         names = Resolver(self.bounds.connect_seconds, self._look_up)
-        self._proxy = Proxy(self.bounds, self.policy, self.ledger, names, Endpoint(self._model, self.bounds, names, self._tls))
+        endpoint = Endpoint(self._model, self.bounds, names, self._tls)
+        self._proxy = Proxy(self.bounds, self.policy, self.ledger, names, lambda user: endpoint)
         gate = Gate(self.bounds, self.policy, self._proxy, self._identify)
         self._loop = asyncio.get_running_loop()
         with service.listening(self.socket) as listening:

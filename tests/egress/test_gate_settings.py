@@ -105,3 +105,16 @@ def test_the_key_goes_unprotected_nowhere_but_to_the_loopback(tmp_path: Path, ur
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://[::1]:8080", "https://model.example:8443/api"])
 def test_a_stand_in_may_be_on_the_loopback(tmp_path: Path, url: str) -> None:
     assert load(tmp_path, ANTHROPIC_BASE_URL=url).model.url == url
+
+
+def test_who_has_a_credential_of_its_own_uses_that_and_for_the_rest_those_of_all(tmp_path: Path) -> None:
+    found = load(
+        tmp_path,
+        **{"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": "https://all.example.com", "scout.ANTHROPIC_API_KEY": "sk-scouts", "note": "x"},
+    )
+    own = found.own_models["scout"]
+    assert own.value
+    assert (own.value.reveal(), own.url, {*found.own_models}) == ("sk-scouts", "https://all.example.com", {"scout"})
+    assert found.model.value
+    assert found.model.value.reveal() == KEY
+    assert "sk-scouts" not in repr(found)
