@@ -54,6 +54,11 @@ class Gate:
                 guest.cancel()
             await asyncio.gather(*guests, return_exceptions=True)
 
+    @property
+    def held(self) -> int:
+        """Connections that are open."""
+        return len(self._guests)
+
     async def _attend(self, connection: socket.socket) -> None:
         with connection:
             client = Client(connection)

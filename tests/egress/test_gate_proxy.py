@@ -161,6 +161,16 @@ def test_the_next_address_is_tried_where_one_does_not_answer(house: House) -> No
     house.tunnel("two.example", upstream.port).close()
 
 
+def test_an_ipv6_address_is_reached_as_it_is_named(house: House) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
+        port = listening.getsockname()[1]
+        assert status(house.ask(f"CONNECT [::1]:{port} HTTP/1.1\r\n\r\n".encode())) == 403
+        house.allow("::1", port)
+        with house.tunnel("[0:0:0:0::1]", port) as tunnel, listening.accept()[0] as reached:
+            tunnel.sendall(b"hello")
+            assert reached.recv(100) == b"hello"
+
+
 def test_before_any_rules_were_heard_nothing_leaves(open_house: Callable[..., House]) -> None:
     house = open_house(hears_rules=False)
     answer = house.ask(b"CONNECT pypi.org:443 HTTP/1.1\r\n\r\n")
