@@ -118,3 +118,10 @@ def test_who_has_a_credential_of_its_own_uses_that_and_for_the_rest_those_of_all
     assert found.model.value
     assert found.model.value.reveal() == KEY
     assert "sk-scouts" not in repr(found)
+
+
+def test_a_key_of_ones_own_counts_before_everybodys_of_another_kind(tmp_path: Path) -> None:
+    found = load(tmp_path, **{"ANTHROPIC_AUTH_TOKEN": KEY, "scout.ANTHROPIC_API_KEY": "sk-scouts"})
+    own = found.own_models["scout"]
+    assert (own.header, own.value and own.value.reveal()) == ("x-api-key", "sk-scouts")
+    assert (found.model.header, found.model.value and found.model.value.reveal()) == ("authorization", f"Bearer {KEY}")
