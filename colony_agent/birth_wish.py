@@ -52,6 +52,7 @@ def made(said: Said, caller: str | None) -> Wish:
         model=(soul.model or "") if kind == "claude" else "",
         repo=str(Path(repo).absolute()) if repo and Path(repo).is_dir() else repo,
         watch=tuple(dict.fromkeys((*(soul.watch or ()), *said.watch))),
+        egress=soul.egress or (),
         memory_max_bytes=memory_max,
         home_max_bytes=home_max,
         limits=limits,

@@ -11,7 +11,7 @@ _agent = click.option("--agent", help="Only for this agent; else for all of them
 
 @click.group()
 def credential() -> None:
-    """Keys of the model's API, encrypted on this machine; agents get them in their services only."""
+    """Keys of the model's API, encrypted on this machine; only the gate between agents and the network has them."""
 
 
 @credential.command("set")
@@ -20,13 +20,13 @@ def credential() -> None:
 def set_(name: str, agent: str | None) -> None:
     """Keep a value: it is asked for, or read from stdin. Not an argument, which others could see."""
     from provisioning import credentials, facts, record
+    from provisioning.host import gate
 
     facts.require_root()
     value = click.prompt(name, hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read(credentials.MAX_BYTES + 1).strip()
     credentials.store(name, value, record.checked_name(agent) if agent else None)
-    is_unborn = agent is not None and agent not in record.names()
-    when = f"{agent} gets it when it is born" if is_unborn else f"who lives already gets it by: colony-agent upgrade {agent or '--all'}"
-    click.echo(f"{name} is kept; {when}", err=True)
+    gate.renew()
+    click.echo(f"{name} is kept, for {agent or 'all agents'}", err=True)
 
 
 @credential.command("list")
@@ -46,7 +46,9 @@ def list_() -> None:
 def remove(name: str, agent: str | None) -> None:
     """Forget a value."""
     from provisioning import credentials, facts
+    from provisioning.host import gate
 
     facts.require_root()
     credentials.remove(name, agent)
-    click.echo(f"{name} is forgotten; agents that live already keep it until: colony-agent upgrade {agent or '--all'}", err=True)
+    gate.renew()
+    click.echo(f"{name} is forgotten, for {agent or 'all agents'}", err=True)

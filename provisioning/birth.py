@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from colony import errors, operations, schema
+from colony import egress, errors, operations, schema
 from provisioning import credentials, places, record, units
 from provisioning.facts import COMMENT, Facts
 from provisioning.record import Record
@@ -37,6 +37,7 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
         settled,
         _limits(facts, wish),
         _watches(facts, wish),
+        None if facts.is_born or not wish.egress else egress_step(wish.name, wish.egress),
         _units(facts, known, wish),
         life_step(facts, is_new_home=settled is not None and not facts.has_home) if wish.start else None,
         *(() if facts.is_born or not wish.start else (_healthy(wish.name), _welcome(known), _end(known))),
@@ -46,7 +47,7 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
 
 def wanted_units(facts: Facts, known: Record) -> dict[str, str]:
     """The unit files that the agent should have."""
-    return units.render(known, facts.release, facts.credentials)
+    return units.render(known, facts.release)
 
 
 def changed_units(facts: Facts, known: Record) -> tuple[Write, ...]:
@@ -71,6 +72,13 @@ def watch_step(name: str, channels: Sequence[str]) -> Step:
     """The agent asks for it itself: nobody watches for another."""
     asks = tuple(Ask(operations.WATCH, schema.WatchChannel(channel=channel), user=name) for channel in channels)
     return Step("watch", f"that it watches {', '.join(channels)}", asks)
+
+
+def egress_step(name: str, targets: Sequence[str]) -> Step:
+    """It may reach them: HOST[:PORT[,PORT]…]."""
+    rules = (egress.split(target) for target in targets)
+    requests = (schema.SetEgress(agent=name, effect="allow", host=host, ports=ports) for host, ports in rules)
+    return Step("egress", f"that it may reach {', '.join(targets)}", tuple(Ask(operations.SET_EGRESS, request) for request in requests))
 
 
 def life_step(facts: Facts, *, is_new_home: bool = False) -> Step | None:

@@ -1,4 +1,4 @@
-"""What agents must prove to others, such as the key of the model's API: encrypted by systemd, readable only in an agent's services."""
+"""What agents must prove to others, such as the key of the model's API: encrypted by systemd, and readable in the gate alone."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ def given(agent: str) -> dict[str, Path]:
     return {name: file for name, file in found.items() if file}
 
 
+def loaded() -> dict[str, Path]:
+    """The files of all, by the names under which the gate's service gets them: an agent's own begins with its name and a dot."""
+    return {_name(name, agent): _file(name, agent or None) for agent, names in stored().items() for name in names}
+
+
 def store(name: str, value: str, agent: str | None) -> None:
     """Keep it, for one agent or for all; only systemd can read it again. Raises `Invalid` for what can't be one."""
     _require_known(name)
@@ -28,7 +33,7 @@ def store(name: str, value: str, agent: str | None) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     staged = file.with_name(f".{file.name}.new")
     staged.unlink(missing_ok=True)
-    argv = ["systemd-creds", "encrypt", "--with-key=host", f"--name={name}", "-", str(staged)]
+    argv = ["systemd-creds", "encrypt", "--with-key=host", f"--name={_name(name, agent)}", "-", str(staged)]
     done = subprocess.run(argv, input=value, capture_output=True, text=True)
     if done.returncode:
         raise errors.Unavailable(f"systemd-creds: {(done.stderr.strip().splitlines() or ['it failed'])[-1]}")
@@ -58,6 +63,10 @@ def stored() -> dict[str, list[str]]:
 def _require_known(name: str) -> None:
     if name not in KNOWN:
         raise errors.Invalid(f"unknown credential {name}; known are {', '.join(KNOWN)}")
+
+
+def _name(name: str, agent: str | None) -> str:
+    return f"{agent}.{name}" if agent else name
 
 
 def _file(name: str, agent: str | None) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from colony import errors, files, operations, schema
+from colony import egress, errors, files, operations, schema
 from colony.bounds import DEFAULTS
 from colony.config import PROJECT_FILE
 from provisioning import home, places, stepdown
@@ -34,7 +34,8 @@ def read(found: Facts) -> Lived:
         raise errors.Invalid(f"can't read the settings of {found.name}: {error}") from error
     settings = _parsed(found.name, text)
     watched = tuple(stepdown.as_user(found.name, _watched))
-    soul = Soul(_text(found.name), found.name, watched, limits=_limits(settings["agent"], _member(found.name), known))
+    limits = _limits(settings["agent"], _member(found.name), known)
+    soul = Soul(_text(found.name), found.name, watched, limits=limits, egress=_allowed(found.name))
     return Lived(_thinking(soul, settings["agent"]), text, settings)
 
 
@@ -93,6 +94,15 @@ def _member(name: str) -> schema.Agent:
 
     with Client(f"unix:{places.SOCKET}") as client:
         return next(agent for agent in client.call(operations.AGENTS, schema.ListAgents()).agents if agent.username == name)
+
+
+def _allowed(name: str) -> tuple[str, ...]:
+    """What it may reach by rules of its own."""
+    from colony.client import Client
+
+    with Client(f"unix:{places.SOCKET}") as client:
+        rules = client.call(operations.EGRESS_RULES, schema.ListEgress(agent=name)).rules
+    return tuple(sorted(egress.joined(rule.host, rule.ports) for rule in rules if rule.agent == name and rule.effect == "allow"))
 
 
 def _watched() -> list[str]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from colony import errors, schema, show
+from colony import egress, errors, schema, show
 from colony.bounds import BOUNDS
 from provisioning import front_matter
 from provisioning.front_matter import Unsound
@@ -33,7 +33,7 @@ _EXPECTED = {  # where pydantic's own words speak of Python
     "int_type": "must be a whole number",
     "float_type": "must be a number",
     "model_type": "must hold keys with values",
-    "tuple_type": "must be a channel or a list of channels",
+    "tuple_type": "must be a name or a list of names",
 }
 
 
@@ -99,13 +99,23 @@ def _listed(value: object) -> object:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
-def _different(channels: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(channels)) < len(channels):
-        raise ValueError("names a channel twice")
-    return channels
+def _different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("names one twice")
+    return names
 
 
 _Channels = Annotated[tuple[schema.ChannelName, ...], BeforeValidator(_listed), AfterValidator(_different), Field(max_length=100)]
+
+
+def _target(said: str) -> str:
+    host, ports = egress.split(said)
+    return egress.joined(egress.pattern(host), sorted({*ports}))
+
+
+_Targets = Annotated[
+    tuple[Annotated[str, AfterValidator(_target)], ...], BeforeValidator(_listed), AfterValidator(_different), Field(max_length=100)
+]
 
 
 class _Foreign(BaseModel):
@@ -132,6 +142,7 @@ NO_LIMITS = Limits()
 class _FrontMatter(_Foreign):
     name: Annotated[str, Field(pattern="^[a-z](?:[a-z0-9-]{0,29}[a-z0-9])?$")] | None = None
     watch: _Channels | None = None
+    egress: _Targets | None = None
     runner: str | None = None
     model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,99}$")] | None = None
     limits: Limits = NO_LIMITS
@@ -150,6 +161,7 @@ class Soul:
     model: str | None = None  # for the runner `claude`; empty: its own choice
     limits: Limits = NO_LIMITS
     pulse_minutes: int | None = None  # 0: no pulse
+    egress: tuple[str, ...] | None = None  # HOST[:PORT[,PORT]…] that it may reach
 
 
 def load(path: Path) -> Soul:
@@ -172,6 +184,7 @@ def over(lived: Soul, said: Soul) -> Soul:
         lived,
         text=said.text,
         watch=lived.watch if said.watch is None else said.watch,
+        egress=lived.egress if said.egress is None else said.egress,
         runner=thinks.runner,
         command=thinks.command,
         limits=lived.limits.model_copy(update=said.limits.model_dump(exclude_none=True)),
@@ -191,7 +204,7 @@ def _soul(found: _FrontMatter, body: str, folder: Path) -> Soul:
     if runner == "command" and found.model:
         raise Unsound(NO_MODEL)
     model = "" if found.model == OWN_CHOICE else found.model
-    return Soul(f"{body.strip()}\n", found.name, found.watch, runner, command, model, found.limits, found.pulse_minutes)
+    return Soul(f"{body.strip()}\n", found.name, found.watch, runner, command, model, found.limits, found.pulse_minutes, found.egress)
 
 
 def _text(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, replace
 
-from colony import errors, operations, schema, show
+from colony import egress, errors, operations, schema, show
 from colony.config import PROJECT_FILE
 from provisioning import agents, birth, facts, home, lived, places, reach, renewal, soul_words, units
 from provisioning.apply import Tell, apply, silently
@@ -49,6 +49,7 @@ def plan(found: Facts, now: Lived, said: Soul) -> list[Step]:
     wanted = over(now.soul, said)
     _require_possible(found, now.soul, said, wanted)
     at_once = [_text(found, now.soul, wanted), _limits(found.name, now.soul, wanted), *_watches(found.name, now.soul, wanted)]
+    at_once += _egress(found.name, now.soul, wanted)
     return [step for step in (*_anew(found, now, wanted), *at_once) if step]
 
 
@@ -139,6 +140,18 @@ def _watches(name: str, before: Soul, wanted: Soul) -> list[Step | None]:
     return [
         birth.watch_step(name, more) if more else None,
         _step("unwatch", f"that it no longer watches {', '.join(less)}", *asks) if less else None,
+    ]
+
+
+def _egress(name: str, before: Soul, wanted: Soul) -> list[Step | None]:
+    was, will = before.egress or (), wanted.egress or ()
+    more = [target for target in will if target not in was]
+    hosts = [egress.split(target)[0] for target in will]
+    less = [host for host, _ in map(egress.split, was) if host not in hosts]
+    asks = (Ask(operations.DROP_EGRESS, schema.DropEgress(agent=name, host=host), settles=errors.NotFound) for host in less)
+    return [
+        birth.egress_step(name, more) if more else None,
+        _step("no egress", f"that it no longer may reach {', '.join(less)}", *asks) if less else None,
     ]
 
 

@@ -20,6 +20,7 @@ def keys(soul: Soul) -> dict[str, object]:
         "command": list(soul.command),
         "model": OWN_CHOICE if soul.model == "" else soul.model,
         "watch": None if soul.watch is None else list(soul.watch),
+        "egress": None if soul.egress is None else list(soul.egress),
         "limits": soul.limits.model_dump(),
         "pulse_minutes": soul.pulse_minutes,
     }
@@ -52,6 +53,7 @@ def written(soul: Soul) -> str:
     said = {
         "name": soul.name,
         "watch": None if soul.watch is None else list(soul.watch),
+        "egress": None if soul.egress is None else list(soul.egress),
         "runner": f"command:{shlex.join(soul.command)}" if soul.runner == "command" else soul.runner,
         "model": OWN_CHOICE if soul.model == "" else soul.model,
         "limits": limits or None,

@@ -43,17 +43,15 @@ def lasting(name: str) -> tuple[str, str]:
     return worker(name), dream_timer(name)
 
 
-def render(record: Record, release: Path, credentials: Mapping[str, Path]) -> dict[str, str]:
-    """An agent's unit files by their names. `credentials` are those encrypted files that it may be given."""
+def render(record: Record, release: Path) -> dict[str, str]:
+    """An agent's unit files by their names."""
     values = {
         "name": record.name,
         "home": places.HOMES / record.name,
         "record": places.RECORDS / f"{record.name}.toml",
         "release": release,
-        "credentials": credentials if record.runner == "claude" else {},
         "memory_max_bytes": record.memory_max_bytes,
         "home_max_bytes": record.home_max_bytes,
-        "needs_network": record.runner == "claude",
     }
     return {
         worker(record.name): write("agent-worker.service.j2", values),

@@ -8,7 +8,7 @@ from provisioning.apply import Tell, apply, silently
 from provisioning.facts import Facts
 from provisioning.renewal import IDLE_SECONDS
 from provisioning.steps import Enable, Reload, Start, Step, WriteAs
-from provisioning.systemd import Systemd, UnitState
+from provisioning.systemd import Systemd
 
 RESTART = "restart"  # the name of a step
 RULES_MAX_BYTES = 65_536
@@ -22,7 +22,7 @@ def upgrade(name: str, tell: Tell = silently, *, idle_seconds: float = IDLE_SECO
     with agents.alone(name), Systemd() as systemd:
         found = facts.read(name, systemd)
         worker = systemd.state(units.worker(name))
-        steps = plan(found, worker.is_outdated or _has_old_credentials(found, worker), _rules(name))
+        steps = plan(found, worker.is_outdated, _rules(name))
         if any(step.name == RESTART for step in steps):
             renewal.carry_out(systemd, name, steps, renewal.former_units(found), tell, idle_seconds)
         else:
@@ -42,12 +42,6 @@ def plan(found: Facts, is_outdated: bool, rules: str) -> list[Step]:
         steps.append(Step("units", "its units", (*changed, Reload(), Enable(lasting))))
         steps.append(Step(RESTART, "its worker", (Start(lasting, restart=True),)))
     return steps
-
-
-def _has_old_credentials(found: Facts, worker: UnitState) -> bool:
-    """Whether one was replaced since the worker began, which has what there was then."""
-    began, given = worker.started_at, found.credentials if found.resident.runner == "claude" else {}
-    return began is not None and any(file.stat().st_mtime > began for file in given.values())
 
 
 def _rules(name: str) -> str:

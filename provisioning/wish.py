@@ -18,6 +18,7 @@ class Wish:
     model: str = ""
     repo: str = ""  # a URL, or the path of a repository on this machine
     watch: tuple[str, ...] = ()  # channels
+    egress: tuple[str, ...] = ()  # HOST[:PORT[,PORT]…] that it may reach
     memory_max_bytes: int = MEMORY_MAX_BYTES
     home_max_bytes: int = HOME_MAX_BYTES
     limits: Mapping[str, float] = field(default_factory=dict)  # as `schema.SetLimits` calls them

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from provisioning import places, units
-from provisioning.checks import code, keys
+from provisioning.checks import code
 from provisioning.checks.finding import Finding, Findings, Unseen
 from provisioning.checks.host_units import exposed
 from provisioning.checks.resident import Resident
@@ -19,13 +19,13 @@ WORKING = ("healthy", "paused", "draining")  # the worker waits in each of them
 
 
 def files_as_made(scene: Scene, resident: Resident) -> Findings:
-    """Whether the unit files say what this release, the agent's record and its credentials want."""
+    """Whether the unit files say what this release and the agent's record want."""
     scene.require_own_code()
-    scene.require_root()  # for the record and the credentials
+    scene.require_root()  # for the record
     if resident.record is None:
         raise Unseen("its record can't be read")
     if resident.release in (scene.release, None):
-        wanted = units.render(resident.record, scene.release, keys.wanted(resident))
+        wanted = units.render(resident.record, scene.release)
         yield from drift(resident.name, wanted, resident.unit_files, is_born=resident.is_born)
 
 
@@ -38,7 +38,7 @@ def drift(name: str, wanted: Mapping[str, str], present: Mapping[str, str], *, i
         lasts = is_born and unit in (units.worker(name), units.dream_timer(name))
         acts: tuple[Act, ...] = (Write(places.UNITS / unit, text), Reload(), *((Enable((unit,)),) if lasts else ()))
         fix = Step("units", f"{unit} as it is made", acts)
-        what = f"{unit} is not what it should be: its settings, credentials or template have changed" if found else f"{unit} is missing"
+        what = f"{unit} is not what it should be: its settings or template have changed" if found else f"{unit} is missing"
         yield Finding(name, what, f"colony-agent upgrade {name}", fix=fix)
 
 

@@ -17,7 +17,7 @@ from provisioning.steps import Run, Step
 
 INSTALL = "sudo make install, in a checkout of Colony"
 TRIAL = "import colony_agent.cli"
-PROGRAMS = ("colony", "colony-agent", "colony-server", "python")
+PROGRAMS = ("colony", "colony-agent", "colony-egress", "colony-server", "python")
 _MENDED = (("chown", "-Rh", "root:root", str(places.CODE)), ("chmod", "-R", "go-w", str(places.CODE)))
 
 

@@ -8,12 +8,10 @@ import platform
 import struct
 from pathlib import Path
 
-from provisioning import units
 from provisioning.checks import cgroup
 from provisioning.checks.finding import HOST, Finding, Findings, Unseen
-from provisioning.checks.resident import Resident
 from provisioning.checks.scene import Scene
-from provisioning.host.files import SERVER
+from provisioning.host.files import GATE, SERVER
 
 # bpf(2), which no library of Python's speaks: its number by machine, BPF_PROG_QUERY, BPF_CGROUP_INET_EGRESS.
 _BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
@@ -30,11 +28,10 @@ def of_server(scene: Scene) -> Findings:
         yield from _of_service(scene, HOST, SERVER, f"systemctl restart {SERVER}")
 
 
-def of_agent(scene: Scene, resident: Resident) -> Findings:
-    """An agent that has a network has not all of it. One that has none needs no filter."""
+def of_gate(scene: Scene) -> Findings:
+    """The gate reaches no address of this network segment, whatever it is asked for."""
     scene.require_root()
-    if resident.record is None or resident.record.runner == "claude":
-        yield from _of_service(scene, resident.name, units.worker(resident.name), f"colony-agent restart {resident.name}")
+    yield from _of_service(scene, HOST, GATE, f"systemctl restart {GATE}")
 
 
 def is_filtered(folder: Path) -> bool:

@@ -73,8 +73,10 @@ def accounts(scene: Scene) -> Findings:
     """The server's user and the agents' group, and who is in it without being an agent."""
     account = scene.accounts.get(places.SERVER_USER)
     groups = {group.gr_name: group for group in grp.getgrall()}
-    if account is None or places.AGENTS_GROUP not in groups:
-        lost = f"the user {places.SERVER_USER}" if account is None else f"the group {places.AGENTS_GROUP}"
+    gate = scene.accounts.get(places.GATE_USER)
+    if account is None or gate is None or places.AGENTS_GROUP not in groups:
+        user = places.SERVER_USER if account is None else places.GATE_USER if gate is None else ""
+        lost = f"the user {user}" if user else f"the group {places.AGENTS_GROUP}"
         yield Finding(HOST, f"{lost} is missing", INSTALL)
     elif account.pw_dir != str(places.DATA) or account.pw_uid >= 1000:
         remedy = f"rename that user, then {INSTALL}"

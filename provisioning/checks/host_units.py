@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from provisioning import places, units
+from provisioning import credentials, places, units
 from provisioning.checks import writers
 from provisioning.checks.finding import HOST, Finding, Findings
 from provisioning.checks.scene import Scene
@@ -21,7 +21,7 @@ _RELEASE = re.compile(rf"^ExecStart={re.escape(str(places.RELEASES))}/([^/\s]+)"
 def files_as_made(scene: Scene) -> Findings:
     """Whether the unit files say what this release and the settings want."""
     scene.require_own_code()
-    wanted = files.render(scene.release, scene.settings)
+    wanted = files.render(scene.release, scene.settings, credentials.loaded())
     present = {name: path.read_text(errors="replace") for name in files.unit_names() if (path := places.UNITS / name).is_file()}
     yield from drift(wanted, present)
 
@@ -110,4 +110,4 @@ def _lasting(state: UnitState, is_enabled: bool) -> Findings:
 
 
 def _lasts(name: str) -> bool:
-    return name == files.SERVER or name.endswith(".timer")
+    return name in files.LASTING or name.endswith(".timer")

@@ -49,7 +49,7 @@ def held(name: str, note: str, until: datetime) -> Finding:
     """Why an agent is not given turns, as the colony has noted it. A key that was rejected lets nobody in later either; all else ends."""
     reason, _, remedy = note.rpartition(failures.HELPS)
     if reason.startswith(failures.CREDENTIALS_REJECTED.says):
-        renewed = f"colony-agent credential set {credentials.KEYS[0]}; colony-agent upgrade {name}"
+        renewed = f"colony-agent credential set {credentials.KEYS[0]}"
         return Finding(name, f"it can't think: {reason}", f"{renewed}; colony resume {name}")
     end = f"{until:%Y-%m-%d %H:%M} UTC"
     return Finding(name, f"it has to wait until {end}: {reason.removesuffix(f', until {end}')}", remedy, "note")

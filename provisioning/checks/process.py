@@ -58,9 +58,8 @@ def view(scene: Scene, resident: Resident) -> Findings:
     scene.require_root()
     if pid := _pid(scene, resident):
         shared = [kind for kind in ("mnt", "ipc", "net") if _namespace(pid, kind) == _namespace(1, kind)]
-        needs_network = resident.record is None or resident.record.runner == "claude"
         mounts = read_mounts((PROC / str(pid) / "mountinfo").read_text())
-        yield from narrow(resident.name, [kind for kind in shared if kind != "net" or not needs_network], mounts)
+        yield from narrow(resident.name, shared, mounts)
 
 
 def narrow(name: str, shared: list[str], mounts: Mounts) -> Findings:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from colony import errors, operations, schema
-from provisioning import found, places
+from provisioning import credentials, found, places
 from provisioning.apply import run
 from provisioning.found import Entry
 from provisioning.host import files, settings
@@ -37,6 +37,8 @@ class Host:
     settings: ServerSettings
     entries: Mapping[Path, Entry] = field(default_factory=dict)  # what lies where something of ours is wanted, or is from before
     server_account: Account | None = None
+    gate_account: Account | None = None
+    credentials: Mapping[str, Path] = field(default_factory=dict)  # that the gate loads
     groups: frozenset[str] = frozenset()  # those of ours that are there
     active: frozenset[str] = frozenset()  # units
     enabled: frozenset[str] = frozenset()
@@ -83,6 +85,8 @@ def read(systemd: Systemd, default: ServerSettings, release: Path = THIS_RELEASE
         settings=known,
         entries=entries,
         server_account=_account(places.SERVER_USER),
+        gate_account=_account(places.GATE_USER),
+        credentials=credentials.loaded(),
         groups=frozenset(name for name in (places.AGENTS_GROUP, places.SERVER_USER) if _has_group(name)),
         active=active,
         enabled=frozenset(unit for unit in names if systemd.is_enabled(unit)),

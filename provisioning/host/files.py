@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from provisioning import places, units
@@ -10,6 +11,8 @@ from provisioning.host.settings import ServerSettings
 from provisioning.steps import Folder, Link
 
 SERVER = "colony-server.service"
+GATE = "colony-egress.service"
+LASTING = (SERVER, GATE)  # besides the timers
 BACKUP = ("colony-backup.service", "colony-backup.timer")
 PROFILE = Path("/etc/apparmor.d/colony-bwrap")
 PROFILE_TEXT = """\
@@ -38,11 +41,13 @@ def unit_names() -> list[str]:
     return sorted(path.name.removesuffix(".j2") for path in units.TEMPLATES.glob("colony*"))
 
 
-def render(release: Path, settings: ServerSettings) -> dict[str, str]:
-    """The units that a host with these settings has, by their names."""
+def render(release: Path, settings: ServerSettings, credentials: Mapping[str, Path]) -> dict[str, str]:
+    """The units that a host with these settings has, by their names. `credentials` are the encrypted files that the gate loads."""
     values = {
         "release": release,
         "settings": places.SERVER_SETTINGS,
+        "gate_settings": places.GATE_SETTINGS,
+        "credentials": credentials,
         "data": places.DATA,
         "homes": places.HOMES,
         "archive": places.ARCHIVE,
@@ -57,7 +62,8 @@ def render(release: Path, settings: ServerSettings) -> dict[str, str]:
 def paths() -> list[Path]:
     """Where an install puts something."""
     own = [folder.path for folder in FOLDERS] + [link.path for link in LINKS]
-    return [*own, places.SERVER_SETTINGS, places.CURRENT, places.PREVIOUS, PROFILE, *(places.UNITS / name for name in unit_names())]
+    own += [places.SERVER_SETTINGS, places.GATE_SETTINGS, places.CURRENT, places.PREVIOUS, PROFILE]
+    return [*own, *(places.UNITS / name for name in unit_names())]
 
 
 def agent_units() -> tuple[str, ...]:

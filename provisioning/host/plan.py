@@ -15,6 +15,7 @@ from provisioning.steps import Act, Ask, Disable, Enable, Folder, Link, PutBack,
 MIN_FREE_BYTES = 200 * 10**6
 UPGRADES = places.DATA / "backups/upgrades"  # copies made before the schema changed
 KEPT_UPGRADES = 3
+GATE_COMMENT = "Colony gate"
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class Plan:
 def install(host: Host, wish: Wish) -> Plan:
     """What is missing; nothing on a host whose server runs this release. Raises `ColonyError` where it can't be done."""
     require_possible(host, wish)
-    wanted = files.render(host.release, host.settings)
+    wanted = files.render(host.release, host.settings, host.credentials)
     return Plan(
         before=_some(_accounts(host), _folders(host), _settings(host), _profile(host)),
         change=_some(_stop(host, wanted), _migrate(host), _units(host, wanted), _code(host), _start(host, wanted)),
-        after=_some(_commands(host), _ape(host, wish), _tidy(host)),
+        after=_some(_commands(host), _gate(host), _ape(host, wish), _tidy(host)),
         back=_back(host, wanted),
     )
 
@@ -64,6 +65,8 @@ def require_possible(host: Host, wish: Wish) -> None:
         raise errors.Conflict(
             f"there is a Linux user {places.SERVER_USER} already, and it is not the server's (its home is {account.home}); rename that user"
         )
+    if host.gate_account and (host.gate_account.home != Path("/nonexistent") or not host.gate_account.is_system):
+        raise errors.Conflict(f"there is a Linux user {places.GATE_USER} already, and it is not the gate's; rename that user")
     if host.free_bytes < MIN_FREE_BYTES:
         free, needed = host.free_bytes // 10**6, MIN_FREE_BYTES // 10**6
         raise errors.StorageFull(f"the disk of {places.DATA} has {free} MB free; free at least {needed} MB and repeat it")
@@ -94,7 +97,10 @@ def _accounts(host: Host) -> Step | None:
         group = ("--gid", places.SERVER_USER) if places.SERVER_USER in host.groups else ("--user-group",)
         home = ("--no-create-home", "--home-dir", str(places.DATA), "--shell", "/usr/sbin/nologin", "--comment", "Colony server")
         acts.append(Run(("useradd", "--system", *group, *home, places.SERVER_USER)))
-    return _step("accounts", f"the user {places.SERVER_USER} and the group {places.AGENTS_GROUP}", acts)
+    if host.gate_account is None:
+        home = ("--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", "--comment", GATE_COMMENT)
+        acts.append(Run(("useradd", "--system", "--user-group", *home, places.GATE_USER)))
+    return _step("accounts", f"the users {places.SERVER_USER} and {places.GATE_USER}, and the group {places.AGENTS_GROUP}", acts)
 
 
 def _folders(host: Host) -> Step | None:
@@ -103,10 +109,12 @@ def _folders(host: Host) -> Step | None:
 
 
 def _settings(host: Host) -> Step | None:
-    if places.SERVER_SETTINGS in host.entries:
-        return None
-    text = settings.first_text(host.settings.port)
-    return Step("settings", str(places.SERVER_SETTINGS), (Write(places.SERVER_SETTINGS, text, 0o640, "root", places.SERVER_USER),))
+    wanted = (
+        Write(places.SERVER_SETTINGS, settings.first_text(host.settings.port), 0o640, "root", places.SERVER_USER),
+        Write(places.GATE_SETTINGS, settings.first_gate_text(), 0o640),
+    )
+    missing = [act for act in wanted if act.path not in host.entries]
+    return _step("settings", " and ".join(str(act.path) for act in missing), missing)
 
 
 def _profile(host: Host) -> Step | None:
@@ -151,7 +159,7 @@ def _code(host: Host) -> Step | None:
 
 
 def _start(host: Host, wanted: dict[str, str]) -> Step | None:
-    lasting = [name for name in wanted if name == files.SERVER or name.endswith(".timer")]
+    lasting = [name for name in wanted if name in files.LASTING or name.endswith(".timer")]
     will_stop = _stop(host, wanted) is not None
     changed = {act.path.name for act in _changed(host, wanted)}
     enable = tuple(name for name in lasting if name not in host.enabled)
@@ -168,6 +176,13 @@ def _start(host: Host, wanted: dict[str, str]) -> Step | None:
 
 def _commands(host: Host) -> Step | None:
     return _step("commands", f"colony, colony-agent and colony-server in {places.COMMANDS}", _missing(host, files.LINKS))
+
+
+def _gate(host: Host) -> Step | None:
+    if places.GATE_USER in (host.members or ()):
+        return None
+    request = schema.CreateUser(username=places.GATE_USER, kind="service", linux_user=places.GATE_USER)
+    return Step("gate", f"{places.GATE_USER} in the colony", (Ask(operations.CREATE_USER, request, settles=errors.Conflict),))
 
 
 def _ape(host: Host, wish: Wish) -> Step | None:
@@ -196,7 +211,8 @@ def _back(host: Host, wanted: dict[str, str]) -> tuple[Step, ...]:
     """To what there was before `change`, whatever of it was done."""
     if host.current is None or not host.is_server_active or host.current == host.release:
         return ()
-    acts: list[Act] = [Stop((files.SERVER,))]
+    has_gate = files.GATE in host.active  # releases before had none
+    acts: list[Act] = [Stop((files.SERVER,) if has_gate else files.LASTING)]
     for act in _changed(host, wanted):
         former = host.entries.get(act.path)
         acts.append(Write(act.path, former.text) if former else Remove(act.path))
@@ -204,7 +220,8 @@ def _back(host: Host, wanted: dict[str, str]) -> tuple[Step, ...]:
     acts += [Link(places.PREVIOUS, host.previous) if host.previous else Remove(places.PREVIOUS)]
     if host.is_migration_due and (file := host.settings.database_file):
         acts.append(PutBack(UPGRADES, file, places.SERVER_USER))
-    return (Step("back", f"release {host.current.name} again", (*acts, Start((files.SERVER,)))),)
+    acts += [Start((files.SERVER,)), *([Start((files.GATE,), restart=True)] if has_gate else [])]
+    return (Step("back", f"release {host.current.name} again", tuple(acts)),)
 
 
 def _changed(host: Host, wanted: dict[str, str]) -> list[Write]:

@@ -28,6 +28,7 @@ class Remains:
     agent_units: tuple[str, ...] = ()
     agents: tuple[str, ...] = ()  # Linux users
     has_server_account: bool = False
+    has_gate_account: bool = False
     has_group: bool = False
 
 
@@ -38,6 +39,7 @@ def read() -> Remains:
         agent_units=files.agent_units(),
         agents=tuple(sorted(user.pw_name for user in users if _is_agent(user))),
         has_server_account=any(user.pw_name == places.SERVER_USER and Path(user.pw_dir) == places.DATA for user in users),
+        has_gate_account=any(user.pw_name == places.GATE_USER and user.pw_uid < 1000 for user in users),
         has_group=any(group.gr_name == places.AGENTS_GROUP for group in grp.getgrall()),
     )
 
@@ -86,8 +88,9 @@ def _data(remains: Remains) -> Step | None:
 
 def _accounts(remains: Remains) -> Step | None:
     acts = [Run(("userdel", places.SERVER_USER))] if remains.has_server_account else []  # its own group goes with it
+    acts += [Run(("userdel", places.GATE_USER))] if remains.has_gate_account else []
     acts += [Run(("groupdel", places.AGENTS_GROUP))] if remains.has_group else []
-    return _step("accounts", f"the end of the user {places.SERVER_USER} and the group {places.AGENTS_GROUP}", acts)
+    return _step("accounts", f"the end of the users {places.SERVER_USER} and {places.GATE_USER}, and the group {places.AGENTS_GROUP}", acts)
 
 
 def _code(remains: Remains) -> Step | None:

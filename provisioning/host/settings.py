@@ -68,6 +68,11 @@ def _homes(path: Path, found: object) -> Homes:
     return Homes(**found)
 
 
+def first_gate_text() -> str:
+    """The gate's file as an install writes it."""
+    return units.write("egress.toml.j2", {})
+
+
 def first_text(port: int) -> str:
     """The file as an install writes it: every option with its default, for people to change."""
     return units.write("server.toml.j2", {"port": port, "default_port": config.DEFAULT_PORT})

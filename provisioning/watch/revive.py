@@ -14,7 +14,7 @@ PAUSES = (60.0, 300.0, 900.0)  # seconds; the last one again and again
 FORGET_SECONDS = 3600.0  # after which a service that lives is as if it had never failed
 MEMORY = Path("/run/colony-watch")  # root's, and gone after a boot
 FILE = "revived.json"
-_REVIVED = re.compile(r"colony-server\.service|agent-[a-z0-9-]+-worker\.service")
+_REVIVED = re.compile(r"colony-(server|egress)\.service|agent-[a-z0-9-]+-worker\.service")
 _MAX_BYTES = 2**20
 
 

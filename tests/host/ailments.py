@@ -183,11 +183,19 @@ MORE_UNITS = {
         undo="systemctl unmask colony-watch.timer; colony-server install",
     ),
     "a service that failed": Ailment(failed("colony-prune.service"), ("host: colony-prune.service has failed (exit-code)",)),
+    "a gate that is off": Ailment(
+        "systemctl stop colony-egress", ("host: colony-egress.service is inactive", "host: the gate does not answer"), True
+    ),
     "no settings": Ailment(f"rm {SERVER_SETTINGS}", (f"host: {SERVER_SETTINGS} is missing",)),
     "a dead worker": Ailment(f"systemctl stop {WORKER}", (f"scout: {WORKER} is inactive",), True),
     "dreams that are off": Ailment(f"systemctl stop {DREAMS}", (f"scout: {DREAMS} is inactive",), True),
     "dreams that won't come again": Ailment(f"systemctl disable {DREAMS}", (f"scout: {DREAMS} is not enabled",), True),
-    "no key": Ailment(f"rm {KEYS}/ANTHROPIC_API_KEY", ("thinker: no key for the model's API is kept for it",), stdin=KEY),
+    "no key": Ailment(
+        f"rm {KEYS}/ANTHROPIC_API_KEY",
+        ("host: colony-egress.service was changed", "thinker: no key for the model's API is kept for it"),
+        left=("thinker: no key for the model's API is kept for it",),
+        stdin=KEY,
+    ),
     # Last of all: the others have systemd read its units.
     "a unit that systemd has not read": Ailment(
         f"echo '# mine' >> {UNITS}/colony-backup.timer",
@@ -230,9 +238,9 @@ ROUNDS = {
             True,
             ("scout: its worker has run since before its unit was changed",),
         ),
-        "another key than its worker has": Ailment(
-            f"printf other-{KEY} | colony-agent credential set ANTHROPIC_API_KEY",
-            ("thinker: its worker runs without the ANTHROPIC_API_KEY",),
+        "another key than the gate has": Ailment(
+            f"printf other-{KEY} | systemd-creds encrypt --with-key=host --name=ANTHROPIC_API_KEY - {KEYS}/ANTHROPIC_API_KEY",
+            ("host: the gate runs without the ANTHROPIC_API_KEY that is kept now",),
         ),
         "a brain that is gone": Ailment(
             "mv /opt/brains/echo /root",

@@ -20,7 +20,7 @@ from tests.host.apart.table import Attempt, By, Open, Who
 
 Outcomes = Callable[[Who | By], dict[str, str]]
 REFUSED = [(who, attempt) for attempt in ATTEMPTS for who in attempt.refused]
-PROVED = (Who.SERVICE, Who.ONLINE, Who.SERVER)  # whose guards are taken away, one by one
+PROVED = (Who.SERVICE, Who.GATE, Who.SERVER)  # whose guards are taken away, one by one
 
 
 def named(value: object) -> str:

@@ -148,17 +148,19 @@ def test_a_memory_can_be_looked_into_and_gone_back_to(host: Guest) -> None:
     assert "no agent crow" in one_line(host.run("colony-agent", "memory", "crow", "log", check=False))
 
 
-def test_a_credential_is_for_the_agents_service_alone(host: Guest) -> None:
+def test_a_credential_is_for_the_gate_alone(host: Guest) -> None:
     host.run("colony-agent", "credential", "set", "ANTHROPIC_API_KEY", stdin="sk-planted-123")
     host.run("colony-agent", "credential", "set", "ANTHROPIC_BASE_URL", "--agent", "thinker", stdin="http://127.0.0.1:9")
     assert host.run("colony-agent", "credential", "list").stdout == "ANTHROPIC_API_KEY\tall agents\nANTHROPIC_BASE_URL\tthinker\n"
     host.write("/opt/brains/thinker.md", "---\nrunner: claude\n---\nThink.\n")
     birth(host, "thinker", soul="/opt/brains/thinker.md")
-    folder = "/run/credentials/agent-thinker-worker.service"
+    folder = "/run/credentials/colony-egress.service"
     assert host.run("cat", f"{folder}/ANTHROPIC_API_KEY").stdout == "sk-planted-123"
-    for user in ("scout", "nobody", "colony"):
+    assert host.run("cat", f"{folder}/thinker.ANTHROPIC_BASE_URL").stdout == "http://127.0.0.1:9"
+    assert host.run("find", "/run/credentials", "-path", "*agent-*").stdout == ""
+    for user in ("scout", "thinker", "nobody", "colony"):
         assert host.run("cat", f"{folder}/ANTHROPIC_API_KEY", user=user, check=False).returncode != 0
-    assert "sk-planted" not in host.run("systemctl", "show", "agent-thinker-worker", "agent-scout-worker").stdout
+    assert "sk-planted" not in host.run("systemctl", "show", "agent-thinker-worker", "agent-scout-worker", "colony-egress").stdout
     found = host.run("grep", "-rlas", "sk-planted", "/etc", "/home", "/var/lib/colony", "/run/colony", check=False)
     assert found.stdout == ""
     assert "printable" in one_line(host.run("colony-agent", "credential", "set", "ANTHROPIC_API_KEY", stdin="two\nlines", check=False))

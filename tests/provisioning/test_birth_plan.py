@@ -244,15 +244,22 @@ def test_what_can_not_be_is_refused_in_one_line(changes: dict[str, Any], wish: W
     assert "\n" not in str(caught.value)
 
 
-def test_claude_code_is_given_the_credentials_and_a_command_is_not() -> None:
-    credentials = {"ANTHROPIC_API_KEY": Path("/etc/colony/credentials/ANTHROPIC_API_KEY")}
-    facts = replace(NOTHING, credentials=credentials)
-    given = {
-        runner: [line for text in texts(facts, wish) for line in text.splitlines() if line.startswith(("LoadCredential", "PrivateNetwork"))]
-        for runner, wish in {"claude": Wish("scout", "soul"), "command": WISH}.items()
-    }
-    assert given["claude"] == ["LoadCredentialEncrypted=ANTHROPIC_API_KEY:/etc/colony/credentials/ANTHROPIC_API_KEY"] * 2
-    assert given["command"] == ["PrivateNetwork=yes"] * 2
+def test_no_agent_is_given_a_key_or_a_network() -> None:
+    key = {"ANTHROPIC_API_KEY": Path("/etc/colony/credentials/ANTHROPIC_API_KEY")}
+    for wish in (Wish("scout", "soul"), WISH):
+        said = [line for text in texts(replace(NOTHING, credentials=key), wish) for line in text.splitlines()]
+        assert [line for line in said if line.startswith(("LoadCredential", "PrivateNetwork", "IPAddress"))] == [
+            *("PrivateNetwork=yes", "IPAddressDeny=any") * 2
+        ]
+
+
+def test_what_the_soul_may_reach_is_allowed_before_it_runs() -> None:
+    steps = birth.plan(NOTHING, replace(WISH, egress=("pypi.org", "*.example.org:443")))
+    names = [step.name for step in steps]
+    assert names.index("member") < names.index("egress") < names.index("start")
+    [step] = [step for step in steps if step.name == "egress"]
+    asked = [(act.request.host, act.request.ports) for act in step.acts if isinstance(act, Ask)]
+    assert asked == [("pypi.org", []), ("*.example.org", [443])]
 
 
 def texts(facts: Facts, wish: Wish) -> list[str]:

@@ -103,13 +103,13 @@ def test_the_claude_code_of_a_release_is_what_its_lock_pins(tmp_path: Path) -> N
 
 
 def drift(changes: Mapping[str, str | None]) -> list[Finding]:
-    wanted = files.render(places.RELEASES / "one", ServerSettings())
+    wanted = files.render(places.RELEASES / "one", ServerSettings(), {})
     present = {name: text for name, text in {**wanted, **changes}.items() if text is not None}
     return list(host_units.drift(wanted, present))
 
 
 def test_host_units_that_differ_are_found_and_only_those_of_this_release_are_mended() -> None:
-    wanted = files.render(places.RELEASES / "one", ServerSettings())
+    wanted = files.render(places.RELEASES / "one", ServerSettings(), {})
     assert drift({}) == []
     [changed] = drift({files.SERVER: wanted[files.SERVER] + "# mine\n"})
     assert changed.fix
@@ -121,8 +121,8 @@ def test_host_units_that_differ_are_found_and_only_those_of_this_release_are_men
 
 
 def test_a_backup_of_what_is_not_backed_up_here_is_of_no_use() -> None:
-    on_postgres = files.render(places.RELEASES / "one", ServerSettings(database="postgresql://db.example.org/colony"))
-    on_sqlite = files.render(places.RELEASES / "one", ServerSettings())
+    on_postgres = files.render(places.RELEASES / "one", ServerSettings(database="postgresql://db.example.org/colony"), {})
+    on_sqlite = files.render(places.RELEASES / "one", ServerSettings(), {})
     told = [finding.what for finding in host_units.drift(on_postgres, on_sqlite) if finding.severity == "warning"]
     assert sorted(told) == [f"{name} is of no use with these settings" for name in files.BACKUP]
 

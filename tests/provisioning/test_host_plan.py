@@ -25,7 +25,7 @@ OLD, NEW = places.RELEASES / "0.1.0-aaa", places.RELEASES / "0.2.0-bbb"
 WISH = Wish(ape=Ape("ann", "ann"))
 BARE = Host(NEW, ServerSettings())
 POSTGRES = ServerSettings(database="postgresql://colony:x@db.example.org/colony")
-LASTING = frozenset({files.SERVER, "colony-backup.timer", "colony-home-backup.timer", "colony-prune.timer", "colony-watch.timer"})
+LASTING = frozenset({*files.LASTING, "colony-backup.timer", "colony-home-backup.timer", "colony-prune.timer", "colony-watch.timer"})
 
 
 def entry(act: Folder | Write | Link) -> Entry:
@@ -54,6 +54,8 @@ def _after(host: Host, act: Act) -> Host:
             return replace(host, entries=kept, releases=host.releases - {act.path})
         case Run(argv=("groupadd", *_)):
             return replace(host, groups=host.groups | {places.AGENTS_GROUP})
+        case Run(argv=("useradd", *_, places.GATE_USER)):
+            return replace(host, gate_account=Account(Path("/nonexistent"), True))
         case Run(argv=("useradd", *_)):
             return replace(host, server_account=Account(places.DATA, True), groups=host.groups | {places.SERVER_USER})
         case Run(argv=(_, _, _, "migrate")):
@@ -103,7 +105,7 @@ def acts(made: Plan, name: str) -> tuple[Act, ...]:
 
 
 def test_on_a_bare_machine_everything_is_made_in_this_order() -> None:
-    assert names(plan.install(BARE, WISH)) == ["accounts", "folders", "settings", "units", "code", "start", "commands", "ape"]
+    assert names(plan.install(BARE, WISH)) == ["accounts", "folders", "settings", "units", "code", "start", "commands", "gate", "ape"]
 
 
 @pytest.mark.parametrize("known", [ServerSettings(), POSTGRES], ids=["sqlite", "postgresql"])
@@ -127,18 +129,22 @@ SERVICE = places.UNITS / files.SERVER
     [
         (installed(groups=frozenset({places.SERVER_USER})), ["accounts"]),
         (installed(server_account=None), ["accounts"]),
+        (installed(gate_account=None), ["accounts"]),
         *((without(installed(), folder.path), ["folders"]) for folder in files.FOLDERS),
         (without(installed(), places.SERVER_SETTINGS), ["settings"]),
+        (without(installed(), places.GATE_SETTINGS), ["settings"]),
         (without(installed(), SERVICE), ["stop", "units", "start"]),
         (without(installed(), places.UNITS / "colony-watch.timer"), ["stop", "units", "start"]),
         (without(installed(), places.CURRENT), ["stop", "code", "start"]),
         (installed(active=LASTING), []),
         (installed(active=LASTING - {files.SERVER}), ["start"]),
+        (installed(active=LASTING - {files.GATE}), ["start"]),
         (installed(active=LASTING - {"colony-prune.timer"}), ["start"]),
         (installed(enabled=LASTING - {files.SERVER}), ["start"]),
         *((without(installed(), link.path), ["commands"]) for link in files.LINKS),
-        (installed(members=frozenset({"bob"})), ["ape"]),
-        (installed(members=None), ["ape"]),
+        (installed(members=frozenset({"bob", places.GATE_USER})), ["ape"]),
+        (installed(members=frozenset({"ann"})), ["gate"]),
+        (installed(members=None), ["gate", "ape"]),
         (installed(needs_profile=True), ["profile"]),
         (installed(releases=frozenset({OLD, NEW})), ["tidy"]),
         (installed(is_migration_due=True), ["stop", "migrate", "start"]),
@@ -216,7 +222,7 @@ def test_a_first_install_has_no_way_back() -> None:
 
 
 def test_the_backup_of_postgresql_is_not_ours() -> None:
-    wanted = files.render(NEW, POSTGRES)
+    wanted = files.render(NEW, POSTGRES, {})
     assert not {*files.BACKUP} & wanted.keys()
     moved = replace(installed(), settings=POSTGRES)
     made = plan.install(moved, WISH)
@@ -226,10 +232,10 @@ def test_the_backup_of_postgresql_is_not_ours() -> None:
 
 
 def test_only_a_server_whose_database_is_elsewhere_may_leave_this_machine() -> None:
-    assert "IPAddressAllow=localhost" in files.render(NEW, ServerSettings())[files.SERVER]
-    assert "IPAddress" not in files.render(NEW, POSTGRES)[files.SERVER]
+    assert "IPAddressAllow=localhost" in files.render(NEW, ServerSettings(), {})[files.SERVER]
+    assert "IPAddress" not in files.render(NEW, POSTGRES, {})[files.SERVER]
     near = replace(POSTGRES, database="postgresql://colony@localhost/colony")
-    assert "IPAddressAllow=localhost" in files.render(NEW, near)[files.SERVER]
+    assert "IPAddressAllow=localhost" in files.render(NEW, near, {})[files.SERVER]
 
 
 @pytest.mark.parametrize(
@@ -265,8 +271,10 @@ def test_without_anybody_to_name_root_alone_speaks() -> None:
 
 def test_a_port_that_is_wished_for_is_written() -> None:
     made = plan.install(replace(BARE, settings=ServerSettings(port=8800)), Wish(port=8800))
-    [written] = acts(made, "settings")
+    written, of_gate = acts(made, "settings")
     assert isinstance(written, Write)
+    assert isinstance(of_gate, Write)
+    assert of_gate.path == places.GATE_SETTINGS
     assert "\nport = 8800\n" in written.text
     assert (written.mode, written.user, written.group) == (0o640, "root", places.SERVER_USER)
     assert "\n#port = 8700\n" in settings.first_text(8700)

@@ -99,7 +99,7 @@ def test_a_whole_number_is_a_budget_and_a_number_of_bytes_a_size(file: Path) -> 
 @pytest.mark.parametrize(
     ("front_matter", "said"),
     [
-        ("nmae: scout", "unknown key nmae; known are name, watch, runner, model, limits, pulse_minutes"),
+        ("nmae: scout", "unknown key nmae; known are name, watch, egress, runner, model, limits, pulse_minutes"),
         ("limits: {turns: 3}", "unknown key limits.turns; known are " + ", ".join(Limits.model_fields)),
         ("name: 5", "name: must be text"),
         ("name: yes", "name: must be text"),
@@ -111,10 +111,10 @@ def test_a_whole_number_is_a_budget_and_a_number_of_bytes_a_size(file: Path) -> 
         ("name:", "name has no value"),
         ("watch: #general", "watch has no value; where it begins with #, put it in quotes"),
         ("watch: '#general'", "watch.0: '#general' must match"),
-        ("watch: [a, b, a]", "watch: names a channel twice"),
+        ("watch: [a, b, a]", "watch: names one twice"),
         ("watch: [[a]]", "watch.0: must be text"),
-        ("watch: {a: b}", "watch: must be a channel or a list of channels"),
-        ("watch: 3", "watch: must be a channel or a list of channels"),
+        ("watch: {a: b}", "watch: must be a name or a list of names"),
+        ("watch: 3", "watch: must be a name or a list of names"),
         ("watch: [" + ",".join(f"c{number}" for number in range(101)) + "]", "at most 100 items"),
         ("model: 4", "model: must be text"),
         ("model: --help", "model: '--help' must match"),

@@ -141,10 +141,15 @@ def test_claude_code_chooses_its_model_again_when_the_soul_says_default() -> Non
     assert plan(facts, now, Soul("# Scout\n")) == []
 
 
-def test_another_runner_gets_what_it_needs_of_network_and_credentials() -> None:
-    files = [act.text for act in acts(plan(lives(credentials=KEY), NOW, Soul("# Scout\n", runner="claude"))) if isinstance(act, Write)]
-    assert sum("LoadCredentialEncrypted=ANTHROPIC_API_KEY" in text for text in files) == 2
-    assert not any("PrivateNetwork" in text for text in files)
+def test_what_it_may_reach_is_what_the_soul_says() -> None:
+    now = replace(NOW, soul=replace(NOW.soul, egress=("pypi.org", "*.example.org:8443")))
+    assert plan(lives(), now, Soul("# Scout\n")) == [], "a soul that says nothing of it changes nothing"
+    found = acts(plan(lives(), now, Soul("# Scout\n", egress=("pypi.org:443", "api.example.com"))))
+    assert [(act.operation.name, act.request.host) for act in found if isinstance(act, Ask)] == [
+        ("set_egress", "pypi.org"),
+        ("set_egress", "api.example.com"),
+        ("drop_egress", "*.example.org"),
+    ]
 
 
 def test_only_the_limits_that_differ_are_set() -> None:

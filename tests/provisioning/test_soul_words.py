@@ -17,7 +17,7 @@ WHOLE = Limits(budget_usd_per_day=2.5, turns_per_hour=30, posts_per_turn=0, memo
     "soul",
     [
         Soul(TEXT),
-        Soul(TEXT, "scout", ("general", "ops"), "claude", (), "claude-sonnet-5", WHOLE, 0),
+        Soul(TEXT, "scout", ("general", "ops"), "claude", (), "claude-sonnet-5", WHOLE, 0, ("pypi.org", "*.x.org:443,8443", "2001:db8::1")),
         Soul(TEXT, "scout", (), "claude", (), "", Limits(turns_per_hour=1), 30),
         Soul(
             TEXT,
@@ -36,7 +36,7 @@ def test_what_is_written_reads_the_same(soul: Soul, tmp_path: Path) -> None:
 
 
 def test_every_key_that_a_soul_can_have_is_written_and_has_its_words() -> None:
-    soul = Soul(TEXT, "scout", ("general",), "claude", (), "claude-sonnet-5", WHOLE, 0)
+    soul = Soul(TEXT, "scout", ("general",), "claude", (), "claude-sonnet-5", WHOLE, 0, ("pypi.org",))
     assert None not in flat(soul).values()
     for key in flat(soul).keys() - {"command"}:
         assert f"{key}:" in written(soul)

@@ -13,7 +13,6 @@ from colony import errors
 from provisioning import units
 from provisioning.record import Record
 
-KEY = {"ANTHROPIC_API_KEY": Path("/etc/colony/credentials/ANTHROPIC_API_KEY")}
 RECORDS = [Record("scout", "claude", "2030-01-01T00:00:00+00:00"), Record("scout", "command", "2030-01-01T00:00:00+00:00", 64 * 2**20)]
 
 
@@ -28,17 +27,17 @@ def release(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.runner)
 def test_systemd_takes_them_and_finds_them_little_exposed(release: Path, tmp_path: Path, record: Record) -> None:
-    files = units.render(record, release, KEY if record.runner == "claude" else {})
+    files = units.render(record, release)
     assert {*files} == {*units.names("scout")}
     units.check(files)
     for name in (units.worker("scout"), units.dream("scout")):
         (tmp_path / name).write_text(files[name])
-        assert units.exposures([tmp_path / name])[name] <= (2.5 if record.runner == "claude" else 1.9)
+        assert units.exposures([tmp_path / name])[name] <= 1.9
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.runner)
 def test_none_has_a_value_in_its_environment(release: Path, record: Record) -> None:
-    for text in units.render(record, release, KEY).values():
+    for text in units.render(record, release).values():
         assert not re.search("^(Environment|PassEnvironment|SetCredential)", text, re.MULTILINE)
 
 
@@ -50,11 +49,11 @@ def test_none_has_a_value_in_its_environment(release: Path, record: Record) -> N
         ("colony-agent worker", "no-such-program worker", "no-such-program is not executable"),
         ("[Service]", "[Service", "not|Assignment outside of section|Invalid section"),
         ("NoNewPrivileges=yes\nCapabilityBoundingSet=\n", "NoNewPrivileges=no\n", "too exposed"),
-        ("ProtectSystem=strict\nProtectHome=tmpfs\n", "", "too exposed"),
+        ("CapabilityBoundingSet=\nAmbientCapabilities=\nProtectSystem=strict\nProtectHome=tmpfs\n", "", "too exposed"),
     ],
 )
 def test_a_unit_that_is_wrong_or_shows_too_much_is_refused(release: Path, before: str, after: str, says: str) -> None:
-    files = units.render(RECORDS[0], release, KEY)
+    files = units.render(RECORDS[0], release)
     name = units.worker("scout")
     assert before in files[name]
     with pytest.raises(errors.Invalid, match=says) as caught:

@@ -11,13 +11,10 @@ ATTEMPTS = [attempt for attempts in SECTIONS.values() for attempt in attempts]
 _AS_ALL = (
     "so it is with every process of a Linux machine, unless its /proc is mounted with `hidepid`; arguments hold neither messages nor keys"
 )
-_NETWORK = "an agent that runs Claude Code has the machine's network"
 OPEN = [
     Open("list agents' processes", ("list_process", "$pid"), Who.STRANGER, _AS_ALL),
     Open("read agents' arguments", ("read_of", "$pid", "cmdline"), Who.STRANGER, _AS_ALL),
     Open("have systemd tell agents' arguments", rows_talk.ARGUMENTS, Who.STRANGER, _AS_ALL),
-    Open("connect to an abstract socket of such an agent", ("connect_abstract", "rooks-socket"), Who.STRANGER, _NETWORK),
-    Open("connect to a port of such an agent", ("connect_to", "127.0.0.1", "$port"), Who.STRANGER, _NETWORK),
     Open(
         "make a user namespace",
         ("become_root_inside",),

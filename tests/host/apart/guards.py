@@ -30,6 +30,7 @@ class Guard(Enum):
     OTHERS_TMP = "PrivateTmp=yes of the other"
     OTHERS_SHM = "TemporaryFileSystem=/dev/shm of the other"
     OTHERS_IPC = "PrivateIPC=yes of the other"
+    OTHERS_NETWORK = "PrivateNetwork=yes of the other"
     DEVICES = "PrivateDevices=yes"
     NETWORK = "PrivateNetwork=yes"
     FAMILIES = "RestrictAddressFamilies="

@@ -60,7 +60,7 @@ ROOTS = [
     Attempt("list the archives of the dead", ("list_folder", "/var/backups/colony-agents"), _ROOTS),
     Attempt("read the host's record of an agent", ("read", "/etc/colony/agents/rook.toml"), _COLONYS),
     Attempt("read the encrypted credentials", ("read", "/etc/colony/credentials/ANTHROPIC_API_KEY"), _ROOTS),
-    Attempt("read the other's credentials", ("read", "/run/credentials/agent-rook-worker.service/ANTHROPIC_API_KEY"), _ROOTS),
+    Attempt("read the key of the model's API", ("read", "/run/credentials/colony-egress.service/ANTHROPIC_API_KEY"), _ROOTS),
     Attempt(
         "find the other's key in any file",
         ("find_word", "$secret", "/etc", "/home", "/run", "/var/lib", "/var/log", "/var/tmp", "/tmp", "/dev/shm"),

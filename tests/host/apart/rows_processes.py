@@ -95,13 +95,13 @@ SHARED = [
     Attempt(
         "connect to the other's abstract socket",
         ("connect_abstract", "rooks-socket"),
-        {Who.SERVICE: ("ECONNREFUSED", G.NETWORK), Who.TURN: ("ECONNREFUSED", G.NETWORK)},
+        dict.fromkeys((Who.SERVICE, Who.TURN, Who.STRANGER, Who.GATE), ("ECONNREFUSED", G.OTHERS_NETWORK)),
         By.ROOK,
     ),
     Attempt(
         "connect to the other's port",
         ("connect_to", "127.0.0.1", "$port"),
-        {Who.SERVICE: ("no answer", G.NETWORK), Who.TURN: ("no answer", G.NETWORK)},
+        dict.fromkeys((Who.SERVICE, Who.TURN, Who.STRANGER, Who.GATE), ("no answer", G.OTHERS_NETWORK)),
         By.ROOK,
     ),
     Attempt(

@@ -75,7 +75,7 @@ SERVER = [
             Who.SERVICE: ("no answer", G.NETWORK),
             Who.TURN: ("no answer", G.NETWORK),
             Who.STRANGER: (NOBODY, G.GATE),
-            Who.ONLINE: (NOBODY, G.GATE),
+            Who.GATE: (NOBODY, G.GATE),
         },
         works_as=("be_taken_for", PORT, "ann", TOKEN),
     ),
@@ -150,7 +150,7 @@ MACHINE = [
     Attempt(
         "reach a cloud's metadata",
         ("connect_to", "169.254.169.254", "80"),
-        {Who.SERVICE: ("ENETUNREACH", G.NETWORK), Who.TURN: ("ENETUNREACH", G.NETWORK), Who.ONLINE: ("no answer", G.ADDRESSES)},
+        {Who.SERVICE: ("ENETUNREACH", G.NETWORK), Who.TURN: ("ENETUNREACH", G.NETWORK), Who.GATE: ("no answer", G.ADDRESSES)},
         By.STRANGER,
     ),
 ]

@@ -56,8 +56,8 @@ class Stage:
         match who:
             case Who.SERVICE | By.SCOUT:
                 return twin.run(self.machine, "agent-scout-worker.service", probe, drop_in)
-            case Who.ONLINE:
-                return twin.run(self.machine, "agent-rook-worker.service", probe, drop_in)
+            case Who.GATE:
+                return twin.run(self.machine, "colony-egress.service", probe, drop_in)
             case Who.SERVER:
                 return twin.run(self.machine, "colony-server.service", probe, drop_in)
             case Who.TURN | By.TURN:
@@ -101,7 +101,7 @@ class Stage:
         self.machine.run("colony-agent", "credential", "set", "ANTHROPIC_API_KEY", stdin=PLANTED)
         self.machine.write("/opt/brains/rook.md", "---\nrunner: claude\npulse_minutes: 0\n---\nA victim.\n")
         cast.birth(self.machine, "rook", "--no-start", "--repo", "/usr/src/colony", soul="/opt/brains/rook.md")
-        # Its unit stays that of an agent that runs Claude Code; and without a sandbox it has more to lose.
+        # Without a sandbox it has more to lose.
         settings = self.machine.path("/home/agents/rook/.colony.toml")
         holds = f'runner = "command"\ncommand = {json.dumps([*PYTHON, VICTIM])}\nsandbox = "none"'
         settings.write_text(settings.read_text().replace('runner = "claude"', holds))

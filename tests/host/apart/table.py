@@ -19,7 +19,7 @@ class Who(Enum):
     TURN = "an agent's turn, in its sandbox"
     STRANGER = "an ordinary user of the machine"
     SERVER = "the colony's server"
-    ONLINE = "the service of an agent that runs Claude Code"
+    GATE = "the gate, if it were fooled"
 
 
 class By(Enum):
