@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import psutil
@@ -37,7 +38,24 @@ def test_this_machines_own_addresses_are_known() -> None:
     own = [each.address for found in psutil.net_if_addrs().values() for each in found if each.family == socket.AF_INET]
     assert "127.0.0.1" in own
     assert all(address.is_own(address.parsed(each)) for each in own)
-    assert not any(address.is_own(address.parsed(each)) for each in PUBLIC)
+    assert not any(address.is_own(address.parsed(each)) for each in PUBLIC + PUBLIC_V6)
+
+
+def test_where_a_kind_of_address_is_unknown_the_others_are_reached(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine whose kernel was started without IPv6."""
+    upstream = house.upstream()
+    house.allow("both.example", upstream.port)
+    house.names["both.example"] = [["2606:4700::1111", "127.0.0.1"]]
+    really = socket.socket
+
+    class WithoutIpv6(really):  # type: ignore[misc,valid-type]
+        def __init__(self, family: int = -1, *args: object, **options: object) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family, *args, **options)
+
+    monkeypatch.setattr(socket, "socket", WithoutIpv6)
+    house.tunnel("both.example", upstream.port).close()
 
 
 def test_what_listens_on_this_machine_is_not_reached_by_a_public_address_either(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
