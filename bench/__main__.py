@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import chat, fairness, history, host, idle, machine, posts, report, turn, wake
+from bench import chat, egress, fairness, history, host, idle, machine, posts, report, turn, wake
 from bench.figures import Figure, Measurement, Missing, Plan
 
 MEASUREMENTS: dict[str, Measurement] = {
@@ -26,6 +26,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "history": history.measure,
     "fairness": fairness.measure,
     "host": host.measure,
+    "egress": egress.measure,
 }
 WIDTH = 180  # where no terminal says otherwise
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from pathlib import Path
 
 Address = IPv4Address | IPv6Address
 
@@ -37,6 +40,8 @@ _FORBIDDEN_V6 = [
         "3fff::/20",  # documentation
     )
 ]
+# What the kernel says of an address that is another machine's, or of a kind that this one does not have.
+_NOT_OURS = frozenset((errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL, errno.ENETUNREACH))
 _NAT64 = IPv6Network("64:ff9b::/96")  # the last 32 bits are the IPv4 address that it leads to (RFC 6052)
 
 
@@ -60,3 +65,28 @@ def is_forbidden(address: Address) -> bool:
     if address in _NAT64:
         return is_forbidden(IPv4Address(int(address) & 0xFFFFFFFF))
     return address not in _PUBLIC_V6 or any(address in network for network in _FORBIDDEN_V6)
+
+
+def is_own(address: Address) -> bool:
+    """Whether it is this machine's: what listens here is not for agents, on a public address either."""
+    family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:  # which sends nothing
+            probe.bind((str(address), 0))
+            if not _may_bind_anywhere(family):
+                return True
+            probe.connect((str(address), 9))
+            return bool(probe.getsockname()[0] == str(address))
+    except OSError as error:
+        if error.errno in _NOT_OURS:
+            return False
+        raise
+
+
+def _may_bind_anywhere(family: socket.AddressFamily) -> bool:
+    """A setting of machines that take over each other's addresses; then to be able to bind one proves nothing."""
+    version = 6 if family == socket.AF_INET6 else 4
+    try:
+        return Path(f"/proc/sys/net/ipv{version}/ip_nonlocal_bind").read_text().strip() != "0"
+    except OSError:
+        return False

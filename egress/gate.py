@@ -41,7 +41,8 @@ class Gate:
                 try:
                     connection, _ = await loop.sock_accept(listening)
                 except OSError as error:
-                    log.error("no connection can be taken error=%s", error.strerror)
+                    if self._throttle.passes("") is not None:
+                        log.error("no connection can be taken error=%s", error.strerror)
                     await asyncio.sleep(PAUSE_SECONDS)
                     continue
                 guest = asyncio.create_task(self._attend(connection))
@@ -52,6 +53,11 @@ class Gate:
             for guest in guests:
                 guest.cancel()
             await asyncio.gather(*guests, return_exceptions=True)
+
+    @property
+    def held(self) -> int:
+        """Connections that are open."""
+        return len(self._guests)
 
     async def _attend(self, connection: socket.socket) -> None:
         with connection:

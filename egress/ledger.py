@@ -20,7 +20,7 @@ from egress.refusals import Gone, Refusal, Verdict
 
 log = logging.getLogger(__name__)
 
-BATCH = 500  # contacts, as many as the server takes at once
+BATCH = 200  # contacts; even the longest fit in a request that the server takes
 EVERY_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 5.0
 MAX_REASON = 200  # characters
@@ -130,11 +130,7 @@ class Ledger:
         """Whether all that was there is the server's now."""
         while batch := self._taken():
             try:
-                self._client.call(operations.RECORD_EGRESS, schema.RecordEgress(contacts=batch))
-            except errors.Invalid as error:  # it would be refused for ever, and hold up all others
-                log.error("the server refuses contacts count=%d error=%s", len(batch), error)
-                with self._mutex:
-                    self._dropped += len(batch)
+                self._deliver(batch)
             except Exception as error:  # a thread that ended would note nothing any more
                 self._give_back(batch)
                 self._tell(str(error), is_known=isinstance(error, errors.ColonyError))
@@ -142,6 +138,20 @@ class Ledger:
         self._trouble = ""
         self._tell_dropped()
         return True
+
+    def _deliver(self, batch: list[schema.Contact]) -> None:
+        """Raises `Unavailable`. What the server refuses would be refused for ever: it is dropped, and nothing else with it."""
+        try:
+            self._client.call(operations.RECORD_EGRESS, schema.RecordEgress(contacts=batch))
+        except errors.Invalid as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                self._deliver(batch[:middle])
+                self._deliver(batch[middle:])
+                return
+            log.error("the server refuses a contact id=%s error=%s", batch[0].id, error)
+            with self._mutex:
+                self._dropped += 1
 
     def _taken(self) -> list[schema.Contact]:
         """Of each agent in turn, so that the quiet ones need not wait for the loud."""

@@ -81,7 +81,8 @@ class Policy:
                 named = [rule for rule in rules if rule.host == str(each)]
                 verdict = self._decide(named, str(each), port)
                 is_denied = verdict.is_allowed is not True and verdict.rule is not None
-                is_refused = is_denied or (address.is_forbidden(each) and verdict.is_allowed is not True)
+                is_shut = address.is_forbidden(each) or address.is_own(each)
+                is_refused = is_denied or (is_shut and verdict.is_allowed is not True)
             except Exception as error:
                 log.exception("an address could not be judged user=%s", user)
                 raise Denied("the host's addresses could not be judged, so nothing may leave") from error

@@ -17,7 +17,8 @@ from egress.refusals import Silent, Unreachable
 
 THREADS = 32  # that wait for name servers at once
 PER_AGENT = 4  # of them
-MOST_ADDRESSES = 16  # of one name; a name with more is refused
+MOST_ADDRESSES = 32  # of one name; a name with more is refused
+MOST_TRIED = 4  # addresses of one connection: each shall have time enough
 Resolve = Callable[[str], list[str]]
 
 
@@ -85,31 +86,31 @@ class Resolver:
 
 
 async def connect(addresses: Sequence[Address], port: int, seconds: float) -> socket.socket:
-    """A connection to the first of these addresses that takes one. Raises `Unreachable` or `Silent`; tries all within `seconds`."""
+    """A connection to the first of these addresses that takes one. Raises `Unreachable` or `Silent`; tries no longer than `seconds`."""
+    tried = addresses[:MOST_TRIED]
     trouble = ""
     kind: type[Unreachable] = Unreachable
-    for each in addresses:
-        connection = socket.socket(socket.AF_INET6 if isinstance(each, IPv6Address) else socket.AF_INET, socket.SOCK_STREAM)
+    for each in tried:
         try:
-            # The first of several must not use up the time of all of them.
-            await _connected(connection, str(each), port, seconds / len(addresses))
-            return connection
+            return await _connected(each, port, seconds / len(tried))
         except TimeoutError:
             trouble, kind = f"{each}: no answer", Silent
         except OSError as error:
             trouble, kind = f"{each}: {error.strerror}", Unreachable
-        except BaseException:
-            connection.close()
-            raise
-        connection.close()
     raise kind(f"no connection to port {port} of {trouble}")
 
 
-async def _connected(connection: socket.socket, to: str, port: int, seconds: float) -> None:
-    connection.setblocking(False)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    async with asyncio.timeout(seconds):
-        await asyncio.get_running_loop().sock_connect(connection, (to, port))
+async def _connected(to: Address, port: int, seconds: float) -> socket.socket:
+    connection = socket.socket(socket.AF_INET6 if isinstance(to, IPv6Address) else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().sock_connect(connection, (str(to), port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _addresses(host: str) -> list[str]:

@@ -18,7 +18,8 @@ MODEL_URL = "https://api.anthropic.com"
 OAUTH_BETA = "oauth-2025-04-20"  # without it the API refuses a token of a subscription
 MAX_CREDENTIAL_BYTES = 8192
 MEBIBYTE = 2**20
-NAMES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_BASE_URL")
+KEYS = ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")  # the first that is there counts
+NAMES = (*KEYS, "ANTHROPIC_BASE_URL")
 
 
 class Secret:
@@ -99,7 +100,7 @@ def load(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
         Path(given.get("socket", SOCKET)),
         given.get("server", f"unix:{config.HOST_SOCKET}"),
         _model(common, url),
-        {user: _model({**common, **own}, url) for user, own in credentials.items()},
+        {user: _model(_together(common, own), url) for user, own in credentials.items()},
         _bounds(path, bounds),
     )
 
@@ -157,6 +158,12 @@ def _credentials(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
         if name in NAMES and (value := _read(file)):
             found.setdefault(user, {})[name] = value
     return found
+
+
+def _together(common: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """A key of one's own counts before everybody's of whatever kind."""
+    has_key = not own.keys().isdisjoint(KEYS)
+    return {name: value for name, value in common.items() if not (has_key and name in KEYS)} | dict(own)
 
 
 def _read(file: Path) -> str:

@@ -13,6 +13,7 @@ from sdnotify import SystemdNotifier
 log = logging.getLogger(__name__)
 
 ASK_SECONDS = 10.0  # that an answer may take
+PAUSE_SECONDS = 0.05  # between two questions, until the first is answered
 _QUESTION = b"GET /alive HTTP/1.1\r\nHost: gate\r\n\r\n"
 _ANSWER = b"HTTP/1.1 "  # whatever it says: the gate's own user is nobody's agent
 
@@ -28,8 +29,9 @@ class Systemd:
 
     async def report(self, address: Path, is_sound: Callable[[], bool]) -> None:
         """Say so when the gate answers, and again and again while it does and its threads live; until this is cancelled."""
-        if await answers(address):
-            self._notifier.notify(f"READY=1\nSTATUS=Answers at {address}")
+        while not await answers(address):
+            await asyncio.sleep(PAUSE_SECONDS)
+        self._notifier.notify(f"READY=1\nSTATUS=Answers at {address}")
         while self._watchdog_seconds:
             await asyncio.sleep(self._watchdog_seconds / 4)
             if is_sound() and await answers(address):

@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ class Upstream:
         self._handle, self._tls = handle or answering(OK), tls
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port = int(self._listening.getsockname()[1])
-        self._connections: list[socket.socket] = []
+        self.connections: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -82,7 +83,7 @@ class Upstream:
             except OSError:
                 return
             self.accepted += 1
-            self._connections.append(connection)
+            self.connections.append(connection)
             threading.Thread(target=self._attend, args=[connection], daemon=True).start()
 
     def _attend(self, connection: socket.socket) -> None:
@@ -93,11 +94,9 @@ class Upstream:
             pass
 
     def close(self) -> None:
-        for each in (self._listening, *self._connections):
-            try:
+        for each in (self._listening, *self.connections):
+            with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             each.close()
 
 
@@ -182,15 +181,13 @@ class House:
         names = Resolver(self.bounds.connect_seconds, self._look_up)
         endpoint = Endpoint(self._model, self.bounds, names, self._tls)
         self._proxy = Proxy(self.bounds, self.policy, self.ledger, names, lambda user: endpoint)
-        gate = Gate(self.bounds, self.policy, self._proxy, self._identify)
+        self.gate = Gate(self.bounds, self.policy, self._proxy, self._identify)
         self._loop = asyncio.get_running_loop()
         with service.listening(self.socket) as listening:
-            self._serving = asyncio.create_task(gate.serve(listening))
+            self._serving = asyncio.create_task(self.gate.serve(listening))
             self._is_open.set()
-            try:
+            with suppress(asyncio.CancelledError):
                 await self._serving
-            except asyncio.CancelledError:
-                pass
 
     def _look_up(self, host: str) -> list[str]:
         self.looked_up.append(host)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
+import psutil
 import pytest
 
 from egress import address, target
@@ -32,13 +34,45 @@ def test_a_public_address_is_not(text: str) -> None:
     assert not address.is_forbidden(address.parsed(text))
 
 
+def test_this_machines_own_addresses_are_known() -> None:
+    own = [each.address for found in psutil.net_if_addrs().values() for each in found if each.family == socket.AF_INET]
+    assert "127.0.0.1" in own
+    assert all(address.is_own(address.parsed(each)) for each in own)
+    assert not any(address.is_own(address.parsed(each)) for each in PUBLIC + PUBLIC_V6)
+
+
+def test_where_a_kind_of_address_is_unknown_the_others_are_reached(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine whose kernel was started without IPv6."""
+    upstream = house.upstream()
+    house.allow("both.example", upstream.port)
+    house.names["both.example"] = [["2606:4700::1111", "127.0.0.1"]]
+    really = socket.socket
+
+    class WithoutIpv6(really):  # type: ignore[misc,valid-type]
+        def __init__(self, family: int = -1, *args: object, **options: object) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family, *args, **options)
+
+    monkeypatch.setattr(socket, "socket", WithoutIpv6)
+    house.tunnel("both.example", upstream.port).close()
+
+
+def test_what_listens_on_this_machine_is_not_reached_by_a_public_address_either(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(address, "is_forbidden", lambda each: False)  # as if the loopback were a public address of this machine
+    house.allow("mine.example")
+    house.names["mine.example"] = [["127.0.0.1"]]
+    answer = house.ask(b"CONNECT mine.example:443 HTTP/1.1\r\n\r\n")
+    assert (status(answer), code(answer)) == (403, "egress_denied")
+
+
 @pytest.mark.parametrize(
     "text",
     [
         *("127.1", "0x7f.0.0.1", "0x7f000001", "2130706433", "0177.0.0.1", "017700000001", "127.0.0.01", "127.0.0.1.", "1.2.3", "0", "0x"),
         *("256.1.1.1", "1.2.3.4.5", "[::1", "::1", "[fe80::1%eth0]", "[::ffff:127.0.0.1%1]", "[127.0.0.1]", "[]", "", ".", "a..b"),
-        *("pypi.org..", "pypí.org", "１２７.0.0.1", "127。0。0。1", "pypi.org\x00.evil", "-a.org", "a b.org", "a/b", "a\\b", "x" * 64 + ".org"),
-        *(("a." * 127) + "org", "*", "*.org", "pypi.org#", "user@pypi.org", "user:pw@pypi.org"),
+        *("pypi.org..", "pypí.org", "１２７.0.0.1", "127。0。0。1", "pypi.org\x00.evil", "-a.org", "a b.org"),
+        *("a/b", "a\\b", "x" * 64 + ".org", ("a." * 127) + "org", "*", "*.org", "pypi.org#", "user@pypi.org", "user:pw@pypi.org"),
     ],
 )
 def test_an_evasive_host_is_no_host_or_the_plain_address_that_it_means(text: str) -> None:
@@ -67,7 +101,14 @@ def test_a_port_out_of_range_is_no_port(port: str) -> None:
     [
         *("https://pypi.org/", "ftp://pypi.org/", "http:/pypi.org/", "http:pypi.org", "//pypi.org/", "pypi.org/", "*", "http://"),
         *("http:///x", "http://user@pypi.org/", "http://u:p@pypi.org/", "http://pypi.org@evil.org/", "http://pypi.org:80@evil.org/"),
-        *("http://pypi.org#@evil.org/", "http://pypi.org\\@evil.org/", "http://pypi.org:/", "http://pypi.org/#x", "http://[::1/", "file:///etc"),
+        *(
+            "http://pypi.org#@evil.org/",
+            "http://pypi.org\\@evil.org/",
+            "http://pypi.org:/",
+            "http://pypi.org/#x",
+            "http://[::1/",
+            "file:///etc",
+        ),
     ],
 )
 def test_an_address_that_two_could_read_differently_is_refused(uri: str) -> None:

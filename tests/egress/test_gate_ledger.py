@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
 
-from colony import errors
+from colony import errors, schema
 from egress.ledger import BATCH, Ledger, Visit
+from server.http import MAX_REQUEST_BYTES
 from tests.egress.house import Colony, until
 
 
@@ -56,14 +58,28 @@ def test_while_the_server_is_away_the_oldest_of_the_loudest_are_dropped_and_coun
     assert "contacts were dropped count=9910" in caplog.text
 
 
-def test_what_the_server_refuses_for_good_holds_up_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    colony = Colony()
-    colony.trouble = errors.Invalid("no contact")
+def test_what_the_server_refuses_for_good_takes_nothing_else_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    class Particular(Colony):
+        def call(self, operation: object, request: schema.RecordEgress) -> schema.EgressRecorded:
+            if any(contact.port == 13 for contact in request.contacts):
+                raise errors.Invalid("no contact")
+            return super().call(operation, request)
+
+    colony = Particular()
     ledger = Ledger(colony, 100, every_seconds=0.01)  # type: ignore[arg-type]
-    ledger.note(visit())
+    for port in range(1, 51):
+        ledger.note(visit(port=port))
     assert ledger._send() is True
     assert ledger.count == 0
-    assert "the server refuses contacts count=1" in caplog.text
+    assert [contact.port for contact in colony.contacts] == [port for port in range(1, 51) if port != 13]
+    assert "the server refuses a contact" in caplog.text
+
+
+def test_the_largest_batch_fits_in_a_request() -> None:
+    largest = Visit("u" * 64, "connect", "h" * 253, 65535)
+    largest.ended("denied", "\u00fc" * 200)
+    request = schema.RecordEgress(contacts=[largest.contact()] * BATCH)
+    assert len(json.dumps(request.model_dump(mode="json"))) < MAX_REQUEST_BYTES
 
 
 def test_a_bug_in_sending_ends_no_thread() -> None:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -118,13 +117,18 @@ def test_what_is_open_at_the_end_is_closed_and_known(gate: Process) -> None:
     until(lambda: b"no rule allows" in gate.ask(get(gate.upstream.port)), "the server's rules")
     waits = socket.create_server(("127.0.0.1", 0))
     gate.allow(waits.getsockname()[1])
-    ask = ["/usr/bin/python3", "-I", "-c", f"""
+    ask = [
+        "/usr/bin/python3",
+        "-I",
+        "-c",
+        f"""
 import socket
 line = socket.socket(socket.AF_UNIX)
 line.connect({str(gate.socket)!r})
 line.sendall(b"CONNECT 127.0.0.1:{waits.getsockname()[1]} HTTP/1.1\\r\\n\\r\\n")
 while line.recv(100): pass
-"""]
+""",
+    ]
     until(lambda: status(gate.ask(f"CONNECT 127.0.0.1:{waits.getsockname()[1]} HTTP/1.1\r\nX: {'y' * 17000}\r\n\r\n".encode())) == 413)
     as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
     if os.geteuid():

@@ -85,8 +85,15 @@ def test_nothing_shows_the_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        *("http://api.anthropic.com", "http://10.0.0.1", "http://localhost:80", "http://127.0.0.1.evil.example", "ftp://x", "model.example"),
-        *("https://", "https://user:pw@model.example", "https://model.example?x=1", "https://model.example#x", "https://model.example:99999"),
+        *("http://api.anthropic.com", "http://10.0.0.1", "http://localhost:80", "http://127.0.0.1.evil.example", "ftp://x"),
+        "model.example",
+        *(
+            "https://",
+            "https://user:pw@model.example",
+            "https://model.example?x=1",
+            "https://model.example#x",
+            "https://model.example:99999",
+        ),
         *("https://model.example/a b", "https://mödel.example", "file:///etc/passwd", "https://model.example:0", "http://2130706433"),
     ],
 )
@@ -111,3 +118,10 @@ def test_who_has_a_credential_of_its_own_uses_that_and_for_the_rest_those_of_all
     assert found.model.value
     assert found.model.value.reveal() == KEY
     assert "sk-scouts" not in repr(found)
+
+
+def test_a_key_of_ones_own_counts_before_everybodys_of_another_kind(tmp_path: Path) -> None:
+    found = load(tmp_path, **{"ANTHROPIC_AUTH_TOKEN": KEY, "scout.ANTHROPIC_API_KEY": "sk-scouts"})
+    own = found.own_models["scout"]
+    assert (own.header, own.value and own.value.reveal()) == ("x-api-key", "sk-scouts")
+    assert (found.model.header, found.model.value and found.model.value.reveal()) == ("authorization", f"Bearer {KEY}")
