@@ -13,7 +13,7 @@ from colony_agent.settings import Home
 
 PORT = 3128  # nobody else's: the loopback is the sandbox's own
 URL = f"http://127.0.0.1:{PORT}"
-INSIDE = Path("/run/egress.sock")
+INSIDE = Path("/run/egress")
 NOT_BY_PROXY = "localhost,127.0.0.1"
 PROXIES = {
     **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), URL),
@@ -23,7 +23,7 @@ PROXIES = {
 
 @dataclass(frozen=True)
 class Gate:
-    """`socket` is where the host has it."""
+    """`socket` is where the host has it, in a folder of its own."""
 
     socket: Path
 
@@ -36,11 +36,12 @@ class Gate:
         """What bubblewrap has to show for `argv` to work. Raises `RunnerFailed` when there is no gate."""
         if not self.socket.is_socket():
             raise RunnerFailed(UNREACHABLE, f"there is no egress gate at {self.socket}; start it: systemctl start colony-egress")
-        return ["--ro-bind", self.socket, INSIDE, "--ro-bind", _script(), _script()]
+        # Its folder, since a gate that is started anew makes another socket there: whoever was shown the former one would be lost.
+        return ["--ro-bind", self.socket.parent, INSIDE, "--ro-bind", _script(), _script()]
 
     def argv(self) -> list[str]:
         """What the program's own words come after."""
-        return [os.path.realpath(sys.executable), "-I", "-S", str(_script()), str(PORT), str(INSIDE)]
+        return [os.path.realpath(sys.executable), "-I", "-S", str(_script()), str(PORT), str(INSIDE / self.socket.name)]
 
 
 def _script() -> Path:

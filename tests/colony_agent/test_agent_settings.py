@@ -101,7 +101,7 @@ def test_a_value_of_the_wrong_kind_is_refused_with_its_key(tmp_path: Path, name:
     assert str(tmp_path / ".colony.toml") in said
 
 
-@pytest.mark.parametrize("value", ["/run/egress.sock", "unix:egress.sock", "http://127.0.0.1:3128"])
+@pytest.mark.parametrize("value", ["/run/colony-egress/egress.sock", "unix:egress.sock", "unix:/run/egress.sock", "http://127.0.0.1:3128"])
 def test_a_gate_is_a_unix_socket_by_its_whole_path(tmp_path: Path, value: str) -> None:
     assert "agent.egress must be unix: and an absolute path" in refused(tmp_path, f'name = "scout"\negress = "{value}"')
 

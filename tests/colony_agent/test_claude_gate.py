@@ -27,7 +27,8 @@ def api() -> Iterator[Standin]:
 
 @pytest.fixture
 def gate(tmp_path: Path, api: Standin) -> Iterator[HttpGate]:
-    with HttpGate(tmp_path / "egress.sock", api.url) as gate:
+    (tmp_path / "gate").mkdir()
+    with HttpGate(tmp_path / "gate" / "egress.sock", api.url) as gate:
         yield gate
 
 

@@ -32,7 +32,8 @@ class Inside:
     """Scout's sandbox with a gate, and what a program in it says."""
 
     def __init__(self, path: Path) -> None:
-        self.socket, self.path = path / "egress.sock", path / "scout"
+        self.socket, self.path = path / "gate" / "egress.sock", path / "scout"
+        self.socket.parent.mkdir()
         self.home: Home = scout_at(self.path, egress=f"unix:{self.socket}")
 
     def gate(self, serve: Serve) -> Socket:
@@ -110,6 +111,22 @@ def test_a_gate_that_has_gone_hangs_up_at_once(inside: Inside) -> None:
         pass
     assert inside.socket.is_socket()
     assert "0 bytes" in inside.python(f"{CONNECT}print(len(s.recv(9)), 'bytes')")
+
+
+def test_a_gate_that_is_started_anew_is_found_again(inside: Inside) -> None:
+    ask = f"{CONNECT}s.sendall(b'hi'); print(s.recv(9), flush=True)\n"
+    script = f"{ask}import os, time\nopen('ready', 'w')\nwhile not os.path.exists('go'): time.sleep(0.02)\n{ask}"
+    said: list[str] = []
+    first = inside.gate(echo)
+    turn = threading.Thread(target=lambda: said.append(inside.python(script)))
+    turn.start()
+    wait_until((inside.path / "ready").exists, 20)
+    first.__exit__()
+    inside.socket.unlink()
+    with inside.gate(echo):
+        (inside.path / "go").touch()
+        turn.join()
+    assert said == ["b'hi'\nb'hi'"]
 
 
 # Programs find it
