@@ -57,13 +57,15 @@ class Bwrap:
             raise RunnerFailed(CRASHED, "bwrap is not installed: apt-get install bubblewrap")
         home = self.home.path.absolute()
         uid = os.getuid() or 1000  # what is root's outside looks like an ordinary user's inside
+        way_out = self._way_out
+        leads = way_out.binds() if way_out else []
+        covers = [] if self.home.agent.may_write_instructions else list(instructions.covers(home, writes_history=self.keeps_history))
         covered = [_existing(home / name) for name in MACHINE_FILES]
         files = {Path("/etc/passwd"): _passwd(self.home, uid), Path("/etc/group"): _group(self.home, uid), **dict.fromkeys(covered, "")}
         contents = {path: _data(text) for path, text in files.items()}
         told, tells = os.pipe()
         words: list[str | int | Path] = [bwrap, *ISOLATION, "--info-fd", tells]
         words += ["--uid", uid, "--gid", uid, "--hostname", self.home.agent.name]
-        way_out = self._way_out
         words += ["--unshare-net"] if way_out or self.keeps_history else []
         words += [*_system(), "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
         for path in (Path(sys.base_prefix), *self.binds, *binds):
@@ -71,9 +73,7 @@ class Bwrap:
         words += ["--bind", home, home]
         for path, content in contents.items():
             words += ["--ro-bind-data", content, path]
-        if not self.home.agent.may_write_instructions:
-            words += instructions.covers(home, writes_history=self.keeps_history)
-        words += way_out.binds() if way_out else []
+        words += [*covers, *leads]
         words += ["--remount-ro", "/", "--chdir", home, "--", *(way_out.argv() if way_out else []), *argv]
         return Command(
             argv=tuple(map(str, words)),
