@@ -12,7 +12,7 @@ from typing import ClassVar, cast
 import click
 
 from colony import errors, lifeline, pipe, release
-from colony_agent import entry, settings
+from colony_agent import bytecode, entry, settings
 
 INTERRUPTED = 130  # what a shell reports after Ctrl-C
 KILL_MARGIN_SECONDS = 150  # on top of a turn's own limit: to deliver an earlier answer and this one while the server restarts
@@ -72,6 +72,8 @@ def cli() -> None:
 @_home
 def worker(home: Path) -> None:
     """Wait for the agent's inbox and run its turns, until SIGTERM. This is the agent's service."""
+    from colony_agent import worker as script
+
     found = settings.load(home.absolute())
     orders = {
         "agent": found.agent.name,
@@ -87,7 +89,7 @@ def worker(home: Path) -> None:
     descriptor = os.memfd_create("orders", 0)
     os.write(descriptor, json.dumps(orders).encode())
     os.lseek(descriptor, 0, os.SEEK_SET)
-    os.execv(sys.executable, [sys.executable, "-I", "-S", _worker_script(), str(descriptor)])
+    os.execv(sys.executable, [sys.executable, "-I", "-S", str(bytecode.script(script)), str(descriptor)])
 
 
 @cli.command()
@@ -124,14 +126,6 @@ def keep(home: Path, message: str) -> None:
     from colony_agent import repository
 
     repository.commit(settings.sealed(settings.load(home.absolute())), message)
-
-
-def _worker_script() -> str:
-    """The worker's bytecode, which the import has just brought up to date: an interpreter that compiles it keeps a megabyte more."""
-    from colony_agent import worker as module
-
-    compiled: str | None = vars(module)["__cached__"]
-    return compiled if compiled and os.path.exists(compiled) else str(module.__file__)
 
 
 def main() -> None:

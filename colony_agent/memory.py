@@ -69,7 +69,7 @@ def _resolved(home: Home, revision: str) -> str:
 
 
 def _git(home: Home, *words: str) -> bytes:
-    if not files.exists(home.path, ".git"):
+    if not files.exists(home.path, ".git/HEAD"):  # the folder alone may only cover the name
         raise errors.NotFound(f"{home.path} has no history yet; the agent's first dream begins it")
     try:
         ended, said = repository.git(home, *words)

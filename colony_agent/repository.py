@@ -29,7 +29,7 @@ def git(home: Home, *words: str) -> tuple[Exit, bytes]:
     """How git ended and what it printed. Raises `RunnerFailed` when it takes too long or floods its output."""
     said = bytearray()
     # What the agent has hooked to git may run for whoever asks, outside of a service that keeps the network from it.
-    command = for_home(home, shares_network=False).confine(["git", *words], {})
+    command = for_home(home, keeps_history=True).confine(["git", *words], {})
     ended = process.run(command, b"", lambda line: said.extend(line + b"\n"), GIT_SECONDS, threading.Event())
     return ended, bytes(said)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -11,6 +12,8 @@ from colony.bounds import BOUNDS, DEFAULTS
 
 SandboxKind = Literal["bwrap", "none"]
 RunnerKind = Literal["claude", "command"]
+GATE = r"unix:/[^/]+/[^/]+/"  # the sandbox shows the socket's folder: not all of /run
+KINDS = {str: "text", int: "a whole number", bool: "true or false"}
 MACHINE_FILES = (config.PROJECT_FILE, config.STATE_FILE)  # masked inside the sandbox
 
 
@@ -22,6 +25,8 @@ class AgentSettings:
     claude: str = "claude"  # for the runner `claude`: its binary
     model: str = ""  # for the runner `claude`: empty leaves the choice to it
     sandbox: SandboxKind = "bwrap"
+    egress: str = ""  # the gate's socket, as unix:PATH, and the only way out of the sandbox; empty: the host's network
+    may_write_instructions: bool = False  # CLAUDE.md, .claude, .mcp.json and the history's .git
     repo: str = ""  # the clone that the agent works on, relative to its home
     turn_timeout_seconds: int = DEFAULTS["turn_timeout_seconds"]  # 1 s … 1 day
     lease_seconds: int = 60  # 5 s … 1 h
@@ -77,7 +82,9 @@ def _checked(file: Path, table: dict[str, Any]) -> dict[str, Any]:
         elif choices and value not in choices:
             raise errors.Invalid(f"{file}: agent.{key} must be one of {', '.join(choices)}")
         elif not choices and type(value) is not types[key]:
-            raise errors.Invalid(f"{file}: agent.{key} must be {'a whole number' if types[key] is int else 'text'}")
+            raise errors.Invalid(f"{file}: agent.{key} must be {KINDS[types[key]]}")
+        if key == "egress" and value and not re.match(GATE, value):
+            raise errors.Invalid(f"{file}: agent.egress must be unix: and an absolute path, in a folder that holds nothing else")
         if key in BOUNDS and not BOUNDS[key][0] <= value <= BOUNDS[key][1]:
             raise errors.Invalid(f"{file}: agent.{key} must be from {BOUNDS[key][0]} to {BOUNDS[key][1]}")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}

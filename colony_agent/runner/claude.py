@@ -21,6 +21,8 @@ from colony_agent.settings import Home
 
 TOOLS = "Bash,Edit,Read,Task,WebFetch,Write"  # each costs tokens in every request
 PASSED_ON = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_OAUTH_TOKEN")
+HELD_BY_THE_GATE = "held-by-the-gate"  # without any key it would not even ask
+GATED = json.dumps({"skipWebFetchPreflight": True})  # it would ask api.anthropic.com about each host; the gate knows which are allowed
 BOUNDS = {
     "CLAUDE_CODE_MAX_RETRIES": "2",  # bridges a hiccup in about 2 s; by default it is 3 minutes
     "API_TIMEOUT_MS": "90000",  # until the headers
@@ -82,8 +84,14 @@ class ClaudeRunner:
 
     def _command(self, own: list[str]) -> Command:
         claude = self._binary()
-        env = {**self.bounds, **credentials.given(PASSED_ON, self.environ)}
+        env = {**self.bounds, **self._access()}
         return self.sandbox.confine([str(claude), *self._options(), *own], env, [claude])
+
+    def _access(self) -> Mapping[str, str]:
+        """Its way to the model's API. The gate adds the key: what is in here, the agent can read."""
+        if self.sandbox.gate:
+            return {"ANTHROPIC_BASE_URL": self.sandbox.gate, "ANTHROPIC_API_KEY": HELD_BY_THE_GATE}
+        return credentials.given(PASSED_ON, self.environ)
 
     def _options(self) -> list[str]:
         server = {"type": "stdio", "command": self.tool_server[0], "args": list(self.tool_server[1:])} if self.tool_server else None
@@ -94,6 +102,7 @@ class ClaudeRunner:
             *("--strict-mcp-config", "--mcp-config", json.dumps({"mcpServers": servers})),
             *("--tools", TOOLS, "--allowedTools", f"{TOOLS},mcp__{TOOL_SERVER}", "--disable-slash-commands"),
             "--dangerously-skip-permissions",  # the sandbox is the boundary
+            *(("--settings", GATED) if self.sandbox.gate else ()),
             *(("--model", self.home.agent.model) if self.home.agent.model else ()),
         ]
 

@@ -1,8 +1,8 @@
 """Bubblewrap: a container of namespaces that starts in milliseconds and needs neither root nor a daemon.
 
-The machine's files in the home are covered by read-only, empty ones. A cover lasts only as long as the file below it: whoever
-renames another file over a covered one, from outside, uncovers it for every sandbox that runs. So those files are written in place,
-or while nothing runs.
+The machine's files in the home are covered by read-only, empty ones, and what instructs the agent by itself, read-only. A cover lasts
+only as long as the file below it: whoever renames another file over a covered one, from outside, uncovers it for every sandbox that
+runs. So those files are written in place, or while nothing runs. A covered folder stays covered, whatever is renamed within it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from pathlib import Path
 
 from colony.failures import CRASHED
 from colony_agent.runner import RunnerFailed
+from colony_agent.sandbox import instructions
 from colony_agent.sandbox.command import Command, environment
+from colony_agent.sandbox.gate import PROXIES, URL, Gate
 from colony_agent.settings import MACHINE_FILES, Home
 
 ISOLATION = (
@@ -35,9 +37,19 @@ ROOT_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")  # into /u
 
 @dataclass(frozen=True)
 class Bwrap:
+    """`keeps_history`: for git, which alone may write what the home's history is kept in, and needs no network."""
+
     home: Home
     binds: tuple[Path, ...] = ()
-    shares_network: bool = True
+    keeps_history: bool = False
+
+    @property
+    def gate(self) -> str:
+        return URL if self._way_out else ""
+
+    @property
+    def _way_out(self) -> Gate | None:
+        return None if self.keeps_history else Gate.of(self.home)
 
     def confine(self, argv: Sequence[str], env: Mapping[str, str], binds: Sequence[Path] = ()) -> Command:
         bwrap = shutil.which("bwrap")
@@ -45,23 +57,28 @@ class Bwrap:
             raise RunnerFailed(CRASHED, "bwrap is not installed: apt-get install bubblewrap")
         home = self.home.path.absolute()
         uid = os.getuid() or 1000  # what is root's outside looks like an ordinary user's inside
+        way_out = self._way_out
+        leads = way_out.binds() if way_out else []
+        covers = [] if self.home.agent.may_write_instructions else list(instructions.covers(home, writes_history=self.keeps_history))
         covered = [_existing(home / name) for name in MACHINE_FILES]
         files = {Path("/etc/passwd"): _passwd(self.home, uid), Path("/etc/group"): _group(self.home, uid), **dict.fromkeys(covered, "")}
         contents = {path: _data(text) for path, text in files.items()}
         told, tells = os.pipe()
         words: list[str | int | Path] = [bwrap, *ISOLATION, "--info-fd", tells]
         words += ["--uid", uid, "--gid", uid, "--hostname", self.home.agent.name]
-        words += [] if self.shares_network else ["--unshare-net"]
+        words += ["--unshare-net"] if way_out or self.keeps_history else []
         words += [*_system(), "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
         for path in (Path(sys.base_prefix), *self.binds, *binds):
             words += [] if path.is_relative_to("/usr") else ["--ro-bind", path.absolute(), path.absolute()]
         words += ["--bind", home, home]
         for path, content in contents.items():
             words += ["--ro-bind-data", content, path]
-        words += ["--remount-ro", "/", "--chdir", home, "--", *argv]
+        words += [*covers, *leads]
+        words += ["--remount-ro", "/", "--chdir", home, "--", *(way_out.argv() if way_out else []), *argv]
         return Command(
             argv=tuple(map(str, words)),
-            env=environment(self.home, env),  # not among the words, which every user of the host can read
+            # Not among the words, which every user of the host can read.
+            env=environment(self.home, {**(PROXIES if way_out else {}), **env}),
             cwd=home,
             descriptors=(tells, *contents.values()),
             namespace_pid=partial(_first_pid, told),
@@ -70,8 +87,8 @@ class Bwrap:
 
 
 def explain(stderr: str) -> str | None:
-    """Why bwrap started nothing, or None if it is not bwrap that speaks."""
-    said = next((line for line in stderr.splitlines() if line.startswith("bwrap: ")), None)
+    """Why the sandbox started nothing, or None if it is not the sandbox that speaks."""
+    said = next((line for line in stderr.splitlines() if line.startswith(("bwrap: ", "forwarder: "))), None)
     if said is None:
         return None
     if "namespace" in said or "uid map" in said:

@@ -31,6 +31,10 @@ class Command:
 
 
 class Sandbox(Protocol):
+    @property
+    def gate(self) -> str:
+        """Where what is confined finds the egress gate, as a URL, which also leads to the model; empty: it has none."""
+
     def confine(self, argv: Sequence[str], env: Mapping[str, str], binds: Sequence[Path] = ()) -> Command:
         """`argv`, in the home, with `env` beside the basics; `binds` can be read at their own paths. Raises `RunnerFailed`."""
 

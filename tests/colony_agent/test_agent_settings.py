@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -13,6 +14,7 @@ from colony.bounds import BOUNDS
 from colony_agent.settings import AgentSettings, load
 
 NAMES = [field.name for field in fields(AgentSettings)]
+FLAGS = [name for name, kind in get_type_hints(AgentSettings).items() if kind is bool]
 NUMBERS = [name for name, kind in get_type_hints(AgentSettings).items() if kind is int]
 
 
@@ -42,6 +44,8 @@ def test_every_setting_can_be_set(tmp_path: Path) -> None:
         "claude": "/opt/claude",
         "model": "claude-test",
         "sandbox": "none",
+        "egress": "unix:/run/colony-egress/egress.sock",
+        "may_write_instructions": True,
         "repo": "repo",
         "turn_timeout_seconds": 61,
         "lease_seconds": 31,
@@ -50,7 +54,7 @@ def test_every_setting_can_be_set(tmp_path: Path) -> None:
         "dreams_kept": 3,
     }
     assert chosen.keys() == set(NAMES), "a setting without a test"
-    text = "\n".join(f"{name} = {list(value) if isinstance(value, tuple) else value!r}" for name, value in chosen.items())
+    text = "\n".join(f"{name} = {json.dumps(value)}" for name, value in chosen.items())
     assert load(write(tmp_path, text)).agent == AgentSettings(**chosen)
 
 
@@ -90,9 +94,16 @@ def test_an_unknown_key_is_told_with_the_known_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("value", ["true", "1.5", "-1", "{}", "[1]", "1979-05-27"])
 def test_a_value_of_the_wrong_kind_is_refused_with_its_key(tmp_path: Path, name: str, value: str) -> None:
+    if name in FLAGS and value == "true":
+        value = '"true"'
     said = refused(tmp_path, f"{name} = {value}" + ("" if name == "name" else '\nname = "scout"'))
     assert f"agent.{name} must be" in said
     assert str(tmp_path / ".colony.toml") in said
+
+
+@pytest.mark.parametrize("value", ["/run/colony-egress/egress.sock", "unix:egress.sock", "unix:/run/egress.sock", "http://127.0.0.1:3128"])
+def test_a_gate_is_a_unix_socket_by_its_whole_path(tmp_path: Path, value: str) -> None:
+    assert "agent.egress must be unix: and an absolute path" in refused(tmp_path, f'name = "scout"\negress = "{value}"')
 
 
 @pytest.mark.parametrize("name", ["runner", "sandbox"])

@@ -54,8 +54,8 @@ LOST = Session(str(uuid4()), 1.0)
 class Scout:
     """Scout's runner, made anew for each turn as the worker does."""
 
-    def __init__(self, path: Path, api: Standin) -> None:
-        self.home = scout_at(path, claude=str(claude_binary()), model="claude-test")
+    def __init__(self, path: Path, api: Standin, **settings: Any) -> None:
+        self.home = scout_at(path, claude=str(claude_binary()), model="claude-test", **settings)
         self.environ = {"ANTHROPIC_API_KEY": "sk-ant-standin", "ANTHROPIC_BASE_URL": api.url, "COLONY_TOKEN": "secret"}
         self.told: list[str] = []
         (path / "tool_server.py").write_text(Path(__file__).with_name("tool_server.py").read_text())

@@ -173,15 +173,15 @@ def test_python_works_inside(home: Home) -> None:
 
 
 def test_git_works_inside(home: Home) -> None:
-    assert "No commits yet" in inside(for_home(home), "git init -q . && git status")
+    assert "No commits yet" in inside(for_home(home), "git init -q repo && cd repo && git status")
 
 
-def test_the_network_is_shared_unless_it_is_not(home: Home) -> None:
+def test_the_network_is_shared_but_not_with_git(home: Home) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         python, port = Path(sys.executable).resolve(), server.getsockname()[1]
         connect = f"{python} -c 'import socket; socket.create_connection((\"127.0.0.1\", {port}))'"
         assert inside(Bwrap(home), connect) == ""
-        assert "ConnectionRefusedError" in inside(Bwrap(home, shares_network=False), connect)
+        assert "ConnectionRefusedError" in inside(Bwrap(home, keeps_history=True), connect)
 
 
 def test_it_dies_with_its_parent(home: Home, tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""The one way out of a sandbox without a network: the egress gate's unix socket, with a forwarder before it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from colony.failures import UNREACHABLE
+from colony_agent.runner import RunnerFailed
+from colony_agent.settings import Home
+
+PORT = 3128  # nobody else's: the loopback is the sandbox's own
+URL = f"http://127.0.0.1:{PORT}"
+INSIDE = Path("/run/egress")
+NOT_BY_PROXY = "localhost,127.0.0.1"
+PROXIES = {
+    **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), URL),
+    **dict.fromkeys(("NO_PROXY", "no_proxy"), NOT_BY_PROXY),
+}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """`socket` is where the host has it, in a folder of its own."""
+
+    socket: Path
+
+    @classmethod
+    def of(cls, home: Home) -> Gate | None:
+        """The one that the home's settings name."""
+        return cls(Path(home.agent.egress.removeprefix("unix:"))) if home.agent.egress else None
+
+    def binds(self) -> list[str | Path]:
+        """What bubblewrap has to show for `argv` to work. Raises `RunnerFailed` when there is no gate."""
+        if not self.socket.is_socket():
+            raise RunnerFailed(UNREACHABLE, f"there is no egress gate at {self.socket}; start it: systemctl start colony-egress")
+        # Its folder, since a gate that is started anew makes another socket there: whoever was shown the former one would be lost.
+        return ["--ro-bind", self.socket.parent, INSIDE, "--ro-bind", _script(), _script()]
+
+    def argv(self) -> list[str]:
+        """What the program's own words come after."""
+        return [os.path.realpath(sys.executable), "-I", "-S", str(_script()), str(PORT), str(INSIDE / self.socket.name)]
+
+
+def _script() -> Path:
+    from colony_agent import bytecode
+    from colony_agent.sandbox import forwarder
+
+    return bytecode.script(forwarder)

@@ -1,0 +1,62 @@
+"""What tells an agent who it is and how to live: read-only inside, so that nothing it was talked into there outlives the turn.
+
+The folders are covered whole, with what Claude Code must write left open: what a later release of it may take for instructions is then
+covered, too. Git is part of this for its hooks and its settings, and since what an agent was is told by its history.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from colony.failures import CRASHED
+from colony_agent.runner import RunnerFailed
+
+FILES = {  # with what they are created with: only what exists can be covered
+    "CLAUDE.md": b"",
+    "CLAUDE.local.md": b"",
+    "AGENTS.md": b"",  # taken where CLAUDE.md is empty
+    ".mcp.json": b'{"mcpServers": {}}\n',
+}
+CLAUDE, GIT = ".claude", ".git"
+OPEN = (".claude/projects",)  # sessions; it does without all else
+
+
+def covers(home: Path, *, writes_history: bool = False) -> Iterator[str | Path]:
+    """Bubblewrap's words for a home that is bound already. Raises `RunnerFailed` where a link would lead around a cover."""
+    for name, content in FILES.items():
+        yield from _bound("--ro-bind", _made(home / name, content))
+    yield from _bound("--ro-bind", _made(home / CLAUDE))
+    for name in OPEN:
+        yield from _bound("--bind", _made(home / name))
+    yield from _bound("--bind" if writes_history else "--ro-bind", _made(home / GIT))
+
+
+def _bound(option: str, path: Path) -> tuple[str | Path, ...]:
+    return option, path, path
+
+
+def _made(path: Path, content: bytes | None = None) -> Path:
+    """The path, with a file or a folder there: whatever else the agent may have put there before, but no link."""
+    try:
+        try:
+            if content is None:
+                path.mkdir(mode=0o700)
+            else:
+                _write_new(path, content)
+        except FileExistsError:
+            if stat.S_ISLNK(path.lstat().st_mode):
+                raise OSError(0, "it is a link; replace it by what it leads to") from None
+    except OSError as error:
+        raise RunnerFailed(CRASHED, f"can't cover {path} in the sandbox: {error.strerror}") from error
+    return path
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+    finally:
+        os.close(descriptor)
