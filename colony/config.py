@@ -19,6 +19,7 @@ PROJECT_FILE = ".colony.toml"
 STATE_FILE = ".colony-state.json"  # beside it, in an agent's home
 HOST_HOME = Path("/var/lib/colony")  # of a host's own colony
 HOST_SOCKET = Path("/run/colony/api.sock")
+HOST_GATE = Path("/run/colony-egress/egress.sock")  # of the gate between the host's agents and the network
 HOST_RELEASES = Path("/opt/colony/releases")
 HOST_USER = "colony"  # its server's Linux user
 

@@ -25,7 +25,7 @@ class AgentSettings:
     claude: str = "claude"  # for the runner `claude`: its binary
     model: str = ""  # for the runner `claude`: empty leaves the choice to it
     sandbox: SandboxKind = "bwrap"
-    egress: str = ""  # the gate's socket, as unix:PATH, and the only way out of the sandbox; empty: the host's network
+    egress: str = ""  # the gate's socket, as unix:PATH, and the only way out of the sandbox; empty: there is none, but for a host's agents
     may_write_instructions: bool = False  # CLAUDE.md, .claude, .mcp.json and the history's .git
     repo: str = ""  # the clone that the agent works on, relative to its home
     turn_timeout_seconds: int = DEFAULTS["turn_timeout_seconds"]  # 1 s … 1 day
@@ -62,7 +62,10 @@ def load(path: Path) -> Home:
     table = found.get("agent")
     if not isinstance(table, dict) or "name" not in table:
         raise errors.Invalid(f"{file}: the table [agent] with a name is missing")
-    return Home(path, parsed(file, table), config.load(environ={}, directory=path))
+    agent, colony = parsed(file, table), config.load(environ={}, directory=path)
+    if not agent.egress and colony.url == f"unix:{config.HOST_SOCKET}":  # it is an agent of a host's colony, which has a gate
+        agent = replace(agent, egress=f"unix:{config.HOST_GATE}")
+    return Home(path, agent, colony)
 
 
 def parsed(where: Path, table: dict[str, Any]) -> AgentSettings:

@@ -13,7 +13,6 @@ from urllib.parse import SplitResult, urlsplit
 from colony import config, errors
 
 HOST_FILE = Path("/etc/colony/egress.toml")
-SOCKET = Path("/run/colony-egress/egress.sock")
 MODEL_URL = "https://api.anthropic.com"
 OAUTH_BETA = "oauth-2025-04-20"  # without it the API refuses a token of a subscription
 MAX_CREDENTIAL_BYTES = 8192
@@ -71,7 +70,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Settings:
-    socket: Path = SOCKET
+    socket: Path = config.HOST_GATE
     server: str = f"unix:{config.HOST_SOCKET}"
     model: Model = field(default_factory=Model)
     own_models: Mapping[str, Model] = field(default_factory=dict)  # of the agents that have credentials of their own, by Linux user
@@ -97,7 +96,7 @@ def load(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     credentials, url = _credentials(environ), given.get("model_url")
     common = credentials.pop("", {})
     return Settings(
-        Path(given.get("socket", SOCKET)),
+        Path(given.get("socket", config.HOST_GATE)),
         given.get("server", f"unix:{config.HOST_SOCKET}"),
         _model(common, url),
         {user: _model(_together(common, own), url) for user, own in credentials.items()},

@@ -26,5 +26,5 @@ LOCKS = Path("/run/colony-locks")  # not in /run/lock, where any user could have
 UNITS = Path("/etc/systemd/system")
 SERVER_USER = config.HOST_USER
 GATE_USER = "colony-egress"
-GATE_SOCKET = Path("/run/colony-egress/egress.sock")  # the only way out of agents' sandboxes
+GATE_SOCKET = config.HOST_GATE  # the only way out of agents' sandboxes
 AGENTS_GROUP = "colony-agents"

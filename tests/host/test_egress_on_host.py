@@ -96,7 +96,8 @@ def test_a_name_that_leads_inside_is_refused_whatever_a_rule_says(host: Guest) -
 
 
 def test_rules_are_for_one_agent_and_a_soul_brings_its_own(host: Guest) -> None:
-    host.write("/opt/brains/crow.md", host.path(SOUL).read_text().replace("pulse_minutes: 0", "pulse_minutes: 0\negress: [www.web.example]"))
+    text = host.path(SOUL).read_text()
+    host.write("/opt/brains/crow.md", text.replace("pulse_minutes: 0", "pulse_minutes: 0\negress: [www.web.example]"))
     birth(host, "crow", soul="/opt/brains/crow.md")
     assert asked(host, "get http://www.web.example/", "crow") == "a page"
     assert asked(host, "get http://web.example/", "crow") == "403 no rule allows it"
