@@ -10,11 +10,21 @@ from tests.guest.guest import Guest
 from tests.host.cast import answer, birth, ops, rest, say, status, until
 
 GATE = "colony-egress.service"
-WEB = "93.184.215.14"  # an address of the whole world's, as far as this machine knows
+WEB = "93.184.215.14"  # as far as this machine knows that is somewhere in the world
+WORLD = f"""
+ip netns add world
+ip link add out type veth peer name in netns world
+ip address add 93.184.215.1/24 dev out
+ip link set out up
+ip netns exec world ip address add {WEB}/24 dev in
+ip netns exec world ip link set in up
+systemd-run --unit=web --property=NetworkNamespacePath=/run/netns/world \\
+    /usr/bin/python3 -m http.server --bind {WEB} --directory /srv/web 80
+"""
 BRAIN = "/opt/brains/traveller"
 TRAVELS = """\
 #!/usr/bin/python3 -I
-import json, os, socket, sys, urllib.error, urllib.request
+import json, socket, sys, urllib.error, urllib.request
 turn = json.load(sys.stdin)["turn"]
 if turn["kind"] == "dream":
     sys.exit(print("HEARTBEAT_OK"))
@@ -27,7 +37,7 @@ try:
             socket.create_connection((host, int(port)), 5)
             print("reached")
         case ["interfaces"]:
-            print(*sorted(os.listdir("/sys/class/net")) if os.path.isdir("/sys/class/net") else socket.if_nameindex())
+            print(*(name for _, name in socket.if_nameindex()))
         case _:
             print("here I am")
 except urllib.error.HTTPError as error:
@@ -44,11 +54,10 @@ def host(shared_machine: Guest) -> Guest:
     machine = shared_machine
     machine.write(BRAIN, TRAVELS, 0o755)
     machine.write(SOUL, f'---\nrunner: "command:{BRAIN}"\npulse_minutes: 0\n---\nYou travel.\n')
-    machine.run("ip", "address", "add", f"{WEB}/32", "dev", "lo")
     machine.write("/etc/hosts", f"127.0.0.1 localhost\n{WEB} web.example www.web.example\n127.0.0.1 inside.example\n")
     machine.write("/srv/web/index.html", "a page")
-    machine.run("systemd-run", "--unit=web", "/usr/bin/python3", "-m", "http.server", "--bind", WEB, "--directory", "/srv/web", "80")
-    machine.wait_until("sh", "-c", f"ss -Htln | grep -q {WEB}:80")
+    machine.run("sh", "-ec", WORLD)
+    machine.wait_until("curl", "--fail", "--silent", f"http://{WEB}/")
     rest(machine, 0.2)
     birth(machine, "scout", soul=SOUL)
     return machine
@@ -83,15 +92,14 @@ def test_what_a_rule_allows_is_reached_and_the_first_time_is_news(host: Guest) -
 
 
 def test_beside_the_gate_there_is_no_way(host: Guest) -> None:
-    assert asked(host, "interfaces") == "lo" or asked(host, "interfaces") == "[(1, 'lo')]"
+    assert asked(host, "interfaces") == "lo"
     for address, port in ((WEB, 80), ("127.0.0.1", 8700), ("web.example", 80)):
         assert asked(host, f"connect {address} {port}") != "reached"
 
 
 def test_a_name_that_leads_inside_is_refused_whatever_a_rule_says(host: Guest) -> None:
     host.run("colony", "egress", "allow", "scout", "inside.example:8700", "*")
-    for url in ("http://inside.example:8700/healthz", "http://localhost:8700/healthz"):
-        assert asked(host, f"get {url}").startswith("403 ")
+    assert asked(host, "get http://inside.example:8700/healthz").startswith("403 inside.example is at 127.0.0.1")
     host.run("colony", "egress", "forget", "scout", "inside.example", "*")
 
 

@@ -249,7 +249,7 @@ def test_no_agent_is_given_a_key_or_a_network() -> None:
     for wish in (Wish("scout", "soul"), WISH):
         said = [line for text in texts(replace(NOTHING, credentials=key), wish) for line in text.splitlines()]
         assert [line for line in said if line.startswith(("LoadCredential", "PrivateNetwork", "IPAddress"))] == [
-            *("PrivateNetwork=yes", "IPAddressDeny=any") * 2
+            *("PrivateNetwork=yes", "IPAddressDeny=any", "IPAddressAllow=localhost") * 2
         ]
 
 
