@@ -45,7 +45,7 @@ def contents(scene: Scene, resident: Resident) -> Findings:
         yield Finding(name, f"its home lacks {PROJECT_FILE}, which says what it runs", remedy)
     elif not _is_file(path, PROJECT_FILE):
         yield Finding(name, f"{path}/{PROJECT_FILE} is no file", f"rm -r {path}/{PROJECT_FILE}; then {remedy}")
-    if not files.exists(path, home.SOUL_FILE):
+    if _is_blank(path, home.SOUL_FILE):
         yield Finding(name, f"its home lacks {home.SOUL_FILE}, its soul", f"colony-agent soul set {name} FILE, with its soul")
     if resident.account:
         yield from _foreign(name, path, resident.account.pw_uid)
@@ -86,6 +86,14 @@ def _is_file(folder: Path, name: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_blank(folder: Path, name: str) -> bool:
+    """Whether it is missing, or as empty as a sandbox makes what it has to cover."""
+    try:
+        return not files.read_bytes(folder, name, 1)
+    except OSError:  # something odd
+        return False
 
 
 def _foreign(name: str, path: Path, uid: int) -> Findings:
