@@ -125,9 +125,6 @@ CODE_AND_FILES = {
 }
 OWNERS_AND_CONTENTS = {
     "homes that are an agent's": Ailment("chown scout /home/agents", ("host: /home/agents is 0711 scout:root",), True),
-    "a credential of another machine": Ailment(
-        f"echo garbage > {KEYS}/ANTHROPIC_API_KEY", ("host: this machine can't decrypt",), stdin=KEY
-    ),
     "code of an agent": Ailment(f"chown -R scout {RELEASE}/colony", ("host: code that runs is not root's alone",), True),
     "code that agents can't run": Ailment(f"chmod 700 {RELEASE}/.venv/lib", ("host: agents can't run the release",)),
     "another command": Ailment("ln -sfn /bin/true /usr/local/bin/colony", ("host: /usr/local/bin/colony is something else",), True),
@@ -193,6 +190,7 @@ MORE_UNITS = {
     "no key": Ailment(
         f"rm {KEYS}/ANTHROPIC_API_KEY",
         ("host: colony-egress.service was changed", "thinker: no key for the model's API is kept for it"),
+        fix=True,
         left=("thinker: no key for the model's API is kept for it",),
         stdin=KEY,
     ),
@@ -222,6 +220,9 @@ ROUNDS = {
         ),
     },
     "a masked worker": {
+        "a credential of another machine": Ailment(
+            f"echo garbage > {KEYS}/ANTHROPIC_API_KEY", ("host: this machine can't decrypt",), stdin=KEY
+        ),
         "a masked worker": Ailment(
             f"ln -sfn /dev/null {UNITS}/{WORKER}; {RELOAD}; systemctl stop {WORKER}",
             (f"scout: {WORKER} is missing",),
@@ -239,7 +240,8 @@ ROUNDS = {
             ("scout: its worker has run since before its unit was changed",),
         ),
         "another key than the gate has": Ailment(
-            f"printf other-{KEY} | systemd-creds encrypt --with-key=host --name=ANTHROPIC_API_KEY - {KEYS}/ANTHROPIC_API_KEY",
+            f"printf other-{KEY} | systemd-creds encrypt --with-key=host --name=ANTHROPIC_API_KEY - {KEYS}/ANTHROPIC_API_KEY;"
+            f"chmod 600 {KEYS}/ANTHROPIC_API_KEY",
             ("host: the gate runs without the ANTHROPIC_API_KEY that is kept now",),
         ),
         "a brain that is gone": Ailment(

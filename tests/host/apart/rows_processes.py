@@ -101,7 +101,7 @@ SHARED = [
     Attempt(
         "connect to the other's port",
         ("connect_to", "127.0.0.1", "$port"),
-        dict.fromkeys((Who.SERVICE, Who.TURN, Who.STRANGER, Who.GATE), ("no answer", G.OTHERS_NETWORK)),
+        dict.fromkeys((Who.SERVICE, Who.TURN, Who.STRANGER, Who.GATE), ("ECONNREFUSED", G.OTHERS_NETWORK)),
         By.ROOK,
     ),
     Attempt(

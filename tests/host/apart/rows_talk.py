@@ -72,8 +72,8 @@ SERVER = [
         "reach the server's port without a token",
         ("be_taken_for", PORT, "ann"),
         {
-            Who.SERVICE: ("no answer", G.NETWORK),
-            Who.TURN: ("no answer", G.NETWORK),
+            Who.SERVICE: ("ECONNREFUSED", G.NETWORK),
+            Who.TURN: ("ECONNREFUSED", G.NETWORK),
             Who.STRANGER: (NOBODY, G.GATE),
             Who.GATE: (NOBODY, G.GATE),
         },
