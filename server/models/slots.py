@@ -12,7 +12,7 @@ from server.models.turn import turns
 from server.models.user import users
 from server.prepared import Prepared
 
-PRESENT_SECONDS = 75  # an agent that was heard of within that time would take a slot; another must not keep it free
+PRESENT_SECONDS = 60  # an agent that was heard of within that time would take a slot; another must not keep it free
 ALWAYS_FAIR = 8  # with so few slots left, or half of all, the order is looked at
 RECHECK_SECONDS = 5  # after which an agent without a slot looks again, should nobody have woken it
 
