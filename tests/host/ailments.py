@@ -188,11 +188,7 @@ MORE_UNITS = {
     "dreams that are off": Ailment(f"systemctl stop {DREAMS}", (f"scout: {DREAMS} is inactive",), True),
     "dreams that won't come again": Ailment(f"systemctl disable {DREAMS}", (f"scout: {DREAMS} is not enabled",), True),
     "no key": Ailment(
-        f"rm {KEYS}/ANTHROPIC_API_KEY",
-        ("host: colony-egress.service was changed", "thinker: no key for the model's API is kept for it"),
-        fix=True,
-        left=("thinker: no key for the model's API is kept for it",),
-        stdin=KEY,
+        "colony-agent credential rm ANTHROPIC_API_KEY", ("thinker: no key for the model's API is kept for it",), stdin=KEY
     ),
     # Last of all: the others have systemd read its units.
     "a unit that systemd has not read": Ailment(

@@ -25,6 +25,7 @@ def test_a_colony_moves_to_postgresql(machine: Guest) -> None:
     settings.write_text(f'database = "{URL}"\n' + settings.read_text())
     assert steps(machine) == ["stop", "units", "start"]
     assert serves(machine) == release(machine)
+    assert steps(machine) == ["gate"], "the new database knows nobody yet"
     assert steps(machine) == []
     machine.run("colony", "post", "general", "hello")
     counted = ("psql", "--host=/srv/pg", "--port=5433", "--tuples-only", "--command=SELECT count(*) FROM messages", "colony")
