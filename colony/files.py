@@ -48,6 +48,28 @@ def write(folder: Path, name: str, text: str | bytes) -> None:
         os.fsync(parent)
 
 
+def overwrite(folder: Path, name: str, text: str) -> None:
+    """Change the text of a regular file, durably, and for all who have mounted it; a power cut may leave some of both texts.
+
+    Raises `FileNotFoundError`, and other `OSError`; where there is no room for it the file is as it was.
+    """
+    content = text.encode()
+    with _parent(folder, name) as parent:
+        descriptor = os.open(PurePosixPath(name).name, os.O_WRONLY | _OPEN, dir_fd=parent)
+    with _regular(descriptor, folder / name), open(descriptor, "wb", closefd=False) as file:
+        before = os.fstat(descriptor).st_size
+        if content:
+            try:
+                os.posix_fallocate(descriptor, 0, len(content))
+            except OSError:
+                os.ftruncate(descriptor, before)
+                raise
+        file.write(content)
+        file.flush()
+        os.ftruncate(descriptor, len(content))
+        os.fsync(descriptor)
+
+
 def append(folder: Path, name: str, text: bytes) -> None:
     """Add to the end of a regular file, durably; it is made where it is missing. Raises `OSError`; the file is then as it was."""
     with _parent(folder, name, make=True) as parent:

@@ -178,7 +178,10 @@ def _remove(act: Remove) -> None:
 
 def _write_as(act: WriteAs) -> None:
     files.clear_way(act.folder, act.name)
-    files.write(act.folder, act.name, act.text)
+    if act.in_place and files.exists(act.folder, act.name):
+        files.overwrite(act.folder, act.name, act.text)
+    else:
+        files.write(act.folder, act.name, act.text)
 
 
 def _settle(act: Settle) -> None:

@@ -112,7 +112,7 @@ def _text(found: Facts, before: Soul, wanted: Soul) -> Step | None:
     if before.text == wanted.text:
         return None
     marks = [line[0] for line in _diff(before.text, wanted.text)[2:]]
-    written = WriteAs(found.name, places.HOMES / found.name, home.SOUL_FILE, wanted.text)
+    written = WriteAs(found.name, places.HOMES / found.name, home.SOUL_FILE, wanted.text, in_place=True)
     says = f"its text: +{marks.count('+')} -{marks.count('-')} lines"
     return _step("soul", says, _kept(found, "As it was before its soul changed"), written, _kept(found, "Its soul changed"))
 

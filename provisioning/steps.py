@@ -76,12 +76,16 @@ class Settle:
 
 @dataclass(frozen=True)
 class WriteAs:
-    """A file in a user's own folder, written as that user; links on the way are not followed, but put aside."""
+    """A file in a user's own folder, written as that user; links on the way are not followed, but put aside.
+
+    `in_place`: what is mounted over it in a sandbox stays there, which another file in its place would uncover.
+    """
 
     user: str
     folder: Path
     name: str  # relative to the folder
     text: str = field(repr=False)
+    in_place: bool = False
 
 
 @dataclass(frozen=True)

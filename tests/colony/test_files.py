@@ -88,6 +88,23 @@ def test_an_odd_file_is_replaced_and_what_it_points_to_is_not(home: Path, make: 
     assert [path.name for path in home.iterdir()] == ["name"]
 
 
+@pytest.mark.parametrize("text", ["", "longer than it was before", "short"])
+def test_what_is_written_over_is_the_same_file(home: Path, text: str) -> None:
+    (home / "soul.md").write_text("as it was")
+    before = (home / "soul.md").stat().st_ino
+    files.overwrite(home, "soul.md", text)
+    assert ((home / "soul.md").read_text(), (home / "soul.md").stat().st_ino) == (text, before)
+    with pytest.raises(FileNotFoundError):
+        files.overwrite(home, "missing.md", text)
+
+
+@odd
+def test_an_odd_file_is_not_written_over(home: Path, make: Callable[[Path], object]) -> None:
+    make(home / "odd")
+    with pytest.raises(OSError, match=r".+"):
+        files.overwrite(home, "odd", "text")
+
+
 def test_what_is_appended_stands_at_the_end(home: Path) -> None:
     for word in (b"one\n", b"\xff\n"):
         files.append(home, "deep/er/name", word)

@@ -116,6 +116,9 @@ def test_a_new_text_alone_leaves_the_worker_and_its_turn_in_peace(scout: Guest) 
     before = worker(scout)
     scout.run("colony-agent", "soul", "set", "scout", "/opt/brains/text.md")
     assert worker(scout) == before
+    [brain] = scout.run("pgrep", "--uid", "scout", "--full", "^/usr/bin/python3 -I /opt/brains/echo").stdout.split()
+    wrote = scout.run("nsenter", f"--target={brain}", "--mount", "--", "sh", "-c", f"echo mine >> {HOME}/CLAUDE.md", check=False)
+    assert "Read-only file system" in wrote.stderr, "it must not come to light in the turn that runs"
     turn = status(scout, "scout")["member"]["turn_id"]
     assert turn in [each["id"] for each in json.loads(scout.run("colony", "explain", str(asked), "--json").stdout)["turns"]]
     scout.run("colony", "stop", str(turn))

@@ -124,7 +124,7 @@ def test_the_former_text_is_committed_before_it_is_replaced_and_all_of_it_is_don
     assert isinstance(behind, Run)
     assert isinstance(written, WriteAs)
     assert {act.user for act in (before, written, behind)} == {"scout"}
-    assert (written.name, written.text) == ("CLAUDE.md", "# Other\n")
+    assert (written.name, written.text, written.in_place) == ("CLAUDE.md", "# Other\n", True), "a running turn must not find it uncovered"
 
 
 def test_of_the_settings_only_the_souls_own_change() -> None:
