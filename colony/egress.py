@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from colony import errors
 
 EVERYONE = "agents"  # whose rules are for all of them; no agent can be called so
 WEB_PORTS = (80, 443)  # of an allow that names none
@@ -119,6 +122,30 @@ def joined(host: str, ports: Iterable[int] = ()) -> str:
 def is_address(host: str) -> bool:
     """Whether a host in its normal form is an IP address."""
     return ":" in host or bool(_NUMBER.fullmatch(host.rpartition(".")[2]))
+
+
+def model_url(url: str) -> str:
+    """The address of a model's API, without a slash at its end. Raises `Invalid`.
+
+    Without TLS the key would be everybody's on the way: so only what listens on this machine may do without.
+    """
+    try:
+        parts = urlsplit(url)
+        is_whole = bool(parts.hostname) and parts.port != 0 and not (parts.username or parts.password or parts.query or parts.fragment)
+    except ValueError as error:
+        raise errors.Invalid(f"{url!r} is no address of a model's API: {error}") from error
+    if not is_whole or parts.scheme not in ("https", "http") or not url.isascii() or not url.isprintable() or " " in url:
+        raise errors.Invalid(f"{url!r} is no address of a model's API; give https://host[:port][/path]")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise errors.Invalid(f"{url!r} would send the key unprotected; http:// is for a loopback address only")
+    return url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name may lead anywhere, even localhost
 
 
 def _covers(rule: Rule, name: str, port: int) -> bool:

@@ -74,8 +74,14 @@ def birth(
 @_json
 def death(name: str, purge: bool, dry_run: bool, is_json: bool) -> None:
     """End an agent: its services, its home and its Linux user go; what it said stays."""
-    from provisioning import agents
+    from provisioning import agents, credentials, facts
+    from provisioning.host import gate
     from provisioning.show import Show
 
+    facts.require_root()
     show = Show(is_json, dry_run)
-    show.end(agents.bury(name, show.step, purge=purge, dry_run=dry_run), f"{name} is dead")
+    had_credentials = name in credentials.stored()
+    steps = agents.bury(name, show.step, purge=purge, dry_run=dry_run)
+    if had_credentials and not dry_run:
+        gate.renew()  # else whoever is born again under that name would think with them
+    show.end(steps, f"{name} is dead")

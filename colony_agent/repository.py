@@ -17,6 +17,11 @@ GIT_SECONDS = 30
 COMMITTED = ("CLAUDE.md", "heartbeat.md", "memory", ".claude/rules")
 
 
+# In its home an agent can hook programs to git, which would run where the history can be written.
+ITS_OWN = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1"}
+HOOKLESS = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
+
+
 def commit(home: Home, message: str) -> None:
     """Record the home's text files. What the agent did to its repository can stop that, and costs the agent no more than its history."""
     try:
@@ -28,8 +33,7 @@ def commit(home: Home, message: str) -> None:
 def git(home: Home, *words: str) -> tuple[Exit, bytes]:
     """How git ended and what it printed. Raises `RunnerFailed` when it takes too long or floods its output."""
     said = bytearray()
-    # What the agent has hooked to git may run for whoever asks, outside of a service that keeps the network from it.
-    command = for_home(home, keeps_history=True).confine(["git", *words], {})
+    command = for_home(home, keeps_history=True).confine(["git", *HOOKLESS, *words], ITS_OWN)
     ended = process.run(command, b"", lambda line: said.extend(line + b"\n"), GIT_SECONDS, threading.Event())
     return ended, bytes(said)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from colony import config, errors
+from colony import config, egress, errors
 
 HOST_FILE = Path("/etc/colony/egress.toml")
 MODEL_URL = "https://api.anthropic.com"
@@ -117,7 +116,7 @@ def _bounds(path: Path, table: Any) -> Bounds:
 
 
 def _model(credentials: Mapping[str, str], url: str | None) -> Model:
-    where = _checked(credentials.get("ANTHROPIC_BASE_URL") or url or MODEL_URL)
+    where = egress.model_url(credentials.get("ANTHROPIC_BASE_URL") or url or MODEL_URL)
     if token := credentials.get("ANTHROPIC_AUTH_TOKEN"):
         return Model(where, "authorization", Secret(f"Bearer {token}"))
     if key := credentials.get("ANTHROPIC_API_KEY"):
@@ -125,27 +124,6 @@ def _model(credentials: Mapping[str, str], url: str | None) -> Model:
     if token := credentials.get("CLAUDE_CODE_OAUTH_TOKEN"):
         return Model(where, "authorization", Secret(f"Bearer {token}"), OAUTH_BETA)
     return Model(where)
-
-
-def _checked(url: str) -> str:
-    """Without TLS the key would be everybody's on the way: so only a stand-in on this machine may do without."""
-    try:
-        parts = urlsplit(url)
-        is_whole = bool(parts.hostname) and parts.port != 0 and not (parts.username or parts.password or parts.query or parts.fragment)
-    except ValueError as error:
-        raise errors.Invalid(f"{url!r} is no address of a model's API: {error}") from error
-    if not is_whole or parts.scheme not in ("https", "http") or not url.isascii() or not url.isprintable() or " " in url:
-        raise errors.Invalid(f"{url!r} is no address of a model's API; give https://host[:port][/path]")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-        raise errors.Invalid(f"{url!r} would send the key unprotected; http:// is for a loopback address only")
-    return url.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name may lead anywhere, even localhost
 
 
 def _credentials(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:

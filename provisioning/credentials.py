@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from colony import errors
+from colony import egress, errors
 from provisioning import places
 
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")  # one of them is enough for Claude Code
-KNOWN = (*KEYS, "ANTHROPIC_BASE_URL")
+BASE_URL = "ANTHROPIC_BASE_URL"
+KNOWN = (*KEYS, BASE_URL)
 MAX_BYTES = 8192
 
 
@@ -29,6 +30,8 @@ def store(name: str, value: str, agent: str | None) -> None:
     _require_known(name)
     if not value or not value.isascii() or not value.isprintable() or " " in value or len(value) > MAX_BYTES:
         raise errors.Invalid(f"that is no {name}: it must be one line of printable characters")
+    if name == BASE_URL:
+        value = egress.model_url(value)
     file = _file(name, agent)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     staged = file.with_name(f".{file.name}.new")

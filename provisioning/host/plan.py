@@ -211,8 +211,8 @@ def _back(host: Host, wanted: dict[str, str]) -> tuple[Step, ...]:
     """To what there was before `change`, whatever of it was done."""
     if host.current is None or not host.is_server_active or host.current == host.release:
         return ()
-    has_gate = files.GATE in host.active  # releases before had none
-    acts: list[Act] = [Stop((files.SERVER,) if has_gate else files.LASTING)]
+    has_gate = places.UNITS / files.GATE in host.entries  # releases before had none
+    acts: list[Act] = [Stop((files.SERVER,) if has_gate else files.LASTING), *([] if has_gate else [Disable((files.GATE,))])]
     for act in _changed(host, wanted):
         former = host.entries.get(act.path)
         acts.append(Write(act.path, former.text) if former else Remove(act.path))

@@ -16,7 +16,7 @@ from provisioning.steps import Act, Disable, Reload, Remove, Run, Step, Stop
 from provisioning.watch import revive, sizes
 
 DATA = (places.DATA, places.SETTINGS, places.ARCHIVE, places.HOMES)  # what only a purge removes
-MEMORIES = (revive.MEMORY, sizes.MEMORY)  # the watch's, of this boot
+MEMORIES = (revive.MEMORY, sizes.MEMORY, places.GATE_SOCKET.parent)  # of this boot
 STAMPS = Path("/var/lib/systemd/timers")  # when a timer last ran
 
 

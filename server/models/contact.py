@@ -190,7 +190,9 @@ def _first_contacts(connection: Connection, agent_id: int, rows: list[dict[str, 
     """The first of the contacts with each host that is new to the agent. What is no host's name is never told: it could say anything."""
     first: dict[str, dict[str, object]] = {}
     for row in rows:
-        if row["verdict"] == "allowed" and row["kind"] != "model" and _normal(str(row["host"])):
+        # What broke off after something had gone through was reached, too.
+        was_reached = row["verdict"] == "allowed" or row["sent_bytes"] or row["received_bytes"]
+        if was_reached and row["verdict"] != "denied" and row["kind"] != "model" and _normal(str(row["host"])):
             first.setdefault(str(row["host"]), row)
     is_known = egress_hosts.c.agent_id == agent_id, egress_hosts.c.host.in_(first)
     for host in connection.execute(select(egress_hosts.c.host).where(*is_known)).scalars():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from colony import errors, operations, schema
-from colony.egress import EVERYONE
+from colony.egress import EVERYONE, is_address
 from server.gate import EGRESS, EVENTS, Call, Wait, handles
 from server.models import contact, user
 from server.models import egress as egress_model
@@ -20,6 +20,8 @@ def egress_rules(call: Call, request: schema.ListEgress) -> schema.EgressRules:
 @handles(operations.SET_EGRESS)
 def set_egress(call: Call, request: schema.SetEgress) -> schema.EgressRule:
     agent_id = _decided_by(call, request.agent)
+    if request.effect == "allow" and is_address(request.host) and not call.caller.is_admin:
+        raise errors.Forbidden("an address may lead into the host or its own network: only administrators allow one; allow a name")
     call.wake(EGRESS)
     return egress_model.put(call.connection, agent_id, request, call.caller.id, call.now)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -227,38 +226,27 @@ def test_a_link_in_its_place_is_not_followed(scout: Agent, tmp_path: Path, at: s
     assert last(scout)[1] == "failed"
 
 
-HOOK = """#!/bin/sh
-cat .colony.toml > "$HOME/stolen" 2>&1
-{ ls /work /root /etc/shadow; echo $$; id -u; } > "$HOME/looked" 2>&1
-readlink /proc/self/ns/net > "$HOME/network"
-touch /tmp/colony-hook-was-outside
-"""
-
-
-def test_hostile_git_hooks_run_in_the_sandbox_only(scout: Agent) -> None:
+def test_what_an_agent_has_hooked_to_git_does_not_run(scout: Agent) -> None:
     assert scout.run("dream").returncode == 0
-    hooks = scout.home / ".git" / "hooks"
-    hooks.mkdir(exist_ok=True)
-    for name in ("pre-commit", "post-commit"):
-        (hooks / name).write_text(HOOK)
-        (hooks / name).chmod(0o755)
-    outside = Path("/tmp/colony-hook-was-outside")
-    outside.unlink(missing_ok=True)
+    spy = scout.home / "spy"
+    spy.write_text(f"#!/bin/sh\ntouch {scout.home}/ran\n")
+    spy.chmod(0o755)
+    for hooks in (scout.home / ".git" / "hooks", scout.home / "hooks"):
+        hooks.mkdir(exist_ok=True)
+        for name in ("pre-commit", "post-commit", "post-index-change"):
+            (hooks / name).write_text(spy.read_text())
+            (hooks / name).chmod(0o755)
+    (scout.home / ".gitconfig").write_text(f"[core]\nhooksPath = {scout.home}/hooks\nfsmonitor = {spy}\n")
     (scout.home / "CLAUDE.md").write_text("You are another scout.\n")
     assert scout.run("dream").returncode == 0
-    assert (scout.home / "looked").exists()
-    assert not outside.exists()
-    assert scout.token not in (scout.home / "stolen").read_text()
-    assert "cannot access '/work'" in (scout.home / "looked").read_text()
-    assert "cannot access '/etc/shadow'" in (scout.home / "looked").read_text()
-    assert (scout.home / "network").read_text().strip() != os.readlink("/proc/self/ns/net")
+    assert not (scout.home / "ran").exists()
+    shown = subprocess.run(["git", "-C", scout.home, "show", "HEAD:CLAUDE.md"], capture_output=True, text=True, env={"HOME": "/"})
+    assert shown.stdout == "You are another scout.\n", "it is recorded all the same"
 
 
-@pytest.mark.parametrize("hook", ["exit 1", "kill -9 $PPID"])
-def test_a_repository_that_refuses_costs_only_the_history(scout: Agent, hook: str) -> None:
-    (scout.home / ".git" / "hooks").mkdir(parents=True)
-    (scout.home / ".git" / "hooks" / "pre-commit").write_text(f"#!/bin/sh\n{hook}\n")
-    (scout.home / ".git" / "hooks" / "pre-commit").chmod(0o755)
+def test_a_repository_that_refuses_costs_only_the_history(scout: Agent) -> None:
+    (scout.home / ".git").mkdir()
+    (scout.home / ".git" / "index.lock").touch()
     assert scout.run("dream").returncode == 0
     assert memory(scout).read_text() == NEW
     assert last(scout)[1] == "finished"

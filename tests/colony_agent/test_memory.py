@@ -137,12 +137,19 @@ def test_what_the_agent_wrote_can_not_steer_a_terminal(home: Home) -> None:
     assert memory.log(home)[0].subject == "\\x1b]0;owned\\x07 Dream\\rof nothing"
 
 
+def filtered(home: Home, program: str) -> None:
+    """Git passes each text that it looks at through this; hooks it does not run."""
+    git(home, "config", "filter.spy.clean", program)
+    (home.path / ".gitattributes").write_text("*.md filter=spy\n")
+
+
 def test_its_programs_run_in_the_sandbox_only(home: Home, tmp_path: Path) -> None:
     spy = home.path / "spy.sh"
     spy.write_text(f"#!/bin/sh\n(id; ls {tmp_path}; cat .colony.toml; echo ran) >> $HOME/looked 2>&1\n")
     spy.chmod(0o755)
     for key in ("core.fsmonitor", "diff.external", "core.pager", "gpg.program", "core.hooksPath"):
         git(home, "config", key, str(home.path if key == "core.hooksPath" else spy))
+    filtered(home, f"{spy}; cat")
     (home.path / "post-commit").symlink_to("spy.sh")
     git(home, "config", "log.showSignature", "true")
     (tmp_path / "secret").touch()
@@ -159,6 +166,6 @@ def test_its_programs_run_in_the_sandbox_only(home: Home, tmp_path: Path) -> Non
 
 def test_a_git_that_hangs_or_floods_ends_in_one_clear_line(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repository, "GIT_SECONDS", 1)
-    git(home, "config", "core.fsmonitor", "sleep 60; true")
+    filtered(home, "sleep 60; cat")
     with pytest.raises(errors.Unavailable, match=f"^git in {home.path}: it took longer than 1 s$"):
         memory.diff(home)
