@@ -164,7 +164,13 @@ def test_a_credential_is_for_the_gate_alone(host: Guest) -> None:
     found = host.run("grep", "-rlas", "sk-planted", "/etc", "/home", "/var/lib/colony", "/run/colony", check=False)
     assert found.stdout == ""
     assert "printable" in one_line(host.run("colony-agent", "credential", "set", "ANTHROPIC_API_KEY", stdin="two\nlines", check=False))
+    said = one_line(host.run("colony-agent", "credential", "set", "ANTHROPIC_BASE_URL", stdin="http://gateway.example:4000", check=False))
+    assert "would send the key unprotected" in said
     host.run("colony-agent", "death", "thinker", "--purge")
+    assert host.run("find", folder, "-name", "thinker.*").stdout == ""
+    host.run("rm", "/etc/colony/credentials/ANTHROPIC_API_KEY")
+    host.run("systemctl", "restart", "colony-egress")  # a credential that is gone must not keep it from all others
+    host.run("sh", "-c", "systemd-creds encrypt --with-key=host --name=ANTHROPIC_API_KEY - /etc/colony/credentials/ANTHROPIC_API_KEY", stdin="x")
     host.run("colony-agent", "credential", "rm", "ANTHROPIC_API_KEY")
     assert host.run("colony-agent", "credential", "list").stdout == ""
 

@@ -166,11 +166,17 @@ def test_the_first_contact_with_a_host_is_told_once(house: Colony) -> None:
     assert len(told(house)) == 3
 
 
-@pytest.mark.parametrize("other", [{"verdict": "denied"}, {"verdict": "failed"}, {"kind": "model"}])
-def test_only_what_was_allowed_and_is_not_the_model_counts_as_reached(house: Colony, other: dict[str, str]) -> None:
+@pytest.mark.parametrize("other", [{"verdict": "denied"}, {"verdict": "failed", "sent_bytes": 0, "received_bytes": 0}, {"kind": "model"}])
+def test_only_what_was_allowed_and_is_not_the_model_counts_as_reached(house: Colony, other: dict[str, Any]) -> None:
     record(house, reached(house, **other))
     assert told(house) == []
     record(house, reached(house))
+    assert len(told(house)) == 1
+
+
+def test_what_broke_off_after_something_went_through_counts_as_reached(house: Colony) -> None:
+    """Else an agent that hangs up in the middle would be heard of by nobody."""
+    record(house, reached(house, verdict="failed", sent_bytes=1, received_bytes=0))
     assert len(told(house)) == 1
 
 

@@ -96,6 +96,14 @@ def test_owners_decide_about_their_agents_and_administrators_about_all(house: Co
         assert rules(house) == held
 
 
+def test_an_owner_allows_names_and_only_an_administrator_an_address(house: Colony) -> None:
+    for address in ("127.0.0.1", "2001:db8::1"):
+        with pytest.raises(errors.Forbidden, match="only administrators allow one"):
+            put(house.bob, "scout", address)
+        put(house.bob, "scout", address, effect="deny")
+        put(house.admin, "scout", address)
+
+
 def test_the_audit_and_the_events_say_who_changed_what(house: Colony) -> None:
     before = house.ann.call(operations.EVENTS, schema.ListEvents()).position
     put(house.bob, "scout", "pypi.org", 443)
