@@ -170,7 +170,7 @@ def test_a_credential_is_for_the_gate_alone(host: Guest) -> None:
     assert host.run("find", folder, "-name", "thinker.*").stdout == ""
     host.run("rm", "/etc/colony/credentials/ANTHROPIC_API_KEY")
     host.run("systemctl", "restart", "colony-egress")  # a credential that is gone must not keep it from all others
-    host.run("sh", "-c", "systemd-creds encrypt --with-key=host --name=ANTHROPIC_API_KEY - /etc/colony/credentials/ANTHROPIC_API_KEY", stdin="x")
+    host.run("touch", "/etc/colony/credentials/ANTHROPIC_API_KEY")
     host.run("colony-agent", "credential", "rm", "ANTHROPIC_API_KEY")
     assert host.run("colony-agent", "credential", "list").stdout == ""
 
