@@ -187,9 +187,16 @@ class House:
         self._loop = asyncio.get_running_loop()
         with service.listening(self.socket) as listening:
             self._serving = asyncio.create_task(self.gate.serve(listening))
+            judging = asyncio.create_task(service.judge_again_and_again(self._proxy.judge_again, self._sleep))
             self._is_open.set()
             with suppress(asyncio.CancelledError):
                 await self._serving
+            judging.cancel()
+
+    async def _sleep(self, seconds: float) -> None:
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            await asyncio.sleep(0.01)
 
     def _look_up(self, host: str) -> list[str]:
         self.looked_up.append(host)
