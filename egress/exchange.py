@@ -17,6 +17,8 @@ from egress.settings import Bounds
 
 MAX_ANSWER_HEAD = 64 * 1024
 READ_BYTES = 64 * 1024
+EVENTS_PER_TURN = 256  # of a message in small chunks, before other connections have their turn
+FRAMING_BYTES = 1024 * 1024  # of a body in chunks that are not its data, beside a quarter of these
 
 
 class Exchange:
@@ -35,9 +37,11 @@ class Exchange:
         if not isinstance(event, h11.Request):
             raise Malformed("the head is not complete")
         self.request = event
+        self._is_chunked = b"transfer-encoding" in dict(event.headers)
         length = dict(event.headers).get(b"content-length")
         if length and int(length) > bounds.max_body_bytes:
             raise TooLarge(f"the body is larger than {bounds.max_body_bytes} bytes")
+        self._arrived = len(client.surplus)  # of the body, as it came
         if client.surplus:
             self._inner.receive_data(client.surplus)
 
@@ -60,27 +64,32 @@ class Exchange:
 
     async def _upload(self, writer: StreamWriter) -> None:
         """Until the request is out; then until the client hangs up. Ends only with an error."""
-        left = self._bounds.max_body_bytes
-        is_wanted = True
-        while True:
+        size = 0
+        is_wanted, is_whole = True, False
+        while not is_whole:
             try:
-                event = self._inner.next_event()
+                data, event = await _taken(self._inner)
             except h11.RemoteProtocolError as error:
                 raise Malformed(str(error)) from error
+            size += len(data)
+            self._require_modest(size)
+            if data and is_wanted:
+                is_wanted = await self._pass_on(writer, h11.Data(data))
+            is_whole = isinstance(event, h11.EndOfMessage)
             if event is h11.NEED_DATA:
                 await self._hear()
-                continue
-            if isinstance(event, h11.Data):
-                left -= len(event.data)
-                if left < 0:
-                    raise TooLarge(f"the body is larger than {self._bounds.max_body_bytes} bytes")
-            elif not isinstance(event, h11.EndOfMessage):
+            elif not is_whole:
                 raise Gone()
-            if is_wanted:
-                is_wanted = await self._pass_on(writer, event)
-            if isinstance(event, h11.EndOfMessage):
-                break
+        if is_wanted:
+            await self._pass_on(writer, h11.EndOfMessage())  # trailers end here
         await self._until_gone()
+
+    def _require_modest(self, size: int) -> None:
+        """The size is that of the body's data so far."""
+        if size > self._bounds.max_body_bytes:
+            raise TooLarge(f"the body is larger than {self._bounds.max_body_bytes} bytes")
+        if self._is_chunked and self._arrived - size > FRAMING_BYTES + size // 4:
+            raise TooLarge("the body is in too many small chunks; send it in larger ones")
 
     async def _hear(self) -> None:
         if self._inner.they_are_waiting_for_100_continue:
@@ -92,12 +101,12 @@ class Exchange:
             raise Malformed(f"the body did not go on for {self._bounds.idle_seconds} s") from error
         if not arrived:
             raise Gone()
+        self._arrived += len(arrived)
         self._inner.receive_data(arrived)
+        await asyncio.sleep(0)  # what is already there is received without a pause
 
     async def _pass_on(self, writer: StreamWriter, event: h11.Event) -> bool:
         """Whether upstream goes on listening: it may answer before it has heard all."""
-        if isinstance(event, h11.EndOfMessage):
-            event = h11.EndOfMessage()  # trailers end here
         try:
             self._write(writer, event)
             async with asyncio.timeout(self._bounds.idle_seconds):
@@ -118,13 +127,13 @@ class Exchange:
         """Until the whole answer is with the client."""
         while True:
             try:
-                event = self._outer.next_event()
+                data, event = await _taken(self._outer)
+                if data:
+                    await self._send(h11.Data(data))
                 if event is h11.NEED_DATA:
                     self._outer.receive_data(await self._read(reader))
                 elif isinstance(event, h11.Response):
                     await self._send(_passed_on(event))
-                elif isinstance(event, h11.Data):
-                    await self._send(event)
                 elif isinstance(event, h11.EndOfMessage):
                     await self._send(h11.EndOfMessage())
                     return
@@ -143,6 +152,7 @@ class Exchange:
             raise Unreachable(f"broken off: {error.strerror or error}") from error
         self._visit.received += len(arrived)
         self._require_room()
+        await asyncio.sleep(0)  # what is already there is read without a pause
         return arrived
 
     async def _send(self, event: h11.Event) -> None:
@@ -166,6 +176,16 @@ class Exchange:
     def _require_room(self) -> None:
         if self._visit.sent + self._visit.received > self._bounds.max_bytes:
             raise CutOff(f"it carried more than {self._bounds.max_bytes} bytes")
+
+
+async def _taken(connection: h11.Connection) -> tuple[bytes, Any]:
+    """The data that has come, in one piece however it was cut, and the event after it."""
+    pieces: list[bytes] = []
+    while isinstance(event := connection.next_event(), h11.Data):
+        pieces.append(event.data)
+        if len(pieces) % EVENTS_PER_TURN == 0:
+            await asyncio.sleep(0)
+    return b"".join(pieces), event
 
 
 def _passed_on(answer: h11.Response) -> h11.Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable
 
 from colony import errors
@@ -20,17 +21,25 @@ from egress.settings import Bounds
 log = logging.getLogger(__name__)
 
 TURNED_AWAY = 16  # who are told why at the same time; others are just hung up on
+TURNED_AWAY_PER_UID = 4  # of these
 PAUSE_SECONDS = 0.1  # when this process may open no more files
 Identify = Callable[[socket.socket], str | None]
 
 
 class Gate:
-    """Serves one socket in one event loop. `identify` gives the Linux user at a connection's other end."""
+    """Serves one socket in one event loop. `identify` gives the Linux user at a connection's other end, `uid` the number."""
 
-    def __init__(self, bounds: Bounds, policy: Policy, proxy: Proxy, identify: Identify = caller.linux_user) -> None:
-        self._bounds, self._policy, self._proxy, self._identify = bounds, policy, proxy, identify
+    def __init__(
+        self,
+        bounds: Bounds,
+        policy: Policy,
+        proxy: Proxy,
+        identify: Identify = caller.linux_user,
+        uid: Callable[[socket.socket], int] = caller.uid,
+    ) -> None:
+        self._bounds, self._policy, self._proxy, self._identify, self._uid = bounds, policy, proxy, identify, uid
         self._limits, self._throttle = Limits(bounds), Throttle()
-        self._turned_away = 0
+        self._turned_away: Counter[int] = Counter()  # by uid: who has no name has a uid all the same
         self._guests: set[asyncio.Task[None]] = set()
 
     async def serve(self, listening: socket.socket) -> None:
@@ -103,13 +112,20 @@ class Gate:
             await client.refuse(errors.ColonyError("the gate could not handle this; its log says why"))
 
     async def _turn_away(self, client: Client, error: Refusal) -> None:
-        """Who has no seat must not hold one by listening slowly to why."""
-        if self._turned_away < TURNED_AWAY:
-            self._turned_away += 1
+        """Who has no seat must not hold one by listening slowly to why.
+
+        The gate's own question is answered beside all of them: were it not, whoever holds their places would have systemd end the gate.
+        """
+        uid = self._uid(client.socket)
+        if caller.is_house(uid):
+            await client.refuse(error)
+        elif self._turned_away.total() < TURNED_AWAY and self._turned_away[uid] < TURNED_AWAY_PER_UID:
+            self._turned_away[uid] += 1
             try:
                 await client.refuse(error)
             finally:
-                self._turned_away -= 1
+                self._turned_away[uid] -= 1
+                self._turned_away += Counter()  # forgets whoever is at zero
 
     def _tell(self, user: str, error: Refusal) -> None:
         held_back = self._throttle.passes(user)

@@ -17,9 +17,16 @@ from egress.settings import Bounds, Model
 STREAM_BYTES = 256 * 1024
 DEFAULT_PORTS = {"https": 443, "http": 80}
 _CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"cookie", b"host", b"forwarded"))
+# By these a server between here and there could take a request for another one than was allowed.
+_DETOURS = (b"x-forwarded-", b"x-original-", b"x-rewrite-", b"x-envoy-original-", b"x-http-method", b"x-method-override", b"max-forwards")
 _BETA = b"anthropic-beta"
-# Nothing that any server between here and there could read as a way out of /v1/.
-_PATH = re.compile(r"(?!.*(?://|/\.{1,2}(?:/|$)))/v1/[A-Za-z0-9._~!$&'()*+,:@/-]+")
+# What Claude Code asks. The key opens more, like files, batches and agents of everybody who shares it; and nothing in a path or
+# a query may be what a server between here and there could read as another path or method.
+_ASKED = {
+    "POST": re.compile(r"/v1/messages(?:/count_tokens)?"),
+    "GET": re.compile(r"/v1/models(?:/(?!\.{1,2}$)[A-Za-z0-9._~:@-]+)?"),
+}
+_QUERY = re.compile(r"(?:(?:^|&)(?:beta|limit|before_id|after_id)=[A-Za-z0-9._~:@-]*)*")
 
 
 class Endpoint:
@@ -34,7 +41,7 @@ class Endpoint:
 
     async def ask(self, exchange: Exchange, user: str, head: Head) -> None:
         """Ask the model's API what the client asks, and pass the answer on. Raises `Refusal`, `Gone`."""
-        path = checked(head.target)
+        path = checked(head.method, head.target)
         headers = self._headers(head.headers)
         reader, writer = await self._connect(user)
         try:
@@ -44,11 +51,7 @@ class Endpoint:
 
     def _headers(self, came: Headers) -> Headers:
         """The key is put in here and nowhere else; a redirection is the client's to follow, without it."""
-        kept = [
-            (name, value)
-            for name, value in end_to_end(came)
-            if name not in _CREDENTIALS and name != b"content-length" and not name.startswith(b"x-forwarded-")
-        ]
+        kept = [(name, value) for name, value in end_to_end(came) if name != b"content-length" and not _is_dropped(name)]
         if self._model.beta:
             kept = _with_beta(kept, self._model.beta.encode())
         if self._model.value:
@@ -70,12 +73,23 @@ class Endpoint:
             raise Unreachable("there is no connection to the model's API") from error
 
 
-def checked(target: str) -> str:
-    """A path below /v1/, with its query. Raises `Denied` for all others, and for what could mean one."""
+def checked(method: str, target: str) -> str:
+    """The path with its query, of what Claude Code asks. Raises `Denied` for all else, and for what could mean something else."""
     path, mark, query = target.partition("?")
-    if not _PATH.fullmatch(path) or "#" in query:
-        raise Denied("the model is asked at paths below /v1/ only; other hosts by CONNECT or http://")
+    asked = _ASKED.get(method)
+    if not asked or not asked.fullmatch(path):
+        raise Denied(
+            "the model is asked by POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models and GET /v1/models/ID only; "
+            "other hosts by CONNECT or http://"
+        )
+    if not _QUERY.fullmatch(query):
+        raise Denied("the model is asked with beta, limit, before_id and after_id in the query only")
     return path + mark + query
+
+
+def _is_dropped(name: bytes) -> bool:
+    name = name.replace(b"_", b"-")  # as servers do that put headers into variables
+    return name in _CREDENTIALS or name.startswith(_DETOURS)
 
 
 def _with_beta(headers: Headers, beta: bytes) -> Headers:

@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import stat
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 1024
 FLUSH_SECONDS = 5.0  # for the contacts that the server has not heard of
+JUDGE_SECONDS = 15.0  # until what is open is judged again where there is no news
 FILES_PER_CONNECTION = 6  # two sockets, and a pipe each way while it is full
 OTHER_FILES = 256
 MAX_SOCKET_PATH = 100
@@ -54,6 +56,7 @@ async def _serve(settings: Settings, server_socket: socket.socket, systemd: Syst
 
     serving = asyncio.create_task(Gate(bounds, policy, proxy).serve(server_socket))
     reporting = asyncio.create_task(systemd.report(settings.socket, lambda: follower.is_alive() and ledger.is_alive()))
+    judging = asyncio.create_task(judge_again_and_again(proxy.judge_again))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
     log.info("the gate is open socket=%s server=%s model=%s", settings.socket, settings.server, settings.model.url)
@@ -63,9 +66,20 @@ async def _serve(settings: Settings, server_socket: socket.socket, systemd: Syst
     finally:
         systemd.stopping()
         reporting.cancel()
+        judging.cancel()
         proxy.close()
         ledger.close(FLUSH_SECONDS)
     log.info("the gate is closed")
+
+
+async def judge_again_and_again(judge: Callable[[], None], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    """Until this is cancelled. A server that is away says nothing, and what is open must end without its rules, too."""
+    while True:
+        await sleep(JUDGE_SECONDS)
+        try:
+            judge()
+        except Exception:  # were this to end, what is open would outlive its rules
+            log.exception("what is open could not be judged")
 
 
 def _in(loop: asyncio.AbstractEventLoop, proxy: Proxy) -> None:

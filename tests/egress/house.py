@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -11,6 +12,7 @@ import tempfile
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -181,13 +183,20 @@ class House:
         names = Resolver(self.bounds.connect_seconds, self._look_up)
         endpoint = Endpoint(self._model, self.bounds, names, self._tls)
         self._proxy = Proxy(self.bounds, self.policy, self.ledger, names, lambda user: endpoint)
-        self.gate = Gate(self.bounds, self.policy, self._proxy, self._identify)
+        self.gate = Gate(self.bounds, self.policy, self._proxy, self._identify, _said_uid)
         self._loop = asyncio.get_running_loop()
         with service.listening(self.socket) as listening:
             self._serving = asyncio.create_task(self.gate.serve(listening))
+            judging = asyncio.create_task(service.judge_again_and_again(self._proxy.judge_again, self._sleep))
             self._is_open.set()
             with suppress(asyncio.CancelledError):
                 await self._serving
+            judging.cancel()
+
+    async def _sleep(self, seconds: float) -> None:
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            await asyncio.sleep(0.01)
 
     def _look_up(self, host: str) -> list[str]:
         self.looked_up.append(host)
@@ -258,8 +267,13 @@ class House:
 
 def _said_user(connection: socket.socket) -> str | None:
     """As the kernel would say it: these clients have a name of their own."""
-    name = bytes(connection.getpeername()).decode()
+    name = bytes(connection.getpeername() or b"").decode()  # the gate's question to itself has none
     return name.partition(":")[2] or None
+
+
+def _said_uid(connection: socket.socket) -> int:
+    user = _said_user(connection)
+    return zlib.crc32(user.encode()) if user else os.geteuid()
 
 
 def everything(connection: socket.socket) -> bytes:

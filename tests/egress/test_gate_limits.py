@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import struct
@@ -11,11 +12,13 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from egress import limits
+from egress import client, limits
+from egress.gate import TURNED_AWAY, TURNED_AWAY_PER_UID
 from egress.limits import GUARANTEED, Limits, Throttle
 from egress.pipes import KEPT
 from egress.refusals import TooMany
 from egress.settings import Bounds
+from egress.systemd import answers
 from tests.egress.house import Clock, House, Upstream, code, echo, everything, hear, status, until
 from tests.egress.test_gate_proxy import get
 
@@ -279,6 +282,27 @@ def test_a_crowd_of_strangers_holds_no_agent_up(house: House) -> None:
             stack.enter_context(house.knock())
         house.user = "scout"
         assert status(house.ask(get(upstream.port))) == 200
+
+
+def test_the_gate_hears_itself_while_strangers_neither_listen_nor_hang_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "FAREWELL_SECONDS", 60.0)  # as if they came back at once
+    with ExitStack() as stack:
+        for number in range(200):
+            house.user = f"stranger{number}"
+            stack.enter_context(house.knock())
+        until(lambda: house.gate.held == TURNED_AWAY, "the places for those who are turned away are taken")
+        assert asyncio.run(answers(house.socket))
+
+
+def test_one_stranger_does_not_take_the_answer_from_others(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "FAREWELL_SECONDS", 60.0)
+    house.user = "stranger"
+    with ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(house.knock())
+        until(lambda: house.gate.held == TURNED_AWAY_PER_UID, "the stranger's places are taken")
+        house.user = "another"
+        assert code(house.ask(b"CONNECT pypi.org:443 HTTP/1.1\r\n\r\n")) == "egress_stranger"
 
 
 def test_nothing_is_left_open_however_connections_end(house: House) -> None:

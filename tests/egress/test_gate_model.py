@@ -35,8 +35,8 @@ def model(upstream: Upstream, path: str = "", header: str = "x-api-key", value: 
     return Model(f"http://127.0.0.1:{upstream.port}{path}", header, Secret(value), beta)
 
 
-def post(path: str = "/v1/messages?beta=true", extra: str = "", body: bytes = b"{}") -> bytes:
-    return f"POST {path} HTTP/1.1\r\nHost: colony.invalid\r\nContent-Length: {len(body)}\r\n{extra}\r\n".encode() + body
+def post(path: str = "/v1/messages?beta=true", extra: str = "", body: bytes = b"{}", method: str = "POST") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: colony.invalid\r\nContent-Length: {len(body)}\r\n{extra}\r\n".encode() + body
 
 
 def headers(heard: bytes) -> list[tuple[bytes, bytes]]:
@@ -47,7 +47,7 @@ def headers(heard: bytes) -> list[tuple[bytes, bytes]]:
 def test_the_key_is_added_and_whatever_the_agent_sent_for_one_is_gone(open_house: Opened, upstreams: Callable[..., Upstream]) -> None:
     upstream = upstreams()
     house = open_house(model=model(upstream))
-    extra = "Authorization: Bearer mine\r\nX-Api-Key: mine\r\nx-api-key: too\r\nCookie: a=b\r\nX-Forwarded-For: 1\r\n"
+    extra = "Authorization: Bearer mine\r\nX-Api-Key: mine\r\nx-api-key: too\r\nX_Api_Key: too\r\nCookie: a=b\r\n"
     answer = house.ask(post(extra=extra + "anthropic-version: 2023-06-01\r\nAccept-Encoding: gzip\r\n"))
     assert answer.endswith(b"\r\n\r\nok")
     assert KEY.encode() not in answer
@@ -106,6 +106,8 @@ def test_an_api_below_a_path_is_found_there(open_house: Opened, upstreams: Calla
             "/v1/x?a#b",
         ),
         *("/v1/..;/admin", "/healthz", "/api/users", "/?/v1/messages"),
+        *("/v1/files", "/v1/messages/batches", "/v1/messages/", "/v1/messages/count_tokens/", "/v1/models", "/v1/code/sessions"),
+        *("/v1/messages?_method=DELETE", "/v1/messages?beta=true&_method=PUT", "/v1/messages?beta=%00", "/v1/messages?beta=true&"),
     ],
 )
 def test_no_path_leads_out_of_the_model(open_house: Opened, upstreams: Callable[..., Upstream], path: str) -> None:
@@ -114,6 +116,45 @@ def test_no_path_leads_out_of_the_model(open_house: Opened, upstreams: Callable[
     answer = house.ask(post(path))
     assert status(answer) in (400, 403)
     assert upstream.accepted == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "post", "PROPFIND"])
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/models", "/v1/models/claude-x"])
+def test_no_method_does_more_than_ask(open_house: Opened, upstreams: Callable[..., Upstream], method: str, path: str) -> None:
+    if (method, path[:10]) == ("GET", "/v1/models"):
+        path = "/v1/models/.."
+    upstream = upstreams()
+    answer = open_house(model=model(upstream)).ask(post(path, method=method))
+    assert status(answer) == 403
+    assert upstream.accepted == 0
+    assert method == "HEAD" or b"POST /v1/messages, " in answer
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(("POST", "/v1/messages"), ("POST", "/v1/messages?beta=true"), ("POST", "/v1/messages/count_tokens?beta=true")),
+        *(("GET", "/v1/models?limit=1000"), ("GET", "/v1/models?beta=true&after_id=x-1&limit=2"), ("GET", "/v1/models/claude-x-4.5@1")),
+    ],
+)
+def test_what_claude_code_asks_is_asked(open_house: Opened, upstreams: Callable[..., Upstream], method: str, path: str) -> None:
+    upstream = upstreams()
+    assert status(open_house(model=model(upstream)).ask(post(path, method=method))) == 200
+    assert upstream.heard[0].startswith(f"{method} {path} HTTP/1.1\r\n".encode())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("X-Original-URL", "X-Original-URI", "X-Original-Method", "X-Rewrite-URL", "X_Rewrite_URL", "X-Envoy-Original-Path"),
+        *("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "Max-Forwards"),
+        *("Forwarded", "X-Forwarded-For", "X-Forwarded-Prefix", "X-Forwarded-Host", "X_Forwarded_Uri"),
+    ],
+)
+def test_no_header_makes_another_request_of_it(open_house: Opened, upstreams: Callable[..., Upstream], name: str) -> None:
+    upstream = upstreams()
+    assert status(open_house(model=model(upstream)).ask(post(extra=f"{name}: /hidden\r\n"))) == 200
+    assert b"/hidden" not in upstream.heard[0]
 
 
 @pytest.mark.parametrize(

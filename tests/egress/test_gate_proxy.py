@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from colony import schema
+from egress import service
 from tests.egress.house import OK, House, Upstream, answering, code, echo, everything, hear, status, until
 
 
@@ -100,7 +102,7 @@ def test_a_body_arrives_whole(house: House, framing: str) -> None:
     heard = upstream.heard[0]
     assert b"Trailer" not in heard
     assert b"ext" not in heard
-    assert heard.endswith(b"0123456789") or heard.endswith(b"4\r\n0123\r\n6\r\n456789\r\n0\r\n\r\n")
+    assert heard.endswith(b"0123456789") or heard.endswith(b"\r\n\r\na\r\n0123456789\r\n0\r\n\r\n")
 
 
 def test_an_answer_without_a_length_ends_where_upstream_hangs_up(house: House) -> None:
@@ -189,6 +191,36 @@ def test_rules_are_forgotten_when_the_server_has_been_away_too_long(house: House
     assert b"has been away for 121 s" in answer
     house.hear()
     assert status(house.ask(get(upstream.port))) == 200
+
+
+def test_what_is_open_is_cut_when_the_server_has_been_away_too_long(house: House) -> None:
+    upstream = house.upstream(echo)
+    with house.tunnel("127.0.0.1", upstream.port) as tunnel:
+        house.clock.now += house.bounds.away_seconds
+        tunnel.sendall(b"still")
+        assert tunnel.recv(100) == b"still"
+        house.clock.now += service.JUDGE_SECONDS
+        assert everything(tunnel) == b""
+    assert house.contact().reason.startswith("no longer allowed: the colony's server has been away for 135 s")
+
+
+def test_a_judgement_that_breaks_is_not_the_last_one() -> None:
+    judged: list[float] = []
+    slept: list[float] = []
+
+    def judge() -> None:
+        judged.append(len(slept))
+        raise ValueError("broken")
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) > 3:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(service.judge_again_and_again(judge, sleep))
+    assert slept == [service.JUDGE_SECONDS] * 4
+    assert judged == [1, 2, 3]
 
 
 @pytest.mark.parametrize("user", [None, "stranger", "root", "SCOUT", "scout "])
