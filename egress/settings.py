@@ -16,6 +16,7 @@ MODEL_URL = "https://api.anthropic.com"
 OAUTH_BETA = "oauth-2025-04-20"  # without it the API refuses a token of a subscription
 MAX_CREDENTIAL_BYTES = 8192
 MEBIBYTE = 2**20
+GONE = "gone"  # what the unit gives in the place of a credential whose file is not there any more
 KEYS = ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")  # the first that is there counts
 NAMES = (*KEYS, "ANTHROPIC_BASE_URL")
 
@@ -132,7 +133,7 @@ def _credentials(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for file in sorted(Path(folder).iterdir()) if folder else ():
         user, _, name = file.name.rpartition(".")
-        if name in NAMES and (value := _read(file)):
+        if name in NAMES and (value := _read(file)) not in ("", GONE):
             found.setdefault(user, {})[name] = value
     return found
 
