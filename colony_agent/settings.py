@@ -63,7 +63,7 @@ def load(path: Path) -> Home:
     if not isinstance(table, dict) or "name" not in table:
         raise errors.Invalid(f"{file}: the table [agent] with a name is missing")
     agent, colony = parsed(file, table), config.load(environ={}, directory=path)
-    if not agent.egress and colony.url == f"unix:{config.HOST_SOCKET}":  # it is an agent of a host's colony, which has a gate
+    if not agent.egress and found.get("url") == f"unix:{config.HOST_SOCKET}":  # it is an agent of a host's colony, which has a gate
         agent = replace(agent, egress=f"unix:{config.HOST_GATE}")
     return Home(path, agent, colony)
 

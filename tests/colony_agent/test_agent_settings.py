@@ -31,7 +31,7 @@ def refused(home: Path, agent: str) -> str:
 
 def test_a_name_is_enough(tmp_path: Path) -> None:
     found = load(write(tmp_path, 'name = "scout"'))
-    assert found.agent == AgentSettings("scout")
+    assert found.agent == AgentSettings("scout", egress="unix:/run/colony-egress/egress.sock"), "an agent of a host's colony has its gate"
     assert (found.path, found.colony.url, found.colony.token) == (tmp_path, "unix:/run/colony/api.sock", None)
     assert found.config_file == tmp_path / ".colony.toml"
 

@@ -311,7 +311,9 @@ def test_a_program_that_is_not_there_is_named(inside: Inside) -> None:
 
 def test_the_program_finds_no_signal_ignored_no_child_and_no_descriptor(inside: Inside) -> None:
     with inside.gate(echo):
-        assert inside.sh("grep SigIgn /proc/self/status; ls /proc/$$/fd").split() == ["SigIgn:", "0" * 16, "0", "1", "2"]
+        _, ignored, *descriptors = inside.sh("grep SigIgn /proc/self/status; ls /proc/$$/fd").split()
+        assert int(ignored, 16) & 0x7FFFFFFF == 0, "of those that have names"
+        assert descriptors == ["0", "1", "2"]
         assert "ChildProcessError" in inside.python("import os; os.wait()")
 
 

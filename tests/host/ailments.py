@@ -180,15 +180,15 @@ MORE_UNITS = {
         undo="systemctl unmask colony-watch.timer; colony-server install",
     ),
     "a service that failed": Ailment(failed("colony-prune.service"), ("host: colony-prune.service has failed (exit-code)",)),
-    "a gate that is off": Ailment(
-        "systemctl stop colony-egress", ("host: colony-egress.service is inactive", "host: the gate does not answer"), True
-    ),
     "no settings": Ailment(f"rm {SERVER_SETTINGS}", (f"host: {SERVER_SETTINGS} is missing",)),
     "a dead worker": Ailment(f"systemctl stop {WORKER}", (f"scout: {WORKER} is inactive",), True),
     "dreams that are off": Ailment(f"systemctl stop {DREAMS}", (f"scout: {DREAMS} is inactive",), True),
     "dreams that won't come again": Ailment(f"systemctl disable {DREAMS}", (f"scout: {DREAMS} is not enabled",), True),
     "no key": Ailment(
         "colony-agent credential rm ANTHROPIC_API_KEY", ("thinker: no key for the model's API is kept for it",), stdin=KEY
+    ),
+    "a gate that is off": Ailment(
+        "systemctl stop colony-egress", ("host: colony-egress.service is inactive", "host: the gate does not answer"), True
     ),
     # Last of all: the others have systemd read its units.
     "a unit that systemd has not read": Ailment(
