@@ -161,6 +161,8 @@ def test_the_next_address_is_tried_where_one_does_not_answer(house: House) -> No
     house.allow("two.example", upstream.port)
     house.names["two.example"] = [["127.0.0.9", "127.0.0.1"]]
     house.tunnel("two.example", upstream.port).close()
+    contact = house.contact()
+    assert (contact.host, contact.verdict) == ("two.example", "allowed")
 
 
 def test_an_ipv6_address_is_reached_as_it_is_named(house: House) -> None:
