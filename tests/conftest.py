@@ -15,6 +15,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from server.database import sqlite_url
@@ -24,6 +25,9 @@ from tests.server.serving import Server
 from tests.server.support import Clock, Colony
 
 pytest_plugins = ["tests.guest.fixtures"]
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # on a busy machine any example may take long
+hypothesis.settings.load_profile("untimed")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to what runs in the background: Ctrl-C could not be tested
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -139,8 +139,9 @@ def main(port: int, gate: str, argv: list[str]) -> None:
     listener.bind(("127.0.0.1", port))
     listener.listen(BACKLOG)
     if os.fork() == 0:
+        _stand_apart()
         if os.fork() == 0:
-            _serve(listener, gate)
+            Forwarder(listener, gate).run()
         os._exit(0)
     os.wait()  # a program that waits for all of its children would wait for one that serves
     for number in IGNORED_BY_PYTHON:
@@ -152,15 +153,14 @@ def main(port: int, gate: str, argv: list[str]) -> None:
         os._exit(CANNOT_START)
 
 
-def _serve(listener: socket, gate: str) -> None:
-    """Apart from the program: its streams end with it, and what it sends to its group, or to whomever asks it to stop, is not for this."""
+def _stand_apart() -> None:
+    """Before the program starts: its streams end with it; what it sends to its group, or whoever asks it to stop, is not for this."""
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
     for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
         _signal.signal(number, _signal.SIG_IGN)
-    Forwarder(listener, gate).run()
 
 
 if __name__ == "__main__":

@@ -30,21 +30,17 @@ def record(house: House, linux_user: str, host: str, **more: Any) -> None:
 
 
 def test_rules_are_set_listed_and_forgotten(run: Shell, robin: str) -> None:
-    said = run("egress", "allow", f"@{robin}", "PyPI.org", "*.pythonhosted.org:443", "[2001:db8::1]:8080,22", token=ANN)
-    assert said == Said(
-        0,
-        f"{robin}: allow pypi.org (ports 80, 443)\n"
-        f"{robin}: allow *.pythonhosted.org (port 443)\n"
-        f"{robin}: allow 2001:db8::1 (ports 22, 8080)\n",
-        "",
-    )
+    said = run("egress", "allow", f"@{robin}", "PyPI.org", "*.pythonhosted.org:443", token=ANN)
+    assert said == Said(0, f"{robin}: allow pypi.org (ports 80, 443)\n{robin}: allow *.pythonhosted.org (port 443)\n", "")
+    said = run("egress", "allow", robin, "[2001:db8::1]:8080,22")
+    assert said == Said(0, f"{robin}: allow 2001:db8::1 (ports 22, 8080)\n", "")
     assert run("egress", "deny", robin, "evil.example", token=ANN).out == f"{robin}: deny evil.example (all ports)\n"
     listed = [line.split("\t") for line in run("egress", "list", robin).out.splitlines()]
     assert listed[0] == ["agent", "effect", "host", "ports", "set_by", "set_at"]
     mine = [line[:5] for line in listed if line[0] == robin]
     assert mine == [
         [robin, "allow", "*.pythonhosted.org", "443", "ann"],
-        [robin, "allow", "2001:db8::1", "22,8080", "ann"],
+        [robin, "allow", "2001:db8::1", "22,8080", "colony"],
         [robin, "deny", "evil.example", "all", "ann"],
         [robin, "allow", "pypi.org", "80,443", "ann"],
     ]

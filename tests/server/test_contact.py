@@ -223,7 +223,7 @@ def test_a_first_contact_is_an_event_and_wakes_nobody_but_its_owner(house: Colon
 
 
 @only_sqlite
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(alphabet=st.sampled_from("@abp.-_`*: \n/#[]агentsApes"), max_size=30))
 def test_no_host_can_mention_anybody(house: Colony, host: str) -> None:
     record(house, reached(house, f"@ann.{host}"), reached(house, host), reached(house, f"{host} @ann"), reached(house, "a.@ann"))
