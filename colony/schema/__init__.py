@@ -1,0 +1,9 @@
+"""What travels between the server and its clients: the only definition of the wire."""
+
+from colony.schema.agents import *
+from colony.schema.base import *
+from colony.schema.conversation import *
+from colony.schema.egress import *
+from colony.schema.events import *
+from colony.schema.turns import *
+from colony.schema.users import *
