@@ -7,7 +7,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from colony import failures, files, schema
-from colony_agent import overflow, prompt, repository
+from colony_agent import overflow, prompt, provenance, repository
 from colony_agent.overflow import MEMORY, PIN
 from colony_agent.runner import Answer, Brief, Runner, RunnerFailed, Task
 from colony_agent.settings import Home
@@ -30,14 +30,17 @@ def dream(home: Home, turn: schema.Turn, runner: Runner) -> Answer:
     now = datetime.now(UTC)
     before = overflow.read(home, now)  # what outgrew its bound is shown whole, so that nothing is lost unread
     old = before.decode(errors="replace")
+    notes = provenance.noted(home)
     brief = Brief(prompt.render_dream(turn.agent, old, limit, now), turn)
     task = Task(lambda: brief, None, min(DREAM_SECONDS, home.agent.turn_timeout_seconds), turn.reserved_usd)
     try:
         answer = runner.run(task, lambda text: log.info("dream turn=%d %s", turn.id, text))
     finally:
         _put_back(home, before)
+        if notes.marked:
+            provenance.settle(home, notes)
     try:
-        new = accept(answer.reply, old, limit)
+        new = provenance.carried(accept(answer.reply, old, limit), old, notes.marked)
     except Refused as error:
         raise RunnerFailed(failures.CRASHED, f"the dream's memory was refused: {error}", usage=answer.usage) from error
     if new != old:

@@ -50,17 +50,21 @@ class Finished:
 class State:
     sessions: dict[str, Session] = field(default_factory=dict)  # by channel; the newest last
     seen: dict[str, int] = field(default_factory=dict)  # by channel: up to which message its session knows what was said
+    outside: list[str] = field(default_factory=list)  # the channels whose sessions have heard people outside of the colony
     finished: Finished | None = None
     dreamt: str = ""  # of what the last dream was, as `dream.matter` names it
 
-    def remember(self, channel: str, session: Session | None, seen: int) -> None:
+    def remember(self, channel: str, session: Session | None, seen: int, *, is_outside: bool = False) -> None:
         self.sessions.pop(channel, None)
+        if is_outside and channel not in self.outside:
+            self.outside.append(channel)
         if session:
             self.sessions[channel] = session
             self.seen[channel] = seen
         while len(self.sessions) > SESSIONS_KEPT:
             del self.sessions[next(iter(self.sessions))]
         self.seen = {name: self.seen.get(name, 0) for name in self.sessions}
+        self.outside = [name for name in self.outside if name in self.sessions]
 
 
 def load(home: Path, name: str) -> State:
@@ -80,7 +84,8 @@ def _parsed(found: dict[str, Any]) -> State:
     finished = Finished(**found["finished"]) if found["finished"] else None
     if finished:
         _ = finished.request  # raises for what the server would refuse
-    return State(sessions, seen, finished, str(found.get("dreamt", "")))
+    outside = [str(channel) for channel in found.get("outside", [])]
+    return State(sessions, seen, outside, finished, str(found.get("dreamt", "")))
 
 
 def save(home: Path, name: str, state: State) -> None:

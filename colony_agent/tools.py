@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +27,13 @@ class Result:
 
 
 class Toolbox:
-    """The tools of one turn, with what its earlier attempts have posted: a post that repeats one of those is not made again."""
+    """The tools of one turn, with what its earlier attempts have posted: a post that repeats one of those is not made again.
 
-    def __init__(self, client: Client, turn: schema.Turn) -> None:
-        self._client = client
+    `hear` is given each response as the agent reads it.
+    """
+
+    def __init__(self, client: Client, turn: schema.Turn, hear: Callable[[str], None] = lambda _: None) -> None:
+        self._client, self._hear = client, hear
         self._reference = f"{turn.id}:{turn.attempt}"
         self._numbers = itertools.count()
         self._earlier = list(turn.posts)
@@ -48,7 +51,9 @@ class Toolbox:
             request = operation.request.model_validate(fields)
             if isinstance(request, schema.PostMessage):
                 return self._post(request)
-            return Result(self._client.call(operation, request).model_dump_json())
+            response = self._client.call(operation, request).model_dump_json()
+            self._hear(response)
+            return Result(response)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             return Result(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", is_error=True)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from colony import errors, failures, files
 from colony.config import STATE_FILE
 from colony.failpoints import reach
-from colony_agent import journal, prompt, sandbox, state, worker
+from colony_agent import journal, prompt, provenance, sandbox, state, worker
 from colony_agent.claim import Claimed, claim
 from colony_agent.lock import the_only_process
 from colony_agent.runner import Answer, Brief, Runner, RunnerFailed, Task
@@ -102,6 +102,8 @@ class _Turn:
     memory: state.State
     claimed: Claimed
     stop: _StopSignals
+    is_outside: bool = False  # people outside of the colony have been heard, in this turn or before in its session
+    notes: provenance.Notes | None = None  # as they were before it heard anything
 
     def run(self) -> Exit:
         log.info("turn begins turn=%s kind=%s channel=%s", self.reference, self.claimed.kind, self.claimed.channel)
@@ -111,7 +113,10 @@ class _Turn:
                 runner = self._runner(tools)
                 with _Lease(self.home, self.claimed, runner):
                     self.stop.reach(runner)
-                    answer = self._think(runner, tools, stack)
+                    try:
+                        answer = self._think(runner, tools, stack)
+                    finally:
+                        self._settle_notes()
                 reach("turn.runner_ended")
             except RunnerFailed as failed:
                 return self._hand_back(failed)
@@ -127,7 +132,7 @@ class _Turn:
 
             self.memory.dreamt = dream.matter(self.home)
         else:
-            self.memory.remember(self.session_key, answer.session, max((item.message.seq for item in self.turn.items), default=0))
+            self.memory.remember(self.session_key, answer.session, self._newest, is_outside=self.is_outside)
         self.memory.finished = _finished(self.turn, answer)
         reach("turn.before_journal")
         _save(self.home, self.memory)
@@ -148,6 +153,10 @@ class _Turn:
     @property
     def session_key(self) -> str:
         return self.claimed.channel or PULSE_SESSION
+
+    @property
+    def _newest(self) -> int:
+        return max((item.message.seq for item in self.turn.items), default=0)
 
     @property
     def has_tools(self) -> bool:
@@ -183,15 +192,27 @@ class _Turn:
         from colony_agent import mcp_server
         from colony_agent.tools import Toolbox
 
-        mcp_server.serve(tools.listener, Toolbox(stack.enter_context(self._client()), self.turn))
+        mcp_server.serve(tools.listener, Toolbox(stack.enter_context(self._client()), self.turn, self._hear))
+
+    def _hear(self, document: str) -> None:
+        if provenance.holds_outside(document):
+            self.is_outside = True
+
+    def _settle_notes(self) -> None:
+        if self.notes and self.is_outside:
+            provenance.settle(self.home, self.notes)
 
     def _brief(self) -> Brief:
         heartbeat = files.read(self.home.path, "heartbeat.md", HEARTBEAT_MAX_BYTES) if self.turn.kind == "pulse" else ""
         now = datetime.now(UTC)
+        self.notes = provenance.noted(self.home)
+        heard = (*self.turn.context, *(item.message for item in self.turn.items))
+        self.is_outside = self.session_key in self.memory.outside or any(map(provenance.is_from_outside, heard))
         seen = self.memory.seen.get(self.session_key, 0)
         if any(item.message.seq <= seen for item in self.turn.items):
             seen = 0  # the numbers may have begun again, from a backup: better told twice than not at all
-        return Brief(prompt.render(self.turn, heartbeat, now, seen), self.turn, afresh=prompt.render(self.turn, heartbeat, now))
+        whole, rest = (prompt.render(self.turn, heartbeat, now, known, is_outside=self.is_outside) for known in (0, seen))
+        return Brief(rest, self.turn, afresh=whole)
 
     def _client(self) -> Client:
         from colony.client import Client
@@ -212,7 +233,7 @@ class _Turn:
             retry_in_seconds=None if failed.retry_in_seconds is None else min(failed.retry_in_seconds, MAX_PAUSE_SECONDS),
         )
         if self.claimed.kind != "dream":
-            self.memory.remember(self.session_key, failed.session, self.memory.seen.get(self.session_key, 0))
+            self.memory.remember(self.session_key, failed.session, self.memory.seen.get(self.session_key, 0), is_outside=self.is_outside)
             _save(self.home, self.memory)
         reach("turn.before_fail")
         try:

@@ -16,7 +16,7 @@ FINISHED = Finished(7, 2, "a reply \N{SNOWMAN}", 10, 5, 0.25, "session-1")
 
 
 def test_what_is_saved_is_found_again(tmp_path: Path) -> None:
-    saved = State({"general": Session("session-1", 0.5)}, {"general": 12}, FINISHED)
+    saved = State({"general": Session("session-1", 0.5)}, {"general": 12}, ["general"], FINISHED)
     state.save(tmp_path, "state", saved)
     assert state.load(tmp_path, "state") == saved
 
@@ -62,6 +62,16 @@ def test_the_oldest_sessions_are_forgotten() -> None:
     assert known.sessions["channel-0"].id == "session-new"
     assert known.seen.keys() == known.sessions.keys()
     assert known.seen["channel-0"] == 1000
+
+
+def test_who_was_heard_in_a_session_is_known_as_long_as_the_session(tmp_path: Path) -> None:
+    known = State()
+    known.remember("general", Session("session-1"), 5, is_outside=True)
+    known.remember("general", Session("session-1"), 6)
+    state.save(tmp_path, "state", known)
+    assert state.load(tmp_path, "state").outside == ["general"]
+    known.remember("general", None, 7)
+    assert known.outside == []
 
 
 def test_a_session_that_is_over_is_forgotten() -> None:
