@@ -18,8 +18,10 @@ from colony import schema
 from egress import service
 from egress.gate import Gate
 from egress.ledger import Ledger
+from egress.meter import Meter
 from egress.model import Endpoint
 from egress.policy import Policy
+from egress.prices import Prices
 from egress.proxy import Proxy
 from egress.resolver import Resolver
 from egress.settings import Bounds, Model
@@ -87,7 +89,8 @@ def gate(path: Path, port: int) -> None:
     async def serve() -> None:
         names = Resolver(bounds.connect_seconds)
         endpoint = Endpoint(Model("http://127.0.0.1:1"), bounds, names)
-        proxy = Proxy(bounds, policy, ledger, names, lambda user: endpoint)
+        meter = Meter(_Everything(), Prices(), bounds.contacts)  # type: ignore[arg-type]
+        proxy = Proxy(bounds, policy, ledger, meter, names, lambda user: endpoint)
         with service.listening(path) as listening:
             await Gate(bounds, policy, proxy, lambda connection: USER).serve(listening)
 

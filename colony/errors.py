@@ -75,6 +75,12 @@ class LimitReached(ColonyError):
     code, status, exit_code = "limit_reached", 429, 9
 
 
+class BudgetSpent(LimitReached):
+    """This turn has cost as much as it may."""
+
+    code, status = "budget_spent", 402
+
+
 class Unavailable(ColonyError):
     """The colony did not answer as a colony does; it is worth another try."""
 

@@ -86,6 +86,7 @@ EGRESS_POLICY = Operation("egress_policy", "GET", "/api/egress/policy", schema.G
 RECORD_EGRESS = Operation(
     "record_egress", "POST", "/api/egress/log", schema.RecordEgress, schema.EgressRecorded, who="service", is_audited=False
 )
+METER = Operation("meter", "POST", "/api/egress/meter", schema.Meter, schema.Metered, who="service", is_audited=False)
 EGRESS_LOG = Operation("egress_log", "GET", "/api/egress/log", schema.ReadEgressLog, schema.EgressLog)
 
 OPERATIONS: dict[str, Operation[Any, Any]] = {row.name: row for row in list(globals().values()) if isinstance(row, Operation)}

@@ -53,14 +53,14 @@ class Client:
         self.has_answer = True
         await asyncio.get_running_loop().sock_sendall(self.socket, message)
 
-    async def refuse(self, refusal: errors.ColonyError, *, has_body: bool = True) -> None:
+    async def refuse(self, refusal: errors.ColonyError, *, has_body: bool = True, for_model: bool = False) -> None:
         """Answer with the refusal, if nothing was answered yet, and hear the client out for a moment: else it might lose the answer."""
         if self.has_answer:
             return
-        body = refusals.problem(refusal)
+        body, kind = (refusals.api_error(refusal), "json") if for_model else (refusals.problem(refusal), "problem+json")
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(FAREWELL_SECONDS):
-                await self.send(_answer(refusal, body) + (body if has_body else b""))
+                await self.send(_answer(refusal, kind, body) + (body if has_body else b""))
                 self.socket.shutdown(socket.SHUT_WR)
                 left = FAREWELL_BYTES
                 while left > 0 and (arrived := await self.receive()):
@@ -73,8 +73,8 @@ class Client:
         return bool(poll.poll(0))
 
 
-def _answer(refusal: errors.ColonyError, body: bytes) -> bytes:
+def _answer(refusal: errors.ColonyError, kind: str, body: bytes) -> bytes:
     return (
-        f"HTTP/1.1 {refusal.status} {refusals.phrase(refusal)}\r\nContent-Type: application/problem+json\r\n"
+        f"HTTP/1.1 {refusal.status} {refusals.phrase(refusal)}\r\nContent-Type: application/{kind}\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     ).encode()

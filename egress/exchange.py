@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Protocol
 
 import h11
 
@@ -19,6 +19,18 @@ MAX_ANSWER_HEAD = 64 * 1024
 READ_BYTES = 64 * 1024
 EVENTS_PER_TURN = 256  # of a message in small chunks, before other connections have their turn
 FRAMING_BYTES = 1024 * 1024  # of a body in chunks that are not its data, beside a quarter of these
+
+
+class Ear(Protocol):
+    """Who is told of an exchange as it goes on."""
+
+    def asked(self) -> None:
+        """The first byte of the request goes out."""
+
+    def answered(self, status: int, headers: Headers) -> None: ...
+    def hear(self, data: bytes) -> None: ...
+    def heard(self) -> None:
+        """The whole answer has come."""
 
 
 class Exchange:
@@ -45,13 +57,35 @@ class Exchange:
         if client.surplus:
             self._inner.receive_data(client.surplus)
 
-    async def run(self, reader: StreamReader, writer: StreamWriter, path: str, headers: Headers) -> None:
-        """Ask for that path with these headers, framing aside, and answer the client. Raises `Refusal`, `Gone`, `OSError`."""
+    async def body(self, take: Callable[[int], None], seconds: float) -> bytes:
+        """The request's whole body, to be judged before anything is asked. `take` hears of each piece's size, and may refuse it."""
+        pieces: list[bytes] = []
+        try:
+            async with asyncio.timeout(seconds):
+                async for data in self._arriving():
+                    take(len(data))
+                    pieces.append(data)
+        except TimeoutError as error:
+            raise Malformed(f"the body was not complete within {seconds} s") from error
+        return b"".join(pieces)
+
+    async def run(
+        self, reader: StreamReader, writer: StreamWriter, path: str, headers: Headers, content: bytes | None = None, ear: Ear | None = None
+    ) -> None:
+        """Ask for that path with these headers, framing aside, and answer the client. Raises `Refusal`, `Gone`, `OSError`.
+
+        `content` is what goes out in the place of the body, which has been read then.
+        """
         framing = [(name, value) for name, value in self.request.headers if name in (b"content-length", b"transfer-encoding")]
+        if content is not None:
+            framing = [(b"content-length", str(len(content)).encode())]
+        if ear:
+            ear.asked()
         self._write(writer, h11.Request(method=self.request.method, target=path, headers=[*headers, *framing, (b"connection", b"close")]))
+        pieces = self._arriving() if content is None else _in_pieces(content)
         try:
             async with asyncio.timeout(self._bounds.total_seconds):
-                await _first_of(self._download(reader), self._upload(writer), self._until_cut())
+                await _first_of(self._download(reader, ear), self._upload(writer, pieces), self._until_cut())
         except TimeoutError as error:
             raise CutOff(f"it lasted {self._bounds.total_seconds} s") from error
 
@@ -62,24 +96,30 @@ class Exchange:
     async def _until_cut(self) -> None:
         raise CutOff(await self._cut)
 
-    async def _upload(self, writer: StreamWriter) -> None:
-        """Until the request is out; then until the client hangs up. Ends only with an error."""
+    async def _arriving(self) -> AsyncIterator[bytes]:
+        """The request's body, as it comes."""
         size = 0
-        is_wanted, is_whole = True, False
-        while not is_whole:
+        while True:
             try:
                 data, event = await _taken(self._inner)
             except h11.RemoteProtocolError as error:
                 raise Malformed(str(error)) from error
             size += len(data)
             self._require_modest(size)
-            if data and is_wanted:
-                is_wanted = await self._pass_on(writer, h11.Data(data))
-            is_whole = isinstance(event, h11.EndOfMessage)
-            if event is h11.NEED_DATA:
-                await self._hear()
-            elif not is_whole:
+            if data:
+                yield data
+            if isinstance(event, h11.EndOfMessage):
+                return
+            if event is not h11.NEED_DATA:
                 raise Gone()
+            await self._hear()
+
+    async def _upload(self, writer: StreamWriter, pieces: AsyncIterator[bytes]) -> None:
+        """Until the request is out; then until the client hangs up. Ends only with an error."""
+        is_wanted = True
+        async for data in pieces:
+            if is_wanted:
+                is_wanted = await self._pass_on(writer, h11.Data(data))
         if is_wanted:
             await self._pass_on(writer, h11.EndOfMessage())  # trailers end here
         await self._until_gone()
@@ -123,18 +163,24 @@ class Exchange:
             raise Gone()
         await asyncio.Event().wait()  # done with sending, or asking more than one thing: the answer comes all the same
 
-    async def _download(self, reader: StreamReader) -> None:
+    async def _download(self, reader: StreamReader, ear: Ear | None) -> None:
         """Until the whole answer is with the client."""
         while True:
             try:
                 data, event = await _taken(self._outer)
                 if data:
+                    if ear:
+                        ear.hear(data)
                     await self._send(h11.Data(data))
                 if event is h11.NEED_DATA:
                     self._outer.receive_data(await self._read(reader))
                 elif isinstance(event, h11.Response):
+                    if ear:
+                        ear.answered(event.status_code, list(event.headers))
                     await self._send(_passed_on(event))
                 elif isinstance(event, h11.EndOfMessage):
+                    if ear:
+                        ear.heard()
                     await self._send(h11.EndOfMessage())
                     return
                 elif not isinstance(event, h11.InformationalResponse):
@@ -176,6 +222,11 @@ class Exchange:
     def _require_room(self) -> None:
         if self._visit.sent + self._visit.received > self._bounds.max_bytes:
             raise CutOff(f"it carried more than {self._bounds.max_bytes} bytes")
+
+
+async def _in_pieces(content: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(content), READ_BYTES):
+        yield content[at : at + READ_BYTES]
 
 
 async def _taken(connection: h11.Connection) -> tuple[bytes, Any]:

@@ -104,7 +104,7 @@ class Gate:
                 await self._proxy.serve(client, user, head, raw)
         except Refusal as error:
             self._tell(user, error)
-            await client.refuse(error, has_body=head is None or head.method != "HEAD")
+            await client.refuse(error, has_body=head is None or head.method != "HEAD", for_model=bool(head and head.is_for_model))
         except (Gone, OSError):
             pass  # the agent's end is gone
         except Exception:

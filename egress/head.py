@@ -36,6 +36,10 @@ class Head:
     version: str  # "1.0" or "1.1"
     headers: Headers  # names in lower case
 
+    @property
+    def is_for_model(self) -> bool:
+        return self.target.startswith("/")
+
     def values(self, name: bytes) -> list[bytes]:
         return [value for found, value in self.headers if found == name]
 

@@ -10,6 +10,7 @@ from time import monotonic
 from egress.refusals import TooMany
 from egress.settings import Bounds
 
+MEBIBYTE = 2**20
 GUARANTEED = 4  # connections that an agent gets even where the others hold all that there are
 REMEMBERED = 4096  # agents whose recent requests are counted
 
@@ -56,6 +57,36 @@ class Limits:
         if len(self._spent) >= REMEMBERED:
             self._spent = {name: each for name, each in self._spent.items() if each[0] > (now - each[1]) * rate}
         self._spent[agent] = left + 1, now
+
+
+class Room:
+    """Bytes that are held for agents at once; for one thread. Each may hold a little even where the others hold all that there is."""
+
+    def __init__(self, most: int = 192 * MEBIBYTE, per_agent: int = 48 * MEBIBYTE, guaranteed: int = 2 * MEBIBYTE) -> None:
+        self._most, self._per_agent, self._guaranteed = most, per_agent, guaranteed
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def held(self, agent: str) -> Iterator[Callable[[int], None]]:
+        """What takes so many bytes more until the block ends. It raises `TooMany`."""
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            holds = self._held[agent] + size
+            if holds > self._per_agent:
+                raise TooMany(f"your requests hold {self._per_agent} bytes, as many as an agent's may at once")
+            if holds > self._guaranteed and self._held.total() + size > self._most:
+                raise TooMany("the requests of all agents together hold as many bytes as the gate has room for")
+            self._held[agent] += size
+            taken += size
+
+        try:
+            yield take
+        finally:
+            self._held[agent] -= taken
+            if not self._held[agent]:
+                del self._held[agent]
 
 
 class Throttle:

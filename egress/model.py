@@ -8,7 +8,7 @@ import ssl
 from asyncio import StreamReader, StreamWriter
 
 from egress import resolver
-from egress.exchange import Exchange
+from egress.exchange import Ear, Exchange
 from egress.head import Head, Headers, end_to_end
 from egress.refusals import Denied, Silent, Unreachable
 from egress.resolver import Resolver
@@ -39,13 +39,18 @@ class Endpoint:
         self._authority, self._prefix = parts.netloc.encode(), parts.path
         self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
 
-    async def ask(self, exchange: Exchange, user: str, head: Head) -> None:
-        """Ask the model's API what the client asks, and pass the answer on. Raises `Refusal`, `Gone`."""
+    async def ask(self, exchange: Exchange, user: str, head: Head, content: bytes | None = None, ear: Ear | None = None) -> None:
+        """Ask the model's API what the client asks, and pass the answer on, which `ear` hears. Raises `Refusal`, `Gone`.
+
+        `content` is what is asked in the place of the request's body.
+        """
         path = checked(head.method, head.target)
         headers = self._headers(head.headers)
+        if ear:
+            headers = [*((name, value) for name, value in headers if name != b"accept-encoding"), (b"accept-encoding", b"identity")]
         reader, writer = await self._connect(user)
         try:
-            await exchange.run(reader, writer, self._prefix + path, headers)
+            await exchange.run(reader, writer, self._prefix + path, headers, content, ear)
         finally:
             writer.transport.abort()
 
@@ -71,6 +76,11 @@ class Endpoint:
             raise Unreachable(f"the model's API does not prove who it is: {error.reason or 'TLS failed'}") from error
         except OSError as error:
             raise Unreachable("there is no connection to the model's API") from error
+
+
+def is_question(head: Head) -> bool:
+    """Whether it is answered by the model, and so costs something."""
+    return head.method == "POST" and head.target.partition("?")[0] == "/v1/messages"
 
 
 def checked(method: str, target: str) -> str:

@@ -73,6 +73,12 @@ class Policy:
         if not is_allowed:
             raise Denied(reason)
 
+    def require_everything(self, user: str) -> None:
+        """Raises `Denied` unless the agent may reach every name, without exceptions."""
+        rules = self.rules(user)
+        if not any(rule.effect == "allow" and rule.host == "*" for rule in rules) or any(rule.effect != "allow" for rule in rules):
+            raise Denied("only an agent that may reach every name (a rule `allow *`, and none that denies) may have the API do this")
+
     def require_addresses(self, user: str, host: str, port: int, found: Sequence[Address]) -> None:
         """Raises `Denied` if one of the addresses that the host has is forbidden, or denied by a rule that names it."""
         rules = self.rules(user)

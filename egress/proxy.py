@@ -7,29 +7,37 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from egress import resolver, target
+from egress import aside, question, resolver, target
 from egress.client import Client
 from egress.exchange import Exchange
 from egress.head import Head, end_to_end, require_same_host
 from egress.ledger import Ledger, Visit
-from egress.model import STREAM_BYTES, Endpoint
+from egress.limits import Room
+from egress.meter import Meter, Use
+from egress.model import STREAM_BYTES, Endpoint, checked, is_question
 from egress.pipes import Pipes
 from egress.policy import Policy
-from egress.refusals import Blind, CutOff, Gone, Refusal, Resting
+from egress.question import Question
+from egress.refusals import Blind, CutOff, Denied, Gone, Refusal, Resting, Unasked
 from egress.resolver import Resolver
 from egress.settings import Bounds
 from egress.target import HTTP_PORT, Target
 from egress.tunnel import Tunnel
 
+BODY_SECONDS = 60.0  # until a question to the model is here
+SMALL_BYTES = 256 * 1024  # of a question that is read at once; larger ones are read one after the other, beside the event loop
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class Proxy:
     """Serves requests in one event loop."""
 
-    def __init__(self, bounds: Bounds, policy: Policy, ledger: Ledger, names: Resolver, endpoint: Callable[[str], Endpoint]) -> None:
+    def __init__(
+        self, bounds: Bounds, policy: Policy, ledger: Ledger, meter: Meter, names: Resolver, endpoint: Callable[[str], Endpoint]
+    ) -> None:
         """`endpoint` is that of a Linux user."""
-        self._bounds, self._policy, self._ledger = bounds, policy, ledger
+        self._bounds, self._policy, self._ledger, self._meter = bounds, policy, ledger, meter
+        self._room, self._reading = Room(), asyncio.Semaphore(1)
         self._names, self._endpoint, self._pipes = names, endpoint, Pipes()
         self._open: dict[Tunnel | Exchange, Callable[[], object]] = {}  # each with what raises a `Refusal` when it may be no longer
 
@@ -89,9 +97,40 @@ class Proxy:
                 self._policy.rules(user)
             except Blind as error:
                 raise Resting(error.detail) from error
+            checked(head.method, head.target)
             exchange = Exchange(client, raw, visit, self._bounds, self._bounds.model_seconds)
             with self._judged(exchange, lambda: self._policy.rules(user)):
-                await endpoint.ask(exchange, user, head)
+                if is_question(head):
+                    await self._ask_question(endpoint, exchange, user, head)
+                else:
+                    await endpoint.ask(exchange, user, head)
+
+    async def _ask_question(self, endpoint: Endpoint, exchange: Exchange, user: str, head: Head) -> None:
+        """One that costs something: it is read whole, judged and booked before it goes out, and settled however it ends."""
+        with self._room.held(user) as take:
+            asked = await self._read(await exchange.body(take, BODY_SECONDS))
+            self._require_question(user, asked)
+            use = Use(user, asked, self._meter, exchange.cut)
+            async with use.booked():
+                await endpoint.ask(exchange, user, head, asked.content, use)
+
+    async def _read(self, body: bytes) -> Question:
+        if len(body) < SMALL_BYTES:
+            return question.parsed(body)
+        async with self._reading:
+            return await aside.begin(lambda: question.parsed(body))
+
+    def _require_question(self, user: str, asked: Question) -> None:
+        """Raises `Unasked` for what would have the API reach for the agent what it may not reach itself."""
+        for host, port in asked.hosts:
+            try:
+                if host == "*":
+                    self._policy.require_everything(user)
+                else:
+                    self._policy.require(user, host, port)
+            except Denied as error:
+                what = "use tools of its own, or files" if host == "*" else f"look at {host}"
+                raise Unasked(f"the model's API is asked to {what}: {error.detail}") from error
 
     @contextmanager
     def _judged(self, way: Tunnel | Exchange, judge: Callable[[], object]) -> Iterator[None]:

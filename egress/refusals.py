@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
 from typing import ClassVar, Literal
 
@@ -26,6 +27,16 @@ class Denied(Refusal):
     """No rule allows this."""
 
     code, status, exit_code = "egress_denied", 403, 3
+
+
+class Unasked(Denied):
+    """The model may not be asked this."""
+
+    status = 400  # a 403 of the API would mean that it takes no such key
+
+
+class Idle(Denied):
+    """No turn of yours runs, so nothing may be asked of the model."""
 
 
 class Stranger(Denied):
@@ -58,6 +69,12 @@ class TooMany(Refusal):
     code, status, exit_code = "limit_reached", 429, 9
 
 
+class Spent(Refusal):
+    """This turn has cost as much as it may."""
+
+    code, status, exit_code = "budget_spent", 402, 9
+
+
 class Slow(Refusal):
     """The request did not arrive in time."""
 
@@ -84,6 +101,25 @@ class CutOff(Refusal):
 
 class Gone(Exception):
     """The client hung up; nobody wants an answer any more."""
+
+
+_API_TYPES = {
+    400: "invalid_request_error",
+    402: "billing_error",
+    403: "permission_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+def api_error(refusal: errors.ColonyError) -> bytes:
+    """The body of the answer as the model's API would have it, which is what its clients understand. The code stands in the message."""
+    kind = _API_TYPES.get(refusal.status, "api_error")
+    error = {"type": kind, "message": f"{refusal.detail} ({refusal.code})"}
+    return json.dumps({"type": "error", "error": error}).encode()
 
 
 def phrase(refusal: errors.ColonyError) -> str:

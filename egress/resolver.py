@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from ipaddress import IPv6Address
 
 from colony import egress
-from egress import address
+from egress import address, aside
 from egress.address import Address
 from egress.refusals import Silent, Unreachable
 
@@ -48,8 +46,6 @@ class Resolver:
 
     async def _asked(self, agent: str, host: str) -> list[str]:
         """A seat is free again when its thread is, which may be long after anybody waits for it."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[str]] = loop.create_future()
         seats = self._free_for[agent], self._free
         await seats[0].acquire()
         try:
@@ -57,32 +53,10 @@ class Resolver:
         except BaseException:
             seats[0].release()
             raise
-
-        def settle(found: list[str] | Exception) -> None:
-            for seat in seats:
-                seat.release()
-            if future.done():  # nobody waits any more
-                return
-            if isinstance(found, Exception):
-                future.set_exception(found)
-            else:
-                future.set_result(found)
-
-        def work() -> None:
-            found: list[str] | Exception
-            try:
-                found = self._resolve(host)
-            except Exception as error:
-                found = error
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(settle, found)
-
-        # A daemon: who waits for a name server must not keep the process from ending.
-        try:
-            threading.Thread(target=work, name="names", daemon=True).start()
-        except RuntimeError as error:  # no more threads
-            settle(OSError(str(error)))
-        return await future
+        asked = aside.begin(lambda: self._resolve(host))
+        for seat in seats:
+            asked.add_done_callback(lambda _, seat=seat: seat.release())  # type: ignore[misc]
+        return await asyncio.shield(asked)
 
 
 async def connect(addresses: Sequence[Address], port: int, seconds: float) -> socket.socket:

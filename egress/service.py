@@ -16,6 +16,7 @@ from colony import errors
 from colony.client import Client
 from egress.gate import Gate
 from egress.ledger import Ledger
+from egress.meter import Meter
 from egress.model import Endpoint
 from egress.policy import Follower, Policy
 from egress.proxy import Proxy
@@ -49,13 +50,15 @@ async def _serve(settings: Settings, server_socket: socket.socket, systemd: Syst
     ledger = Ledger(Client(settings.server), bounds.contacts)
     common = Endpoint(settings.model, bounds, names)
     own = {user: Endpoint(model, bounds, names) for user, model in settings.own_models.items()}
-    proxy = Proxy(bounds, policy, ledger, names, lambda user: own.get(user, common))
+    meter = Meter(Client(settings.server), settings.prices, bounds.contacts)
+    proxy = Proxy(bounds, policy, ledger, meter, names, lambda user: own.get(user, common))
     follower = Follower(policy, Client(settings.server), lambda: _in(loop, proxy))
     follower.start()
     ledger.start()
+    meter.start()
 
     serving = asyncio.create_task(Gate(bounds, policy, proxy).serve(server_socket))
-    reporting = asyncio.create_task(systemd.report(settings.socket, lambda: follower.is_alive() and ledger.is_alive()))
+    reporting = asyncio.create_task(systemd.report(settings.socket, lambda: all(part.is_alive() for part in (follower, ledger, meter))))
     judging = asyncio.create_task(judge_again_and_again(proxy.judge_again))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
@@ -68,6 +71,7 @@ async def _serve(settings: Settings, server_socket: socket.socket, systemd: Syst
         reporting.cancel()
         judging.cancel()
         proxy.close()
+        meter.close(FLUSH_SECONDS)
         ledger.close(FLUSH_SECONDS)
     log.info("the gate is closed")
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from colony import config, egress, errors
+from egress.prices import Price, Prices
 
 HOST_FILE = Path("/etc/colony/egress.toml")
 MODEL_URL = "https://api.anthropic.com"
@@ -75,6 +76,7 @@ class Settings:
     model: Model = field(default_factory=Model)
     own_models: Mapping[str, Model] = field(default_factory=dict)  # of the agents that have credentials of their own, by Linux user
     bounds: Bounds = field(default_factory=Bounds)
+    prices: Prices = field(default_factory=Prices)
 
 
 def load(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -86,10 +88,10 @@ def load(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
         raise errors.NotFound(f"there is no {file}; give the path of a settings file with --settings")
     path = file or HOST_FILE
     found = config.read_toml(path)
-    bounds = found.pop("bounds", {})
+    bounds, prices = found.pop("bounds", {}), found.pop("prices", {})
     given = {name: found.pop(name) for name in ("socket", "server", "model_url") if name in found}
     if found:
-        raise errors.Invalid(f"{path}: {', '.join(found)} is unknown; known are socket, server, model_url, [bounds]")
+        raise errors.Invalid(f"{path}: {', '.join(found)} is unknown; known are socket, server, model_url, [bounds], [prices]")
     for name, value in given.items():
         if not isinstance(value, str) or not value:
             raise errors.Invalid(f"{path}: {name} must be a text")
@@ -101,6 +103,7 @@ def load(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
         _model(common, url),
         {user: _model(_together(common, own), url) for user, own in credentials.items()},
         _bounds(path, bounds),
+        _prices(path, prices),
     )
 
 
@@ -114,6 +117,20 @@ def _bounds(path: Path, table: Any) -> Bounds:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise errors.Invalid(f"{path}: [bounds] {name} must be a whole number above 0, not {value!r}")
     return Bounds(**table)
+
+
+def _prices(path: Path, table: Any) -> Prices:
+    if not isinstance(table, dict):
+        raise errors.Invalid(f"{path}: prices must be a table: [prices]")
+    for model, price in table.items():
+        is_one = isinstance(price, dict) and price.keys() == {"input", "output"} and all(map(_is_usd, price.values()))
+        if not is_one:
+            raise errors.Invalid(f"{path}: [prices] {model} must be dollars for a million tokens, as {{ input = 5.0, output = 25.0 }}")
+    return Prices({model: Price(**price) for model, price in table.items()})
+
+
+def _is_usd(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e6
 
 
 def _model(credentials: Mapping[str, str], url: str | None) -> Model:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from colony.schema.base import (
     MAX_CONTACTS,
+    ContactId,
     ContactKind,
     ContactVerdict,
     Count,
@@ -16,6 +17,7 @@ from colony.schema.base import (
     HostPattern,
     Id,
     Limit,
+    LinuxUser,
     Moment,
     Request,
     Response,
@@ -79,8 +81,8 @@ class EgressPolicy(Response):
 class Contact(Request):
     """One connection that a sandbox asked for."""
 
-    id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]  # a UUID that is the contact's for ever
-    linux_user: Annotated[str, AfterValidator(storable), Field(min_length=1, max_length=64)]
+    id: ContactId
+    linux_user: LinuxUser
     host: Annotated[str, AfterValidator(storable), Field(max_length=255)]  # as it was asked for: what was denied may be no host at all
     port: Annotated[int, Field(ge=0, le=65_535)]
     verdict: ContactVerdict

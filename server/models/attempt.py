@@ -6,12 +6,28 @@ import json
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from sqlalchemy import Boolean, Column, Connection, Float, ForeignKey, Integer, Row, String, Table, Text, bindparam, select, update
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    Float,
+    ForeignKey,
+    Integer,
+    Row,
+    String,
+    Table,
+    Text,
+    bindparam,
+    select,
+    update,
+)
 
 from colony import schema
 from server.models.base import Key, Timestamp, metadata
 from server.prepared import Prepared
 
+COUNTED = ("tokens_in", "tokens_out", "cost_usd")
 SHOWN = 20  # of each turn: one that waits for an API can have thousands
 
 attempts = Table(
@@ -42,12 +58,13 @@ _NEWEST = Prepared(
 def ended(
     connection: Connection,
     turn: Row[tuple[object, ...]],
-    usage: schema.Usage | None,
-    cost_usd: float,
+    usage: schema.Usage,
     now: datetime,
     how: Mapping[str, object],
+    *,
+    is_reported: bool,
 ) -> None:
-    """Write down how the turn's running attempt ended and what it is taken to have cost; without `usage` it can report once later."""
+    """Write down how the turn's running attempt ended and what it is taken to have used; unless `is_reported` it can report once later."""
     values = {
         "turn_id": turn.id,
         "number": turn.attempt,
@@ -55,19 +72,35 @@ def ended(
         "ended_at": now,
         "error_code": how.get("error_code"),
         "error": how.get("error"),
-        "is_reported": usage is not None,
+        "is_reported": is_reported,
     }
-    _ENDED.run(connection, values | _taken(usage or schema.Usage()) | {"cost_usd": cost_usd})
+    _ENDED.run(connection, values | _taken(usage))
 
 
-def report_late(connection: Connection, turn: Row[tuple[object, ...]], usage: schema.Usage) -> float | None:
-    """Add what an attempt took that others have ended; gives what it was taken to have cost, or None if it has reported before."""
-    mine = attempts.c.turn_id == turn.id, attempts.c.number == turn.attempt, attempts.c.is_reported.is_(False)
-    booked: float | None = connection.execute(select(attempts.c.cost_usd).where(*mine).with_for_update()).scalar()
-    if booked is not None:
-        cost_usd = max(booked, usage.cost_usd or 0.0)
-        connection.execute(update(attempts).where(*mine).values(_taken(usage) | {"is_reported": True, "cost_usd": cost_usd}))
-    return booked
+def report_late(connection: Connection, turn: Row[tuple[object, ...]], usage: schema.Usage) -> schema.Usage:
+    """Add what an attempt took that others have ended; gives by how much that exceeds what it was taken to have used.
+
+    That is nothing if it has reported before.
+    """
+    told = {"is_reported": True, "prompt_characters": usage.prompt_characters, "tools": json.dumps(usage.tools)}
+    return _raise_to(connection, usage, told, turn.id, turn.attempt, attempts.c.is_reported.is_(False))
+
+
+def count_late(connection: Connection, turn_id: int, number: int, used: schema.Usage) -> schema.Usage:
+    """Let an attempt that has ended have used at least that much; gives by how much that exceeds what it was taken to have used."""
+    return _raise_to(connection, used, {}, turn_id, number)
+
+
+def _raise_to(
+    connection: Connection, usage: schema.Usage, told: Mapping[str, object], turn_id: int, number: int, *only: ColumnElement[bool]
+) -> schema.Usage:
+    mine = attempts.c.turn_id == turn_id, attempts.c.number == number, *only
+    row = connection.execute(select(attempts).where(*mine).with_for_update()).first()
+    if row is None:
+        return schema.Usage()
+    counted = {name: max(row._mapping[name], getattr(usage, name) or 0) for name in COUNTED}
+    connection.execute(update(attempts).where(*mine).values({**told, **counted}))
+    return schema.Usage(**{name: counted[name] - row._mapping[name] for name in COUNTED})
 
 
 def of_turns(connection: Connection, turns: Collection[schema.Turn]) -> dict[int, list[schema.Attempt]]:
@@ -80,7 +113,7 @@ def of_turns(connection: Connection, turns: Collection[schema.Turn]) -> dict[int
 
 
 def _taken(usage: schema.Usage) -> dict[str, object]:
-    taken = usage.model_dump(exclude={"cost_usd"})
+    taken = usage.model_dump()
     return taken | {"tools": json.dumps(taken["tools"])}
 
 

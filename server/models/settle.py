@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from colony import errors, failures, schema
 from colony.failures import Failure
-from server.models import attempt, channel, contact, egress, ending, inbox, message, posting, spending, user
+from server.models import attempt, channel, contact, egress, ending, inbox, message, model_use, posting, spending, user
 from server.models.posting import Author, LoopGuard, Posted
 from server.models.turn import running, turns
 
@@ -174,38 +174,40 @@ def _ended(is_final: bool, now: datetime) -> dict[str, object]:
     return {"state": "failed", "finished_at": now} if is_final else {"state": "resting"}
 
 
+def count_late(connection: Connection, turn: Row[tuple[object, ...]], number: int, used: schema.Usage, now: datetime) -> None:
+    """Book what an attempt that has ended turns out to have used of the model, as far as that exceeds what it was taken to have used."""
+    _book(connection, turn, attempt.count_late(connection, turn.id, number, used), now, {})
+
+
 def _spend(
     connection: Connection, turn: Row[tuple[object, ...]], usage: schema.Usage | None, now: datetime, changes: dict[str, object]
 ) -> None:
     """Book what the running attempt has cost, free what it had reserved, note how it ended and write the other changes of the turn."""
-    cost_usd = turn.reserved_usd if usage is None or usage.cost_usd is None else usage.cost_usd
-    attempt.ended(connection, turn, usage, cost_usd, now, changes)
-    _book(connection, turn, usage or schema.Usage(), cost_usd, now, changes | {"reserved_usd": 0.0})
+    taken = _taken(usage or schema.Usage(cost_usd=None), model_use.of_attempt(connection, turn.id, turn.attempt), turn.reserved_usd)
+    attempt.ended(connection, turn, taken, now, changes, is_reported=usage is not None)
+    _book(connection, turn, taken, now, changes | {"reserved_usd": 0.0})
+
+
+def _taken(usage: schema.Usage, metered: schema.Usage, reserved_usd: float) -> schema.Usage:
+    """What an attempt says it has used, but no less than the gate has counted; where nobody knows, it has cost what it had reserved."""
+    if usage.cost_usd is None:
+        cost_usd = metered.cost_usd or reserved_usd
+    else:
+        cost_usd = max(usage.cost_usd, metered.cost_usd or 0.0)
+    tokens_in, tokens_out = max(usage.tokens_in, metered.tokens_in), max(usage.tokens_out, metered.tokens_out)
+    return usage.model_copy(update={"cost_usd": cost_usd, "tokens_in": tokens_in, "tokens_out": tokens_out})
 
 
 def _spend_late(connection: Connection, turn: Row[tuple[object, ...]], usage: schema.Usage, now: datetime) -> None:
-    """Book what an attempt reports that others have ended, as far as that exceeds what it was taken to have cost."""
-    booked_usd = attempt.report_late(connection, turn, usage)
-    if booked_usd is not None:
-        _book(connection, turn, usage, max(0.0, (usage.cost_usd or 0.0) - booked_usd), now, {})
+    """Book what an attempt reports that others have ended, as far as that exceeds what it was taken to have used."""
+    _book(connection, turn, attempt.report_late(connection, turn, usage), now, {})
 
 
-def _book(
-    connection: Connection,
-    turn: Row[tuple[object, ...]],
-    usage: schema.Usage,
-    cost_usd: float,
-    now: datetime,
-    changes: dict[str, object],
-) -> None:
-    spent = {
-        "tokens_in": turns.c.tokens_in + usage.tokens_in,
-        "tokens_out": turns.c.tokens_out + usage.tokens_out,
-        "cost_usd": turns.c.cost_usd + cost_usd,
-    }
+def _book(connection: Connection, turn: Row[tuple[object, ...]], usage: schema.Usage, now: datetime, changes: dict[str, object]) -> None:
+    spent = {name: turns.c[name] + (getattr(usage, name) or 0) for name in attempt.COUNTED}
     connection.execute(update(turns).where(turns.c.id == turn.id).values(spent | changes))
-    if cost_usd:
-        spending.add(connection, turn.agent_id, now, usd=cost_usd)
+    if usage.cost_usd:
+        spending.add(connection, turn.agent_id, now, usd=usage.cost_usd)
 
 
 def _channel_name(connection: Connection, turn: Row[tuple[object, ...]]) -> str | None:

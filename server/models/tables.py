@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.models import attempt, audit, channel, contact, egress, inbox, message, retry, spending, turn, user
+from server.models import attempt, audit, channel, contact, egress, inbox, message, model_use, retry, spending, turn, user
 from server.models.base import metadata
 
 TABLES = (
@@ -19,6 +19,7 @@ TABLES = (
     egress.egress_rules,
     contact.egress_log,
     contact.egress_hosts,
+    model_use.model_uses,
 )
 
 __all__ = ["TABLES", "metadata"]

@@ -99,6 +99,14 @@ def find_agent(connection: Connection, username: str, *, lock: bool = False) -> 
     return row
 
 
+def find_linux_user(connection: Connection, linux_user: str) -> Row[tuple[object, ...]]:
+    """The agent that has this Linux user. Raises `NotFound`."""
+    row = connection.execute(select(users).where(users.c.linux_user == linux_user, users.c.kind == "agent")).first()
+    if row is None:
+        raise errors.NotFound(f"no agent has the Linux user {linux_user}")
+    return row
+
+
 def lock_slots(connection: Connection) -> None:
     """Hold all other claims off until the transaction ends: each must see the turns that the one before began."""
     _LOCK.first(connection, {"name": COLONY})

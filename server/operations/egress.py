@@ -5,7 +5,7 @@ from __future__ import annotations
 from colony import errors, operations, schema
 from colony.egress import EVERYONE, is_address
 from server.gate import EGRESS, EVENTS, Call, Wait, handles
-from server.models import contact, user
+from server.models import contact, metering, user
 from server.models import egress as egress_model
 from server.operations.agents import owned
 
@@ -48,6 +48,12 @@ def record_egress(call: Call, request: schema.RecordEgress) -> schema.EgressReco
         call.announce(notices)
         call.wake(EVENTS)
     return schema.EgressRecorded(recorded=recorded)
+
+
+@handles(operations.METER)
+def meter(call: Call, request: schema.Meter) -> schema.Metered:
+    agent = user.find_linux_user(call.connection, request.linux_user)
+    return metering.meter(call.connection, agent.id, request, call.now)
 
 
 @handles(operations.EGRESS_LOG)

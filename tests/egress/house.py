@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -18,12 +19,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from colony import operations, schema
+from colony import errors, operations, schema
 from egress import service
 from egress.gate import Gate
 from egress.ledger import Ledger
+from egress.meter import Meter
 from egress.model import Endpoint
 from egress.policy import Decide, Policy
+from egress.prices import Prices
 from egress.proxy import Proxy
 from egress.resolver import Resolver
 from egress.settings import Bounds, Model
@@ -42,20 +45,36 @@ def until(is_so: Callable[[], Any], what: str = "what was expected") -> Any:
 
 
 class Colony:
-    """Stands in for the server's end: keeps contacts, or is away."""
+    """Stands in for the server's end: keeps contacts and what is metered, or is away. A turn may cost `allowed_usd`."""
 
     def __init__(self) -> None:
         self.contacts: list[schema.Contact] = []
+        self.metered: list[schema.Meter] = []
+        self.allowed_usd = 1e6
         self.trouble: Exception | None = None
         self.batches: list[int] = []
 
-    def call(self, operation: object, request: schema.RecordEgress) -> schema.EgressRecorded:
-        assert operation is operations.RECORD_EGRESS
+    def call(self, operation: object, request: Any) -> Any:
         if self.trouble:
             raise self.trouble
+        if operation is operations.METER:
+            return self._meter(request)
+        assert operation is operations.RECORD_EGRESS
         self.batches.append(len(request.contacts))
         self.contacts += request.contacts
         return schema.EgressRecorded(recorded=len(request.contacts))
+
+
+    def _meter(self, request: schema.Meter) -> schema.Metered:
+        if sum({**self.used, request.id: request.cost_usd}.values()) > self.allowed_usd and not request.is_final:
+            raise errors.BudgetSpent(f"this turn may cost ${self.allowed_usd}")
+        self.metered.append(request)
+        return schema.Metered(turn_id=1, attempt=1)
+
+    @property
+    def used(self) -> dict[str, float]:
+        """Dollars, by the question's id, as they were told last."""
+        return {request.id: request.cost_usd for request in self.metered}
 
 
 class Clock:
@@ -168,6 +187,7 @@ class House:
         self._version = 0
         self.policy = Policy(self.bounds.away_seconds, clock=self.clock, **({"decide": decide} if decide else {}))
         self.ledger = Ledger(self.colony, self.bounds.contacts, every_seconds=0.01)  # type: ignore[arg-type]
+        self.meter = Meter(self.colony, Prices(), self.bounds.contacts)  # type: ignore[arg-type]
         self._model, self._tls = model or Model("http://127.0.0.1:1"), tls
         self._identify = identify or _said_user
         self.upstreams: list[Upstream] = []
@@ -176,13 +196,14 @@ class House:
         if hears_rules:
             self.hear()
         self.ledger.start()
+        self.meter.start()
         self._thread.start()
         assert self._is_open.wait(PATIENCE_SECONDS)
 
     async def _serve(self) -> None:
         names = Resolver(self.bounds.connect_seconds, self._look_up)
         endpoint = Endpoint(self._model, self.bounds, names, self._tls)
-        self._proxy = Proxy(self.bounds, self.policy, self.ledger, names, lambda user: endpoint)
+        self._proxy = Proxy(self.bounds, self.policy, self.ledger, self.meter, names, lambda user: endpoint)
         self.gate = Gate(self.bounds, self.policy, self._proxy, self._identify, _said_uid)
         self._loop = asyncio.get_running_loop()
         with service.listening(self.socket) as listening:
@@ -260,6 +281,7 @@ class House:
         self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive()
         self.ledger.close(1.0)
+        self.meter.close(1.0)
         for upstream in self.upstreams:
             upstream.close()
         shutil.rmtree(self.folder)
@@ -292,9 +314,13 @@ def status(answer: bytes) -> int:
 
 
 def code(answer: bytes) -> str:
-    """Of a refusal, whose shape is checked on the way."""
+    """Of a refusal, whose shape is checked on the way: the colony's, or where the model was asked that of its API."""
     head, _, body = answer.partition(b"\r\n\r\n")
     problem = json.loads(body)
+    if b"content-type: application/json" in head.lower():
+        assert problem["type"] == "error"
+        assert problem["error"]["type"].endswith(("_error", "_too_large"))
+        return str(re.fullmatch(r".+ [(](\w+)[)]", problem["error"]["message"])[1])  # type: ignore[index]
     assert b"content-type: application/problem+json" in head.lower()
     assert problem["status"] == status(answer)
     assert problem["title"]

@@ -14,6 +14,7 @@ from egress.settings import OAUTH_BETA, Bounds, Model, Secret
 from tests.egress.house import OK, House, Upstream, answering, code, everything, hear, status, until
 
 KEY = "sk-ant-very-secret"
+QUESTION = b'{"model":"claude-test","max_tokens":10,"messages":[]}'
 Opened = Callable[..., House]
 
 
@@ -35,7 +36,7 @@ def model(upstream: Upstream, path: str = "", header: str = "x-api-key", value: 
     return Model(f"http://127.0.0.1:{upstream.port}{path}", header, Secret(value), beta)
 
 
-def post(path: str = "/v1/messages?beta=true", extra: str = "", body: bytes = b"{}", method: str = "POST") -> bytes:
+def post(path: str = "/v1/messages?beta=true", extra: str = "", body: bytes = QUESTION, method: str = "POST") -> bytes:
     return f"{method} {path} HTTP/1.1\r\nHost: colony.invalid\r\nContent-Length: {len(body)}\r\n{extra}\r\n".encode() + body
 
 
@@ -53,12 +54,12 @@ def test_the_key_is_added_and_whatever_the_agent_sent_for_one_is_gone(open_house
     assert KEY.encode() not in answer
     heard = upstream.heard[0]
     assert heard.startswith(b"POST /v1/messages?beta=true HTTP/1.1\r\n")
-    assert heard.endswith(b"\r\n\r\n{}")
+    assert heard.endswith(b"\r\n\r\n" + QUESTION)
     assert sorted(headers(heard)) == [
-        (b"accept-encoding", b"gzip"),
+        (b"accept-encoding", b"identity"),
         (b"anthropic-version", b"2023-06-01"),
         (b"connection", b"close"),
-        (b"content-length", b"2"),
+        (b"content-length", str(len(QUESTION)).encode()),
         (b"host", f"127.0.0.1:{upstream.port}".encode()),
         (b"x-api-key", KEY.encode()),
     ]
@@ -224,7 +225,7 @@ def test_a_body_arrives_as_it_is_said(open_house: Opened, upstreams: Callable[..
 
     house = open_house(model=model(upstreams(listen)))
     with house.knock() as connection:
-        connection.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nsta")
+        connection.sendall(b"POST /v1/messages/count_tokens HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nsta")
         until(lambda: b"sta" in b"".join(heard))
         connection.sendall(b"end")
         assert everything(connection).endswith(b"ok")

@@ -18,6 +18,7 @@ from server.models import base
 from server.models import user as users
 from tests.egress.house import Upstream, everything, status, until
 from tests.egress.test_gate_caller import NOBODY, ask_as
+from tests.egress.test_gate_model import post
 from tests.egress.test_gate_proxy import get
 from tests.server.machine import die_with_parent
 from tests.server.serving import Server
@@ -68,6 +69,16 @@ class Process:
     def allow(self, port: int) -> None:
         with self.server.client(over_socket=True) as admin:
             admin.call(operations.SET_EGRESS, schema.SetEgress(agent="moth", effect="allow", host="127.0.0.1", ports=[port]))
+
+    def begin_turn(self) -> schema.Turn:
+        with self.server.client(over_socket=True) as admin:
+            admin.call(operations.SET_STATUS, schema.SetStatus(agent="moth", status="healthy"))
+            token = admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username="moth")).token
+            admin.call(operations.POST, schema.PostMessage(channel="general", body="@moth hello"))
+        with self.server.client(token) as moth:
+            turn = moth.call(operations.CLAIM, schema.ClaimTurn()).turn
+        assert turn
+        return turn
 
     def contacts(self) -> list[schema.EgressEntry]:
         with self.server.client(over_socket=True) as admin:
@@ -180,7 +191,9 @@ def test_it_opens_without_its_server_and_lets_nothing_out(gate: Process) -> None
 
 def test_the_model_gets_the_key_and_the_process_shows_it_nowhere(gate: Process) -> None:
     until(lambda: b"no rule allows" in gate.ask(get(gate.upstream.port)), "the server's rules")
-    assert status(gate.ask(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")) == 200
+    assert b"no turn of the agent runs" in gate.ask(post())
+    gate.begin_turn()
+    assert status(gate.ask(post())) == 200
     assert f"x-api-key: {KEY}".encode() in gate.upstream.heard[-1].lower()
     assert gate.process
     process = psutil.Process(gate.process.pid)

@@ -61,6 +61,15 @@ def _drop_egress(colony: Colony) -> Sample:
     return colony.admin, schema.DropEgress(agent="rook", host="pypi.org")
 
 
+def _meter(colony: Colony) -> Sample:
+    linux_user = "newt"
+    colony.admin.call(operations.CREATE_USER, schema.CreateUser(username=linux_user, kind="agent", linux_user=linux_user))
+    colony.set_status(linux_user, "healthy")
+    colony.post(colony.ann, f"@{linux_user} hello")
+    colony.turn(colony.client(colony.admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username=linux_user)).token))
+    return colony.admin, schema.Meter(id=str(uuid4()), linux_user=linux_user, model=SECRET, cost_usd=0.5)
+
+
 SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "whoami": lambda colony: (colony.ann, schema.Whoami()),
     "users": lambda colony: (colony.ann, schema.ListUsers()),
@@ -96,5 +105,6 @@ SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "drop_egress": _drop_egress,
     "egress_policy": lambda colony: (colony.admin, schema.GetEgressPolicy()),
     "record_egress": lambda colony: (colony.admin, schema.RecordEgress(contacts=[contact(colony, reason=SECRET)])),
+    "meter": _meter,
     "egress_log": lambda colony: (colony.scout, schema.ReadEgressLog(agent="scout")),
 }

@@ -1,0 +1,108 @@
+"""What an agent asks of the model: read whole, so that it can be judged and priced, and written anew, so that it says one thing only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic_core import from_json, to_json
+
+from egress.refusals import Malformed, TooLarge, Unasked
+
+MAX_BYTES = 32 * 2**20  # the API takes no more itself
+MAX_PARTS = 500_000  # values, roughly: what they take in memory is many times what they take in a text
+DEEPEST = 100  # content within content
+WEB = 443
+# Tools that Claude Code, or whoever asks, carries out itself; each name goes on with its date. All others are the API's own.
+LOCAL_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_", "tool_search_tool_")
+DATA = ("base64", "text")  # sources that hold what they are
+BYTES_PER_TOKEN = 3  # fewer than a text has, so that an estimate is rather too high
+
+
+@dataclass(frozen=True)
+class Question:
+    """`content` is what goes out. `hosts` is where the API itself would look things up for it; `*`: wherever it likes."""
+
+    content: bytes
+    model: str
+    max_tokens: int
+    is_streamed: bool
+    is_fast: bool
+    hosts: tuple[tuple[str, int], ...]
+
+    @property
+    def tokens_in(self) -> int:
+        """An estimate."""
+        return len(self.content) // BYTES_PER_TOKEN
+
+
+def parsed(body: bytes) -> Question:
+    """Raises `Malformed`, `TooLarge`, and `Unasked` for an address that is none. Takes a while for much: not for the event loop."""
+    if len(body) > MAX_BYTES:
+        raise TooLarge(f"the question to the model is larger than {MAX_BYTES} bytes")
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_PARTS:
+        raise TooLarge(f"the question to the model has more than {MAX_PARTS} parts")
+    try:
+        said = from_json(body, allow_inf_nan=False)
+        content = to_json(said, inf_nan_mode="null")
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"the question to the model is no JSON: {error}") from error
+    if not isinstance(said, dict):
+        raise Malformed("the question to the model must be an object")
+    model, max_tokens = said.get("model"), said.get("max_tokens")
+    if not isinstance(model, str) or not 0 < len(model) <= 200:
+        raise Malformed("the question to the model must name a model")
+    if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or not 0 <= max_tokens <= 10**7:
+        raise Malformed("the question to the model must say max_tokens, a whole number")
+    hosts = tuple(dict.fromkeys(_hosts(said)))
+    return Question(content, model, max_tokens, said.get("stream") is True, said.get("speed") == "fast", hosts)
+
+
+def _hosts(said: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    for part in (said.get("messages"), said.get("system")):
+        yield from _of_content(part, DEEPEST)
+    for server in _listed(said.get("mcp_servers")):
+        yield _address(server.get("url") if isinstance(server, dict) else None)
+    for tool in _listed(said.get("tools")):
+        kind = tool.get("type", "custom") if isinstance(tool, dict) else None
+        if not isinstance(kind, str) or not kind.startswith(LOCAL_TOOLS):
+            yield "*", WEB
+    if said.get("container") is not None:
+        yield "*", WEB
+
+
+def _of_content(content: Any, depth: int) -> Iterator[tuple[str, int]]:
+    """Of a message, a block, or a list of them. What a tool is called with, and what its parameters are, is no content."""
+    if depth < 0:
+        raise Malformed("the question to the model is too deep")
+    for block in _listed(content):
+        if not isinstance(block, dict):
+            continue
+        if block.get("file_id") is not None:
+            yield "*", WEB
+        source = block.get("source")
+        if isinstance(source, dict):
+            if source.get("type") == "url" or "url" in source:
+                yield _address(source.get("url"))
+            elif source.get("type") == "content":
+                yield from _of_content(source.get("content"), depth - 1)
+            elif source.get("type") not in DATA:
+                yield "*", WEB
+        yield from _of_content(block.get("content"), depth - 1)
+
+
+def _listed(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else [] if found is None or isinstance(found, str) else [found]
+
+
+def _address(url: Any) -> tuple[str, int]:
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or parts.scheme not in ("https", "http"):
+        raise Unasked(f"the model can't be asked to look at {str(url)[:100]!r}")
+    return host, port or (WEB if parts.scheme == "https" else 80)

@@ -1,0 +1,322 @@
+"""What the model's answers have used is booked before they come, read as they pass by, and settled however they end."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from colony import errors
+from egress.answer import Answer
+from egress.meter import STEP_TOKENS
+from egress.prices import DEAREST, KNOWN, Price, Prices, Tokens
+from egress.settings import Model, Secret
+from tests.egress.house import House, Upstream, answering, code, everything, hear, status, until
+from tests.egress.test_gate_model import post
+
+Opened = Callable[..., House]
+OPUS = "claude-opus-4-5-20251101"
+USAGE = {"input_tokens": 1000, "cache_read_input_tokens": 10_000, "cache_creation_input_tokens": 2000}
+CREATED = {"cache_creation": {"ephemeral_5m_input_tokens": 1500, "ephemeral_1h_input_tokens": 500}}
+TOKENS = Tokens(input=1000, output=300, cache_read=10_000, cache_write=1500, cache_write_hour=500)
+USD = (1000 * 5 + 10_000 * 0.5 + 1500 * 6.25 + 500 * 10 + 300 * 25) / 1e6
+
+
+def event(**said: Any) -> bytes:
+    return f"event: {said['type']}\ndata: {json.dumps(said)}\n\n".encode()
+
+
+STARTS = event(type="message_start", message={"id": "m", "usage": {**USAGE, **CREATED, "output_tokens": 1}})
+ENDS = event(type="message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 300}) + event(type="message_stop")
+
+
+def delta(text: str) -> bytes:
+    return event(type="content_block_delta", index=0, delta={"type": "text_delta", "text": text})
+
+
+def whole(**said: Any) -> bytes:
+    content = json.dumps(said).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content)
+
+
+def streamed(*events: bytes) -> bytes:
+    content = b"".join(events)
+    return b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content)
+
+
+def ask(max_tokens: int = 300, *, stream: bool = True, model: str = OPUS, **more: Any) -> bytes:
+    said = {"model": model, "max_tokens": max_tokens, "messages": [{"role": "user", "content": "hi"}], "stream": stream}
+    return post(body=json.dumps(said | more).encode())
+
+
+@pytest.fixture
+def api() -> Iterator[Callable[..., Upstream]]:
+    made: list[Upstream] = []
+
+    def make(handle: Callable[[Upstream, socket.socket], None] | bytes) -> Upstream:
+        made.append(Upstream(answering(handle) if isinstance(handle, bytes) else handle))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def at(open_house: Opened, upstream: Upstream) -> House:
+    return open_house(model=Model(f"http://127.0.0.1:{upstream.port}", "x-api-key", Secret("sk")))
+
+
+def final(house: House) -> Any:
+    return until(lambda: [request for request in house.colony.metered if request.is_final], "a settlement")[-1]
+
+
+# Prices
+
+
+@pytest.mark.parametrize(
+    ("model", "price"),
+    [
+        (OPUS, KNOWN["claude-opus-4-5"]),
+        ("claude-opus-4-20250514", Price(15, 75)),
+        ("claude-opus-4-1-20250805", Price(15, 75)),
+        ("claude-sonnet-4-5", Price(3, 15)),
+        ("claude-haiku-4-5-20251001", Price(1, 5)),
+        ("claude-3-5-haiku-latest", Price(0.8, 4)),
+        ("of-the-future", DEAREST),
+    ],
+)
+def test_a_model_costs_what_its_family_does_and_an_unknown_one_the_most(model: str, price: Price) -> None:
+    assert Prices().of(model) == price
+
+
+def test_the_settings_prices_come_first() -> None:
+    prices = Prices({"claude-opus": Price(1, 2), "mine": Price(0, 0)})
+    assert (prices.of(OPUS), prices.of("mine-7")) == (Price(1, 2), Price(0, 0))
+
+
+def test_what_tokens_cost() -> None:
+    assert Prices().usd(OPUS, TOKENS) == pytest.approx(USD)
+    assert Prices().usd(OPUS, TOKENS, is_fast=True) == pytest.approx(6 * USD)
+    assert Prices().usd(OPUS, Tokens(web_searches=3)) == pytest.approx(0.03)
+
+
+# Answers
+
+
+def test_a_stream_tells_its_use_however_it_is_cut() -> None:
+    text = b"".join([STARTS, delta('"message_delta" {"output_tokens": 9}'), delta("x" * 500), ENDS])
+    for size in (1, 7, 64, len(text)):
+        answer = Answer(is_streamed=True)
+        for start in range(0, len(text), size):
+            answer.hear(text[start : start + size])
+        answer.end()
+        assert answer.tokens == TOKENS
+
+
+def test_until_a_stream_tells_its_output_is_estimated() -> None:
+    answer = Answer(is_streamed=True)
+    answer.hear(STARTS)
+    assert answer.tokens == Tokens(**{**vars(TOKENS), "output": 0})
+    answer.hear(delta("x" * 300))
+    assert 100 < answer.tokens_out < 200
+
+
+def test_a_stream_that_was_cut_has_used_what_came() -> None:
+    answer = Answer(is_streamed=True)
+    answer.hear(STARTS + delta("x" * 3000) + ENDS[:40])
+    answer.end()
+    assert answer.tokens
+    assert (answer.tokens.input, 1000 < answer.tokens.output < 1200) == (1000, True)
+
+
+@pytest.mark.parametrize("text", [b"", b"x", b"[]", *(b'{"usage": %s}' % usage for usage in (b"5", b'{"input_tokens": -5}'))])
+def test_odd_answers_tell_nothing_wrong(text: bytes) -> None:
+    answer = Answer(is_streamed=False)
+    answer.hear(text)
+    answer.end()
+    assert answer.tokens in (None, Tokens())
+
+
+# The gate
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_it_is_booked_before_and_settled_after(open_house: Opened, api: Callable[..., Upstream], stream: bool) -> None:
+    said = streamed(STARTS, delta("hello"), ENDS) if stream else whole(usage={**USAGE, **CREATED, "output_tokens": 300})
+    upstream = api(said)
+    house = at(open_house, upstream)
+    booked: list[int] = []
+    upstream._handle = lambda found, connection: (booked.append(len(house.colony.metered)), answering(said)(found, connection))[1]
+    assert house.ask(ask(stream=stream)).endswith(said.partition(b"\r\n\r\n")[2])
+    assert booked == [1], "before it went out"
+    request = final(house)
+    assert (request.linux_user, request.model, request.tokens_in, request.tokens_out) == ("scout", OPUS, 13_000, 300)
+    assert request.cost_usd == pytest.approx(USD)
+    assert {each.id for each in house.colony.metered} == {request.id}
+
+
+def test_what_may_cost_too_much_never_goes_out(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    upstream = api(streamed(STARTS, ENDS))
+    house = at(open_house, upstream)
+    house.colony.allowed_usd = 0.001
+    answer = house.ask(ask(max_tokens=1000))
+    assert (status(answer), code(answer)) == (402, "budget_spent")
+    assert b'"billing_error"' in answer
+    assert upstream.accepted == 0
+    assert house.contact().verdict == "denied"
+    house.colony.allowed_usd = 0.01
+    assert status(house.ask(ask(max_tokens=64, stream=False))) == 200
+    assert status(house.ask(ask(max_tokens=100_000, stream=False))) == 402, "a whole answer is booked as a whole"
+
+
+def test_a_stream_that_becomes_too_much_is_cut(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    ended: list[bool] = []
+
+    def talk(upstream: Upstream, connection: socket.socket) -> None:
+        hear(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n" + STARTS)
+        try:
+            while True:
+                connection.sendall(delta("x" * 3000))
+                time.sleep(0.002)
+        except OSError:
+            ended.append(True)
+
+    house = at(open_house, api(talk))
+    house.colony.allowed_usd = 1.0
+    house.ask(ask(max_tokens=10**6))
+    until(lambda: ended, "the end of the stream")
+    request = final(house)
+    assert 0.9 < request.cost_usd < 1.5
+    assert request.tokens_out > 10 * STEP_TOKENS
+    assert "this turn may cost" in house.contact().reason
+
+
+def test_a_refusal_of_the_api_costs_nothing(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    house = at(open_house, api(b"HTTP/1.1 529 Overloaded\r\nContent-Length: 2\r\n\r\n{}"))
+    assert status(house.ask(ask())) == 529
+    assert (final(house).cost_usd, final(house).tokens_in) == (0.0, 0)
+
+
+def test_an_api_that_is_away_costs_nothing(open_house: Opened) -> None:
+    house = open_house(model=Model("http://127.0.0.1:1"))
+    assert status(house.ask(ask())) == 502
+    assert final(house).cost_usd == 0.0
+
+
+def test_what_nobody_waits_for_any_more_costs_what_it_was_estimated(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    def think(upstream: Upstream, connection: socket.socket) -> None:
+        upstream.heard.append(hear(connection))
+        everything(connection)
+
+    upstream = api(think)
+    house = at(open_house, upstream)
+    with house.knock() as connection:
+        connection.sendall(ask(max_tokens=50))
+        until(lambda: upstream.heard)
+    assert (final(house).tokens_out, final(house).tokens_in > 10) == (50, True)
+
+
+def test_an_encoded_answer_is_refused(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    house = at(open_house, api(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nxx"))
+    answer = house.ask(ask())
+    assert (status(answer), code(answer)) == (502, "egress_unreachable")
+    assert final(house).tokens_out == 300
+
+
+@pytest.mark.parametrize(
+    ("trouble", "expected"),
+    [
+        (errors.Unavailable("nobody answers"), (503, "egress_blind")),
+        (errors.StaleTurn("no turn of the agent runs"), (403, "egress_denied")),
+        (errors.NotFound("no agent has that Linux user"), (403, "egress_denied")),
+        (errors.ColonyError(), (503, "egress_blind")),
+    ],
+)
+def test_what_can_not_be_booked_never_goes_out(
+    open_house: Opened, api: Callable[..., Upstream], trouble: Exception, expected: tuple[int, str]
+) -> None:
+    upstream = api(streamed(STARTS, ENDS))
+    house = at(open_house, upstream)
+    house.colony.trouble = trouble
+    answer = house.ask(ask())
+    assert (status(answer), code(answer)) == expected
+    assert upstream.accepted == 0
+
+
+def test_a_settlement_waits_for_a_server_that_is_away(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    house: House
+
+    def answer(upstream: Upstream, connection: socket.socket) -> None:
+        hear(connection)
+        house.colony.trouble = errors.Unavailable("away")
+        connection.sendall(streamed(STARTS, ENDS))
+
+    house = at(open_house, api(answer))
+    assert status(house.ask(ask())) == 200
+    assert [request.is_final for request in house.colony.metered] == [False]
+    house.colony.trouble = None
+    assert final(house).cost_usd == pytest.approx(USD)
+
+
+def test_counting_tokens_costs_nothing(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    house = at(open_house, api(whole(input_tokens=5)))
+    assert status(house.ask(post("/v1/messages/count_tokens", body=b"{}"))) == 200
+    house.contact()
+    assert house.colony.metered == []
+
+
+# What the API would do for whoever asks
+
+
+PICTURE = [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "https://pics.example/a.png"}}]}]
+SEARCH = [{"type": "web_search_20250305", "name": "web_search"}]
+
+
+def test_the_api_looks_at_nothing_that_the_agent_may_not_reach(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    upstream = api(streamed(STARTS, ENDS))
+    house = at(open_house, upstream)
+    answer = house.ask(ask(messages=PICTURE))
+    assert (status(answer), code(answer)) == (400, "egress_denied")
+    assert b"look at pics.example: no rule allows it" in answer
+    assert upstream.accepted == 0
+    assert house.colony.metered == []
+    house.allow("pics.example")
+    assert status(house.ask(ask(messages=PICTURE))) == 200
+    house.allow("pics.example", effect="deny")
+    assert status(house.ask(ask(messages=PICTURE))) == 400
+
+
+def test_the_apis_own_tools_are_for_who_may_reach_everything(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    house = at(open_house, api(streamed(STARTS, ENDS)))
+    house.allow("pypi.org")
+    assert b"use tools of its own" in house.ask(ask(tools=SEARCH))
+    house.allow("*")
+    assert status(house.ask(ask(tools=SEARCH))) == 200
+    house.allow("evil.example", effect="deny")
+    assert status(house.ask(ask(tools=SEARCH))) == 400
+
+
+def test_questions_hold_no_more_than_there_is_room_for(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    """And what one agent holds keeps no other one out."""
+    upstream = api(streamed(STARTS, ENDS))
+    house = at(open_house, upstream)
+    large = 25 * 2**20
+    held = []
+    for _ in range(2):
+        connection = house.knock()
+        with suppress(BrokenPipeError):  # it says no before it has heard all
+            connection.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 31457280\r\n\r\n" + b" " * large)
+        held.append(connection)
+    assert b" 429 " in everything(held[1]).partition(b"\r\n")[0]
+    house.user = "rook"
+    assert status(house.ask(ask())) == 200
+    for connection in held:
+        connection.close()
+    house.user = "scout"
+    until(lambda: status(house.ask(ask())) == 200, "room")

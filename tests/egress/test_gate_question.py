@@ -1,0 +1,149 @@
+"""What is asked of the model says one thing only, and what the API would look up for it is known."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egress import question
+from egress.question import parsed
+from egress.refusals import Malformed, Refusal, TooLarge, Unasked
+
+EVERYTHING = ("*", 443)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def body(**more: Any) -> bytes:
+    return json.dumps({"model": "claude-test", "max_tokens": 10, "messages": [], **more}).encode()
+
+
+def asked(*blocks: Any, **more: Any) -> question.Question:
+    return parsed(body(messages=[{"role": "user", "content": list(blocks)}], **more))
+
+
+@given(st.dictionaries(st.text(max_size=8), JSON, max_size=4))
+def test_what_goes_out_says_the_same(more: dict[str, Any]) -> None:
+    for name in ("model", "max_tokens", "messages", "tools", "system", "mcp_servers", "container"):
+        more.pop(name, None)
+    said = body(**more)
+    try:
+        found = parsed(said)
+    except Malformed:  # a lone surrogate
+        assert any("\ud800" <= character <= "\udfff" for character in json.dumps(more, ensure_ascii=False))
+        return
+    assert json.loads(found.content) == json.loads(said)
+
+
+def test_of_a_name_that_comes_twice_one_is_left() -> None:
+    twice = b'{"model":"a","max_tokens":1,"mcp_servers":[],"mcp_servers":[{"url":"https://evil.example/x"}],"model":"b"}'
+    found = parsed(twice)
+    assert found.content.count(b"mcp_servers") == found.content.count(b"model") == 1
+    assert (json.loads(found.content)["model"], found.model) == ("b", "b")
+    assert found.hosts == (("evil.example", 443),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"", b"{", b"[]", b"5", b"null", b'"x"', b"\xff", b'{"model":1,"max_tokens":1}', b'{"model":"","max_tokens":1}'),
+        *(b'{"model":"m"}', b'{"model":"m","max_tokens":"9"}', b'{"model":"m","max_tokens":true}', b'{"model":"m","max_tokens":-1}'),
+        *(b'{"model":"m","max_tokens":1.5}', b'{"model":"m","max_tokens":1e9999}', b'{"model":"m","max_tokens":NaN}'),
+        *(b'{"model":"m","max_tokens":1} x', b'{"model":"m","max_tokens":1,"messages":' + b"[" * 5000 + b"]" * 5000 + b"}"),
+        b'{"model":"m","max_tokens":1,"x":"\\ud800"}',
+        b'{"model":"m","max_tokens":1,"x":' + b"9" * 5000 + b"}",
+    ],
+)
+def test_what_is_no_question_is_refused(text: bytes) -> None:
+    with pytest.raises(Malformed):
+        parsed(text)
+
+
+def test_too_much_is_refused_before_it_is_read() -> None:
+    with pytest.raises(TooLarge, match="larger than"):
+        parsed(b"x" * (question.MAX_BYTES + 1))
+    with pytest.raises(TooLarge, match="parts"):
+        parsed(b'{"model":"m","max_tokens":1,"x":[' + b"[]," * question.MAX_PARTS + b"0]}")
+
+
+def test_what_holds_all_that_it_is_reaches_nowhere() -> None:
+    found = asked(
+        "hi",
+        {"type": "text", "text": "https://evil.example"},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "eA=="}},
+        {"type": "document", "source": {"type": "text", "data": "x"}},
+        {"type": "tool_use", "id": "1", "name": "Fetch", "input": {"type": "url", "url": "https://evil.example", "source": {"url": "x"}}},
+        {"type": "tool_result", "tool_use_id": "1", "content": "https://evil.example"},
+        system=[{"type": "text", "text": "be kind", "cache_control": {"type": "ephemeral"}}],
+        tools=[
+            {"name": "Fetch", "input_schema": {"type": "object", "properties": {"source": {"type": "url", "url": {"type": "string"}}}}},
+            {"type": "custom", "name": "Other", "input_schema": {}},
+            {"type": "bash_20250124", "name": "bash"},
+            {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"},
+        ],
+        stream=True,
+    )
+    assert (found.hosts, found.is_streamed, found.is_fast) == ((), True, False)
+
+
+IMAGE = {"type": "image", "source": {"type": "url", "url": "https://Evil.example:8443/a.png"}}
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [IMAGE],
+        [{"type": "document", "source": IMAGE["source"]}],
+        [{"type": "tool_result", "tool_use_id": "1", "content": [IMAGE]}],
+        [{"type": "document", "source": {"type": "content", "content": [IMAGE]}}],
+        [{"type": "of the future", "source": {"type": "link", "url": "https://evil.example:8443"}}],
+        [{"type": "of the future", "content": {"content": [IMAGE]}}],
+    ],
+)
+def test_where_a_picture_or_a_document_would_be_fetched_is_known(blocks: list[Any]) -> None:
+    assert asked(*blocks).hosts == (("evil.example", 8443),)
+    assert parsed(body(system=blocks)).hosts == (("evil.example", 8443),)
+
+
+def test_where_tools_of_the_api_would_be_called_is_known() -> None:
+    servers = [{"type": "url", "name": "x", "url": "https://evil.example/sse"}, {"type": "url", "url": "http://other.example/"}]
+    assert asked(mcp_servers=servers).hosts == (("evil.example", 443), ("other.example", 80))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *({"tools": [{"type": kind, "name": "x"}]} for kind in ("web_search_20250305", "web_fetch_20250910", "code_execution_20250825")),
+        *({"tools": [{"type": kind, "name": "x"}]} for kind in ("", "of_the_future_1", "mcp_toolset", 5, None)),
+        *({"tools": ["web_search"]}, {"tools": {"type": "web_search_1"}}, {"container": "c_1"}, {"container": {"id": "c_1"}}),
+        {"messages": [{"role": "user", "content": [{"type": "container_upload", "file_id": "file_1"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "file", "file_id": "file_1"}}]}]},
+        {"messages": {"role": "user", "content": {"type": "document", "source": {"type": "of the future"}}}},
+    ],
+)
+def test_what_the_api_would_do_wherever_it_likes_is_known(more: dict[str, Any]) -> None:
+    assert parsed(body(**more)).hosts == (EVERYTHING,)
+
+
+@pytest.mark.parametrize(
+    "url", ["", None, 5, "evil.example", "//evil.example", "file:///etc/passwd", "https://", "https://x:99999/", ["x"]]
+)
+def test_an_address_that_is_none_is_refused(url: Any) -> None:
+    with pytest.raises(Unasked):
+        asked({"type": "image", "source": {"type": "url", "url": url}})
+
+
+@given(JSON, JSON, JSON)
+def test_whatever_is_asked_is_read_or_refused(messages: Any, tools: Any, servers: Any) -> None:
+    try:
+        found = parsed(body(messages=messages, tools=tools, mcp_servers=servers))
+    except Refusal:
+        return
+    assert found.model == "claude-test"
