@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from colony import schema
+from colony import errors, schema
 from colony.failures import CRASHED, CREDENTIALS_REJECTED, OVER_BUDGET, OVERLOADED, PROMPT_TOO_LONG, RATE_LIMITED, UNREACHABLE, Failure
 from colony_agent.runner.reply import storable
 
@@ -17,6 +17,7 @@ MAX_PROGRESS_LENGTH = 100
 TELLING_INPUTS = ("command", "file_path", "path", "pattern", "url", "query", "channel", "skill", "description")
 BY_STATUS = {
     401: CREDENTIALS_REJECTED,
+    402: CREDENTIALS_REJECTED,  # the API's own: whoever pays for the key can't
     403: CREDENTIALS_REJECTED,
     408: UNREACHABLE,
     413: PROMPT_TOO_LONG,
@@ -27,6 +28,7 @@ BY_STATUS = {
     504: OVERLOADED,
     529: OVERLOADED,
 }
+BUDGET_SPENT = f"({errors.BudgetSpent.code})"  # how the gate ends what it says in the place of the API
 BY_ERROR = {  # what the CLI calls an error that has no status
     "authentication_failed": CREDENTIALS_REJECTED,
     "oauth_org_not_allowed": CREDENTIALS_REJECTED,
@@ -158,6 +160,8 @@ class Stream:
         if self.result.terminal_reason == "prompt_too_long":
             return PROMPT_TOO_LONG
         if self.result.subtype == "error_max_budget_usd":
+            return OVER_BUDGET
+        if self.result.api_error_status == errors.BudgetSpent.status and BUDGET_SPENT in self.result.result:
             return OVER_BUDGET
         if self.result.api_error_status:
             return BY_STATUS.get(self.result.api_error_status, BY_ERROR.get(self.error or "", CRASHED))

@@ -215,6 +215,8 @@ def test_a_session_survives_a_kill_in_the_middle(scout: Scout, api: Standin) -> 
     ("reply", "failure"),
     [
         (error(401), CREDENTIALS_REJECTED),
+        (error(402), CREDENTIALS_REJECTED),
+        (error(402, "this turn may cost $0.50 (budget_spent)"), OVER_BUDGET),
         (error(403), CREDENTIALS_REJECTED),
         (error(400, "Your credit balance is too low to access the Anthropic API."), CREDENTIALS_REJECTED),
         (error(429), RATE_LIMITED),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from tests.guest.guest import Guest
 from tests.guest.network import made_inside
 from tests.host.cast import answer, birth, messages, prepare, rest, say, status, until
-from tests.standin import Reply, Standin, error, hang, prompt_text, sequence, text, tool, tool_result
+from tests.standin import Reply, Standin, Usage, error, hang, prompt_text, sequence, text, tool, tool_result
 
 KEY, WRONG_KEY = "sk-ant-planted-for-the-thinker", "sk-ant-of-somebody-else"
 SOUL = "/opt/brains/thinker.md"
@@ -30,6 +31,21 @@ with open(f"/proc/{sys.argv[1]}/maps") as maps, open(f"/proc/{sys.argv[1]}/mem",
                 pass
 parts = re.findall(rb"sk-ant-[a-z-]+", held)
 print(base64.b64encode(b" ".join(parts)).decode())
+"""
+GLUTTON = """\
+#!/usr/bin/python3 -I
+import json, sys, urllib.error, urllib.request
+if json.load(sys.stdin)["turn"]["kind"] == "dream":
+    sys.exit(print("HEARTBEAT_OK"))
+ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+question = {"model": "claude-opus-4-1", "max_tokens": 1000, "messages": [{"role": "user", "content": "more"}]}
+answers = 0
+while True:
+    try:
+        ask(urllib.request.Request("http://127.0.0.1:3128/v1/messages", json.dumps(question).encode())).read()
+        answers += 1
+    except urllib.error.HTTPError as error:
+        sys.exit(print(answers, "answers, then", error.code, json.load(error)["error"]["message"]))
 """
 EATS = "python3 -c 'eaten = []\nwhile True: eaten.append(bytearray(2**24))'"
 
@@ -166,3 +182,32 @@ def memory_of(host: Guest, pid: str) -> bytes:
     """All that a process can write to, as the machine that runs the guest sees it."""
     ran = host.run("python3", "-c", MEMORY, pid, check=False)
     return base64.b64decode(ran.stdout)
+
+
+def test_a_program_that_ignores_its_budget_is_refused_what_it_may_not_spend(host: Guest, api: Standin) -> None:
+    """Each answer costs 7.5 cents, and so does what is booked for it."""
+    answers(api, replace(text("more"), usage=Usage(10, 1000)))
+    host.write("/opt/brains/glutton", GLUTTON, 0o755)
+    host.write("/opt/brains/glutton.md", '---\nrunner: "command:/opt/brains/glutton"\npulse_minutes: 0\n---\nYou eat.\n')
+    host.run("colony-agent", "birth", "glutton", "--soul", "/opt/brains/glutton.md", "--no-start")
+    host.run("colony", "limits", "glutton", "--budget-usd-per-day", "0.5")
+    birth(host, "glutton", soul="/opt/brains/glutton.md")
+    said = answer(host, welcome(host, "glutton"))
+    assert said.startswith("6 answers, then 402 this turn may cost $0.50")
+    spent = next(each for each in json.loads(host.run("colony", "agents", "--json").stdout)["agents"] if each["username"] == "glutton")
+    assert spent["cost_usd_today"] == pytest.approx(6 * 0.07515)
+    say(host, "@glutton go on")
+    until(lambda: any("its budget of $0.50 a day is spent" in message["body"] for message in messages(host)))
+
+
+def test_a_turn_of_claude_code_that_has_no_budget_left_says_so(host: Guest, api: Standin) -> None:
+    answers(api, text("never"))
+    host.run("colony", "limits", "thinker", "--budget-usd-per-day", "0.001")
+    asked = len(api.requests)
+    say(host, "@thinker think")
+    until(lambda: messages(host)[-1]["type"] == "notice")
+    said = messages(host)[-1]["body"]
+    host.run("colony", "limits", "thinker", "--lift", "budget_usd_per_day")
+    assert "thinker could not answer" in said
+    assert "it has cost as much as one turn may" in said
+    assert len(api.requests) == asked

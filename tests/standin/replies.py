@@ -10,6 +10,7 @@ from typing import Any
 ERRORS = {  # status: type and usual message; https://docs.anthropic.com/en/api/errors
     400: ("invalid_request_error", "messages: at least one message is required"),
     401: ("authentication_error", "invalid x-api-key"),
+    402: ("billing_error", "There is an issue with billing or payment."),
     403: ("permission_error", "Your API key does not have permission to use the specified resource."),
     404: ("not_found_error", "Not found"),
     413: ("request_too_large", "Request exceeds the maximum size"),
