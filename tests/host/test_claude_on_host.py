@@ -85,6 +85,12 @@ def welcome(host: Guest, name: str) -> int:
     return int(next(message["id"] for message in messages(host) if message["body"].startswith(f"@{name} welcome")))
 
 
+def spent(host: Guest, agent: str) -> float:
+    """Dollars, today."""
+    agents = json.loads(host.run("colony", "agents", "--json").stdout)["agents"]
+    return next(float(each["cost_usd_today"]) for each in agents if each["username"] == agent)
+
+
 def pid_of(host: Guest, unit: str = WORKER) -> str:
     return host.unit(unit, "MainPID")["MainPID"]
 
@@ -194,15 +200,15 @@ def test_a_program_that_ignores_its_budget_is_refused_what_it_may_not_spend(host
     birth(host, "glutton", soul="/opt/brains/glutton.md")
     said = answer(host, welcome(host, "glutton"))
     assert said.startswith("6 answers, then 402 this turn may cost $0.50")
-    spent = next(each for each in json.loads(host.run("colony", "agents", "--json").stdout)["agents"] if each["username"] == "glutton")
-    assert spent["cost_usd_today"] == pytest.approx(6 * 0.07515)
+    assert spent(host, "glutton") == pytest.approx(6 * 0.07515)
     say(host, "@glutton go on")
     until(lambda: any("its budget of $0.50 a day is spent" in message["body"] for message in messages(host)))
 
 
 def test_a_turn_of_claude_code_that_has_no_budget_left_says_so(host: Guest, api: Standin) -> None:
     answers(api, text("never"))
-    host.run("colony", "limits", "thinker", "--budget-usd-per-day", "0.001")
+    left = 0.03  # a turn is begun for it, and its first question alone could cost more
+    host.run("colony", "limits", "thinker", "--budget-usd-per-day", str(spent(host, "thinker") + left))
     asked = len(api.requests)
     say(host, "@thinker think")
     until(lambda: messages(host)[-1]["type"] == "notice")
