@@ -92,7 +92,7 @@ def gate(path: Path, port: int) -> None:
         meter = Meter(_Everything(), Prices(), bounds.contacts)  # type: ignore[arg-type]
         proxy = Proxy(bounds, policy, ledger, meter, names, lambda user: endpoint)
         with service.listening(path) as listening:
-            await Gate(bounds, policy, proxy, lambda connection: USER).serve(listening)
+            await Gate(bounds, policy, proxy, ledger, lambda connection: USER).serve(listening)
 
     asyncio.run(serve())
 

@@ -216,8 +216,8 @@ def _(answer: schema.EgressVerdict) -> Sequence[Part]:
 
 @parts.register
 def _(answer: schema.EgressLog) -> Sequence[Part]:
-    columns = ("id", "began_at", "agent", "kind", "host", "port", "verdict", "sent_bytes", "received_bytes", "seconds", "turn_id", "reason")
-    return _table(answer.contacts, *columns)
+    what = ("id", "began_at", "agent", "kind", "host", "port", "verdict", "times")
+    return _table(answer.contacts, *what, "sent_bytes", "received_bytes", "seconds", "state", "turn_id", "reason")
 
 
 @parts.register

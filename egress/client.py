@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from colony import errors
-from egress import head, refusals
+from egress import descriptors, head, refusals
 from egress.head import Head
-from egress.refusals import Slow, TooLarge
+from egress.refusals import Malformed, Slow, TooLarge
 
 RECEIVE_BYTES = 64 * 1024
 FAREWELL_SECONDS = 1.0  # that a refused client may go on talking before the connection is closed
@@ -20,9 +20,10 @@ FAREWELL_BYTES = 256 * 1024
 
 @dataclass
 class Client:
-    """`surplus` is what came behind the head in the same breath."""
+    """`surplus` is what came behind the head in the same breath. It is for one event loop, and one of its tasks may receive at a time."""
 
     socket: socket.socket
+    is_wary: bool = False  # descriptors may come along with its bytes
     surplus: bytes = b""
     has_answer: bool = field(default=False)  # the first byte of one is out
 
@@ -47,7 +48,36 @@ class Client:
         return head.parsed(raw[:end]), raw[:end]
 
     async def receive(self) -> bytes:
-        return await asyncio.get_running_loop().sock_recv(self.socket, RECEIVE_BYTES)
+        """What comes next; nothing at the end. Raises `Malformed` where descriptors come along."""
+        if not self.is_wary:
+            return await asyncio.get_running_loop().sock_recv(self.socket, RECEIVE_BYTES)
+        while True:
+            try:
+                return self.receive_now(RECEIVE_BYTES)
+            except BlockingIOError:
+                await self._until_readable()
+
+    def receive_now(self, most: int) -> bytes:
+        """What is there. Raises `BlockingIOError` where that is nothing, and `Malformed` where descriptors come along."""
+        data, is_more = descriptors.receive(self.socket, most)
+        if is_more:
+            raise Malformed("descriptors can't be passed through the gate")
+        return data
+
+    def close(self) -> None:
+        if self.is_wary:
+            descriptors.close(self.socket)
+        else:
+            self.socket.close()
+
+    async def _until_readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        there: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self.socket, _settle, there)
+        try:
+            await there
+        finally:
+            loop.remove_reader(self.socket)
 
     async def send(self, message: bytes) -> None:
         self.has_answer = True
@@ -71,6 +101,11 @@ class Client:
         poll = select.poll()
         poll.register(self.socket, 0)  # POLLHUP and POLLERR are told unasked
         return bool(poll.poll(0))
+
+
+def _settle(there: asyncio.Future[None]) -> None:
+    if not there.done():
+        there.set_result(None)
 
 
 def _answer(refusal: errors.ColonyError, kind: str, body: bytes) -> bytes:

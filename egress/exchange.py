@@ -11,9 +11,9 @@ import h11
 
 from egress.client import Client
 from egress.head import Headers, end_to_end
-from egress.ledger import Visit
 from egress.refusals import CutOff, Gone, Malformed, Refusal, Silent, TooLarge, Unreachable
 from egress.settings import Bounds
+from egress.visit import Visit
 
 MAX_ANSWER_HEAD = 64 * 1024
 READ_BYTES = 64 * 1024

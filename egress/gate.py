@@ -9,14 +9,16 @@ from collections import Counter
 from collections.abc import Callable
 
 from colony import errors
-from egress import caller
+from egress import caller, descriptors
 from egress.client import Client
 from egress.head import Head
+from egress.ledger import Ledger
 from egress.limits import Limits, Throttle
 from egress.policy import Policy
 from egress.proxy import Proxy
 from egress.refusals import Blind, Gone, Refusal, Stranger, TooMany
 from egress.settings import Bounds
+from egress.visit import Visit
 
 log = logging.getLogger(__name__)
 
@@ -34,17 +36,21 @@ class Gate:
         bounds: Bounds,
         policy: Policy,
         proxy: Proxy,
+        ledger: Ledger,
         identify: Identify = caller.linux_user,
         uid: Callable[[socket.socket], int] = caller.uid,
     ) -> None:
-        self._bounds, self._policy, self._proxy, self._identify, self._uid = bounds, policy, proxy, identify, uid
+        self._bounds, self._policy, self._proxy, self._ledger = bounds, policy, proxy, ledger
+        self._identify, self._uid = identify, uid
         self._limits, self._throttle = Limits(bounds), Throttle()
+        self._is_wary = True
         self._turned_away: Counter[int] = Counter()  # by uid: who has no name has a uid all the same
         self._guests: set[asyncio.Task[None]] = set()
 
     async def serve(self, listening: socket.socket) -> None:
         """Take connections until this is cancelled; those that are open then end, too."""
         loop = asyncio.get_running_loop()
+        self._is_wary = not descriptors.decline(listening)
         try:
             while True:
                 try:
@@ -69,17 +75,18 @@ class Gate:
         return len(self._guests)
 
     async def _attend(self, connection: socket.socket) -> None:
-        with connection:
-            client = Client(connection)
-            try:
-                user = self._require_agent(connection)
-                with self._limits.seat(user):
-                    await self._answer(client, user)
-            except TooMany as error:
-                self._tell(user, error)
-                await self._turn_away(client, error)
-            except Stranger as error:
-                await self._turn_away(client, error)
+        client = Client(connection, self._is_wary)
+        try:
+            user = self._require_agent(connection)
+            with self._limits.seat(user):
+                await self._answer(client, user)
+        except TooMany as error:
+            self._tell(user, error)
+            await self._turn_away(client, error)
+        except Stranger as error:
+            await self._turn_away(client, error)
+        finally:
+            client.close()
 
     def _require_agent(self, connection: socket.socket) -> str:
         """The caller's Linux user. Raises `Stranger`; while the rules aren't known, anyone but root could be an agent."""
@@ -128,6 +135,10 @@ class Gate:
                 self._turned_away += Counter()  # forgets whoever is at zero
 
     def _tell(self, user: str, error: Refusal) -> None:
+        if not error.is_noted:  # it has named no host yet
+            visit = Visit(user, "connect", "", 0)
+            visit.ended(error.verdict, error.detail)
+            self._ledger.note(visit)
         held_back = self._throttle.passes(user)
         if held_back is not None:
             log.info("refused user=%s code=%s held_back=%d: %s", user, error.code, held_back, error.detail)

@@ -2,77 +2,70 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
-import uuid
 from asyncio import CancelledError
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from time import monotonic
-from typing import Literal
 
 from colony import errors, operations, schema
 from colony.client import Client
-from egress.refusals import Gone, Refusal, Verdict
+from egress.folds import Folds
+from egress.refusals import Gone, Refusal
+from egress.visit import Visit
 
 log = logging.getLogger(__name__)
 
 BATCH = 200  # contacts; even the longest fit in a request that the server takes
 EVERY_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 5.0
-MAX_REASON = 200  # characters
-
-Kind = Literal["connect", "http", "model"]
+TOLD_SECONDS = 60.0  # until what goes on is told of again; well below the silence after which the server takes it for lost
 
 
-@dataclass
-class Visit:
-    """One connection that an agent asked for, while it lasts."""
+class _Waiting:
+    """What waits for the server, of one agent: what was refused apart from the rest, since that can be any number at no cost."""
 
-    user: str
-    kind: Kind
-    host: str
-    port: int
-    sent: int = 0  # bytes that came from the agent and went out
-    received: int = 0
-    verdict: Verdict = "allowed"
-    reason: str = ""
-    began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    _began: float = field(default_factory=monotonic)
+    def __init__(self) -> None:
+        self._lines: dict[bool, dict[str, tuple[int, schema.Contact]]] = {False: {}, True: {}}
 
-    def ended(self, verdict: Verdict, reason: str) -> None:
-        self.verdict, self.reason = verdict, reason[:MAX_REASON]
+    def __len__(self) -> int:
+        return sum(map(len, self._lines.values()))
 
-    def contact(self) -> schema.Contact:
-        return schema.Contact(
-            id=str(uuid.uuid4()),
-            linux_user=self.user,
-            host=self.host,
-            port=self.port,
-            verdict=self.verdict,
-            reason=self.reason,
-            sent_bytes=self.sent,
-            received_bytes=self.received,
-            began_at=self.began_at,
-            seconds=round(monotonic() - self._began, 3),
-            kind=self.kind,
-        )
+    def put(self, number: int, contact: schema.Contact) -> None:
+        """What is newer about one that waits already takes its place."""
+        line = self._lines[contact.verdict == "denied"]
+        other = self._lines[contact.verdict != "denied"].pop(contact.id, None)
+        known = line.get(contact.id) or other
+        line[contact.id] = known[0] if known else number, contact
+
+    def pop(self) -> schema.Contact:
+        """The oldest."""
+        line = min(filter(None, self._lines.values()), key=lambda line: next(iter(line.values()))[0])
+        return line.pop(next(iter(line)))[1]
+
+    def drop(self) -> None:
+        """The oldest that was refused, or else the oldest."""
+        line = self._lines[True] or self._lines[False]
+        del line[next(iter(line))]
 
 
 class Ledger:
-    """Keeps contacts until the server has them, from a thread of its own.
+    """Keeps contacts until the server has them, from a thread of its own. What goes on is told of, too, at its beginning and now and then.
 
-    Where there are more than `most`, the oldest of the agent that has most of them is dropped: nobody hides behind another's noise.
+    Where there are more than `most`, one of the agent that has most of them is dropped: nobody hides behind another's noise, nor behind
+    what they were refused themselves.
     """
 
-    def __init__(self, client: Client, most: int, every_seconds: float = EVERY_SECONDS) -> None:
-        self._client, self._most, self._every_seconds = client, most, every_seconds
+    def __init__(self, client: Client, most: int, every_seconds: float = EVERY_SECONDS, clock: Callable[[], float] = monotonic) -> None:
+        self._client, self._most, self._every_seconds, self._clock = client, most, every_seconds, clock
         self._mutex = threading.Lock()
-        self._kept: dict[str, deque[schema.Contact]] = {}
-        self._count = self._dropped = 0
+        self._folds = Folds(clock)
+        self._waiting: dict[str, _Waiting] = {}
+        self._numbers = itertools.count()
+        self._visits: dict[str, tuple[Visit, float | None]] = {}  # those that go on, and when each was told of last
+        self._dropped = 0
         self._stops = threading.Event()
         self._trouble = ""
         self._thread = threading.Thread(target=self._go_on, name="ledger", daemon=True)
@@ -84,17 +77,21 @@ class Ledger:
         return self._thread.is_alive()
 
     def note(self, visit: Visit) -> None:
-        contact = visit.contact()
+        """One that is over."""
+        visit.is_over()
         with self._mutex:
-            self._put(contact, deque.append)
+            self._put(self._folds.folded(visit).contact())
 
     @contextmanager
     def noting(self, visit: Visit) -> Iterator[None]:
-        """Notes the connection when its work is over, however that ends."""
+        """Notes the connection while its work goes on, and when that is over, however it ends."""
+        with self._mutex:
+            self._visits[visit.id] = visit, None
         try:
             yield
         except Refusal as error:
             visit.ended(error.verdict, error.detail)
+            error.is_noted = True
             raise
         except Gone:
             visit.ended("allowed", "the agent hung up")
@@ -106,19 +103,23 @@ class Ledger:
             visit.ended("failed", "broken off")
             raise
         finally:
-            self.note(visit)
+            with self._mutex:
+                _, told_at = self._visits.pop(visit.id)
+                visit.is_over()
+                # What the server has heard of already is no other one's to count.
+                self._put((visit if told_at is not None else self._folds.folded(visit)).contact())
 
     def close(self, seconds: float) -> None:
         """Send what is left, for at most so long."""
         self._stops.set()
         if self._thread.is_alive():
             self._thread.join(seconds)
-        if self._count or self._dropped:
-            log.warning("contacts are lost kept=%d dropped=%d", self._count, self._dropped)
+        if self.count or self._dropped:
+            log.warning("contacts are lost kept=%d dropped=%d", self.count, self._dropped)
 
     @property
     def count(self) -> int:
-        return self._count
+        return sum(map(len, self._waiting.values()))
 
     def _go_on(self) -> None:
         pause = self._every_seconds
@@ -128,6 +129,7 @@ class Ledger:
 
     def _send(self) -> bool:
         """Whether all that was there is the server's now."""
+        self._look()
         while batch := self._taken():
             try:
                 self._deliver(batch)
@@ -153,34 +155,44 @@ class Ledger:
             with self._mutex:
                 self._dropped += 1
 
+    def _look(self) -> None:
+        """Tell of what goes on, once it has reached something, and again from time to time."""
+        now = self._clock()
+        with self._mutex:
+            for visit, told_at in list(self._visits.values()):
+                if visit.is_there and (told_at is None or now - told_at >= TOLD_SECONDS):
+                    self._visits[visit.id] = visit, now
+                    self._put(visit.contact())
+
     def _taken(self) -> list[schema.Contact]:
         """Of each agent in turn, so that the quiet ones need not wait for the loud."""
         batch: list[schema.Contact] = []
         with self._mutex:
-            while self._kept and len(batch) < BATCH:
-                for user in list(self._kept)[: BATCH - len(batch)]:
-                    batch.append(self._pop(user))
+            while self._waiting and len(batch) < BATCH:
+                for user in list(self._waiting)[: BATCH - len(batch)]:
+                    batch.append(self._waiting[user].pop())
+                    self._forget_if_empty(user)
         return batch
 
     def _give_back(self, batch: list[schema.Contact]) -> None:
+        """Before what has come since, which may be newer words about the same."""
         with self._mutex:
-            for contact in reversed(batch):
-                self._put(contact, deque.appendleft)
+            newer = [waiting.pop() for waiting in self._waiting.values() for _ in range(len(waiting))]
+            self._waiting.clear()
+            for contact in (*batch, *newer):
+                self._put(contact)
 
-    def _put(self, contact: schema.Contact, how: Callable[[deque[schema.Contact], schema.Contact], None]) -> None:
-        how(self._kept.setdefault(contact.linux_user, deque()), contact)
-        self._count += 1
-        if self._count > self._most:
-            self._pop(max(self._kept, key=lambda user: len(self._kept[user])))
+    def _put(self, contact: schema.Contact) -> None:
+        self._waiting.setdefault(contact.linux_user, _Waiting()).put(next(self._numbers), contact)
+        if self.count > self._most:
+            user = max(self._waiting, key=lambda user: len(self._waiting[user]))
+            self._waiting[user].drop()
+            self._forget_if_empty(user)
             self._dropped += 1
 
-    def _pop(self, user: str) -> schema.Contact:
-        contacts = self._kept[user]
-        contact = contacts.popleft()
-        self._count -= 1
-        if not contacts:
-            del self._kept[user]
-        return contact
+    def _forget_if_empty(self, user: str) -> None:
+        if not self._waiting[user]:
+            del self._waiting[user]
 
     def _tell(self, trouble: str, *, is_known: bool) -> None:
         if trouble != self._trouble:

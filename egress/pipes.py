@@ -20,6 +20,11 @@ class Pipe:
         with suppress(OSError):  # a user's pipes have a bound together; a small one does, too
             fcntl.fcntl(self.writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return fcntl.fcntl(self.writing, fcntl.F_GETPIPE_SZ)
+
     def close(self) -> None:
         os.close(self.reading)
         os.close(self.writing)

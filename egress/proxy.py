@@ -11,7 +11,7 @@ from egress import aside, question, resolver, target
 from egress.client import Client
 from egress.exchange import Exchange
 from egress.head import Head, end_to_end, require_same_host
-from egress.ledger import Ledger, Visit
+from egress.ledger import Ledger
 from egress.limits import Room
 from egress.meter import Meter, Use
 from egress.model import STREAM_BYTES, Endpoint, checked, is_question
@@ -23,6 +23,7 @@ from egress.resolver import Resolver
 from egress.settings import Bounds
 from egress.target import HTTP_PORT, Target
 from egress.tunnel import Tunnel
+from egress.visit import Visit
 
 BODY_SECONDS = 60.0  # until a question to the model is here
 SMALL_BYTES = 256 * 1024  # of a question that is read at once; larger ones are read one after the other, beside the event loop
@@ -65,11 +66,11 @@ class Proxy:
         to = target.authority(head.target)
         require_same_host(head, to, to.port)
         visit = Visit(user, "connect", to.host, to.port)
-        with self._ledger.noting(visit), await self._reached(user, to) as upstream:
+        with self._ledger.noting(visit), await self._reached(visit, to) as upstream:
             await client.send(ESTABLISHED)
             if client.surplus:  # who speaks before being asked
                 await self._send_early(upstream, client.surplus, visit)
-            tunnel = Tunnel(client.socket, upstream, visit, self._bounds, self._pipes)
+            tunnel = Tunnel(client, upstream, visit, self._bounds, self._pipes)
             with self._judged(tunnel, lambda: self._policy.require(user, to.host, to.port)):
                 if reason := await tunnel.run():
                     raise CutOff(reason)
@@ -81,7 +82,7 @@ class Proxy:
         with self._ledger.noting(visit):
             exchange = Exchange(client, raw, visit, self._bounds, self._bounds.idle_seconds)
             kept = [(name, value) for name, value in end_to_end(head.headers) if name not in (b"host", b"content-length")]
-            upstream = await self._reached(user, to)
+            upstream = await self._reached(visit, to)
             reader, writer = await asyncio.open_connection(sock=upstream, limit=STREAM_BYTES)
             try:
                 with self._judged(exchange, lambda: self._policy.require(user, to.host, to.port)):
@@ -101,18 +102,20 @@ class Proxy:
             exchange = Exchange(client, raw, visit, self._bounds, self._bounds.model_seconds)
             with self._judged(exchange, lambda: self._policy.rules(user)):
                 if is_question(head):
-                    await self._ask_question(endpoint, exchange, user, head)
+                    await self._ask_question(endpoint, exchange, visit, head)
                 else:
+                    visit.is_there = True
                     await endpoint.ask(exchange, user, head)
 
-    async def _ask_question(self, endpoint: Endpoint, exchange: Exchange, user: str, head: Head) -> None:
+    async def _ask_question(self, endpoint: Endpoint, exchange: Exchange, visit: Visit, head: Head) -> None:
         """One that costs something: it is read whole, judged and booked before it goes out, and settled however it ends."""
-        with self._room.held(user) as take:
+        with self._room.held(visit.user) as take:
             asked = await self._read(await exchange.body(take, BODY_SECONDS))
-            self._require_question(user, asked)
-            use = Use(user, asked, self._meter, exchange.cut)
+            self._require_question(visit.user, asked)
+            use = Use(visit.user, asked, self._meter, exchange.cut)
             async with use.booked():
-                await endpoint.ask(exchange, user, head, asked.content, use)
+                visit.is_there = True
+                await endpoint.ask(exchange, visit.user, head, asked.content, use)
 
     async def _read(self, body: bytes) -> Question:
         if len(body) < SMALL_BYTES:
@@ -141,12 +144,14 @@ class Proxy:
         finally:
             del self._open[way]
 
-    async def _reached(self, user: str, to: Target) -> socket.socket:
+    async def _reached(self, visit: Visit, to: Target) -> socket.socket:
         """A connection there, if the agent may have it: to an address that was judged, whatever its name says a moment later."""
-        self._policy.require(user, to.host, to.port)
-        addresses = await self._names.find(user, to.host)
-        self._policy.require_addresses(user, to.host, to.port, addresses)
-        return await resolver.connect(addresses, to.port, self._bounds.connect_seconds)
+        self._policy.require(visit.user, to.host, to.port)
+        addresses = await self._names.find(visit.user, to.host)
+        self._policy.require_addresses(visit.user, to.host, to.port, addresses)
+        connection = await resolver.connect(addresses, to.port, self._bounds.connect_seconds)
+        visit.is_there = True
+        return connection
 
     async def _send_early(self, upstream: socket.socket, surplus: bytes, visit: Visit) -> None:
         try:

@@ -15,6 +15,7 @@ class Refusal(errors.ColonyError):
     """The connection was refused."""
 
     verdict: ClassVar[Verdict] = "denied"
+    is_noted = False  # the connection that was refused is in the ledger
 
 
 class Malformed(Refusal):

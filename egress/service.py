@@ -47,9 +47,10 @@ async def _serve(settings: Settings, server_socket: socket.socket, systemd: Syst
     bounds = settings.bounds
     _allow_files(bounds.connections * FILES_PER_CONNECTION + OTHER_FILES)
     policy, names = Policy(bounds.away_seconds), Resolver(bounds.connect_seconds)
+    model_names = Resolver(bounds.connect_seconds)  # apart: whoever asks for silent hosts shall not keep others from the model
     ledger = Ledger(Client(settings.server), bounds.contacts)
-    common = Endpoint(settings.model, bounds, names)
-    own = {user: Endpoint(model, bounds, names) for user, model in settings.own_models.items()}
+    common = Endpoint(settings.model, bounds, model_names)
+    own = {user: Endpoint(model, bounds, model_names) for user, model in settings.own_models.items()}
     meter = Meter(Client(settings.server), settings.prices, bounds.contacts)
     proxy = Proxy(bounds, policy, ledger, meter, names, lambda user: own.get(user, common))
     follower = Follower(policy, Client(settings.server), lambda: _in(loop, proxy))
@@ -57,7 +58,7 @@ async def _serve(settings: Settings, server_socket: socket.socket, systemd: Syst
     ledger.start()
     meter.start()
 
-    serving = asyncio.create_task(Gate(bounds, policy, proxy).serve(server_socket))
+    serving = asyncio.create_task(Gate(bounds, policy, proxy, ledger).serve(server_socket))
     reporting = asyncio.create_task(systemd.report(settings.socket, lambda: all(part.is_alive() for part in (follower, ledger, meter))))
     judging = asyncio.create_task(judge_again_and_again(proxy.judge_again))
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -8,9 +8,11 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from egress.ledger import Visit
+from egress.client import Client
 from egress.pipes import PIPE_BYTES, Pipe, Pipes
+from egress.refusals import Refusal
 from egress.settings import Bounds
+from egress.visit import Visit
 
 MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
@@ -18,14 +20,14 @@ MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 class Tunnel:
     """Both sockets are non-blocking and stay the caller's, who closes them after `run`."""
 
-    def __init__(self, client: socket.socket, upstream: socket.socket, visit: Visit, bounds: Bounds, pipes: Pipes) -> None:
+    def __init__(self, client: Client, upstream: socket.socket, visit: Visit, bounds: Bounds, pipes: Pipes) -> None:
         self._loop = asyncio.get_running_loop()
         self._visit, self._bounds = visit, bounds
         self._over: asyncio.Future[str] = self._loop.create_future()
         self._moved_at = self._loop.time()
         self._flows = (
-            _Flow(self._loop, client, upstream, pipes, self._sent, self._flow_ended),
-            _Flow(self._loop, upstream, client, pipes, self._received, self._flow_ended),
+            _Flow(self._loop, client.socket, upstream, pipes, self._sent, self._flow_ended, client.receive_now if client.is_wary else None),
+            _Flow(self._loop, upstream, client.socket, pipes, self._received, self._flow_ended),
         )
 
     async def run(self) -> str:
@@ -74,7 +76,10 @@ class Tunnel:
 
 
 class _Flow:
-    """One direction. At any moment it waits either for its source or for its sink, so what is on the way has a bound."""
+    """One direction. At any moment it waits either for its source or for its sink, so what is on the way has a bound.
+
+    `receive` is how its source is read where that must not be left to the kernel.
+    """
 
     def __init__(
         self,
@@ -84,9 +89,10 @@ class _Flow:
         pipes: Pipes,
         on_moved: Callable[[int], None],
         on_end: Callable[[str], None],
+        receive: Callable[[int], bytes] | None = None,
     ) -> None:
         self._loop, self._source, self._sink, self._pipes = loop, source, sink, pipes
-        self._on_moved, self._on_end = on_moved, on_end
+        self._on_moved, self._on_end, self._receive = on_moved, on_end, receive
         self._pipe: Pipe | None = None  # while it holds something
         self._pending = 0  # bytes in it
         self.is_over = False
@@ -109,6 +115,8 @@ class _Flow:
             pass
         except OSError as error:
             self._end(f"broken off: {error.strerror}")
+        except Refusal as error:
+            self._end(error.detail)
         else:
             if count:
                 self._on_moved(count)
@@ -122,7 +130,10 @@ class _Flow:
         """Bytes that are in the pipe now; 0 at the source's end."""
         pipe, count = self._pipes.take(), 0
         try:
-            count = os.splice(self._source.fileno(), pipe.writing, PIPE_BYTES, flags=MOVE)
+            if self._receive:
+                count = os.write(pipe.writing, self._receive(pipe.size))
+            else:
+                count = os.splice(self._source.fileno(), pipe.writing, PIPE_BYTES, flags=MOVE)
         finally:
             if count:
                 self._pipe, self._pending = pipe, count

@@ -92,6 +92,7 @@ EventKind = Literal["message", "deed"]
 EgressEffect = Literal["allow", "deny"]
 ContactVerdict = Literal["allowed", "denied", "failed"]
 ContactKind = Literal["connect", "http", "model"]
+ContactState = Literal["open", "ended", "lost"]  # lost: its gate has said nothing of it for long
 ContactId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]  # a UUID that is the contact's for ever
 LinuxUser = Annotated[str, AfterValidator(storable), Field(min_length=1, max_length=64)]
 

@@ -11,6 +11,7 @@ from colony.schema.base import (
     MAX_CONTACTS,
     ContactId,
     ContactKind,
+    ContactState,
     ContactVerdict,
     Count,
     EgressEffect,
@@ -92,10 +93,15 @@ class Contact(Request):
     began_at: Moment
     seconds: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
     kind: ContactKind
+    times: Annotated[int, Field(ge=1, le=10**9)] = 1  # how many of its like it stands for
+    is_open: bool = False  # it goes on; what is known of it by now
 
 
 class RecordEgress(Request):
-    """Keep what agents reached or tried to reach. Repeating it is harmless: what is known by its id is passed over."""
+    """Keep what agents reached or tried to reach. Repeating it is harmless.
+
+    What is known by its id already is changed while that goes on, or if it stands for more by now.
+    """
 
     contacts: Annotated[list[Contact], Field(max_length=MAX_CONTACTS)]
 
@@ -128,6 +134,8 @@ class EgressEntry(Response):
     began_at: datetime
     seconds: float = 0.0
     kind: ContactKind
+    times: int = 1  # how many of its like it stands for
+    state: ContactState = "ended"
 
 
 class EgressLog(Response):

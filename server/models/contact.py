@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import (
+    Boolean,
     Column,
     Connection,
     Float,
@@ -19,9 +21,11 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     delete,
+    false,
     func,
     select,
     text,
+    update,
 )
 
 from colony import egress, schema
@@ -35,6 +39,8 @@ from server.models.user import users
 
 SHOWN = 20  # kinds of contacts of each attempt
 NOTICES_PER_HOUR = 20  # about first contacts, of each agent
+MOST_HOSTS = 1000  # of an agent that are remembered: a rule with a star allows any number of names
+SILENCE = timedelta(minutes=3)  # after which what goes on is taken for lost; the gate tells of it each minute
 RECENT_TURNS = 100  # of an agent, among which a contact's is looked for, besides the one that runs
 
 _IS_BOUND = text("turn_id IS NOT NULL")
@@ -57,6 +63,9 @@ egress_log = Table(
     Column("received_bytes", Key, nullable=False),
     Column("began_at", Timestamp, nullable=False),
     Column("seconds", Float, nullable=False),
+    Column("times", Key, nullable=False, server_default="1"),  # how many of its like it stands for
+    Column("is_open", Boolean, nullable=False, server_default=false()),
+    Column("heard_at", Timestamp),  # when the gate told of it last; NULL: before there was this column
     UniqueConstraint("contact_id"),
     Index("ix_egress_log_agent_id", "agent_id", "id"),
     Index("ix_egress_log_turn_id", "turn_id", sqlite_where=_IS_BOUND, postgresql_where=_IS_BOUND),
@@ -86,17 +95,25 @@ class _Run:
 
 
 def record(connection: Connection, reported: Collection[schema.Contact], now: datetime) -> tuple[int, list[Posted]]:
-    """Keep those that are not known yet, each with the agent and its turn; gives their number and the notices about first contacts."""
-    by_id = {contact.id: contact for contact in reported}
-    known = set(connection.execute(select(egress_log.c.contact_id).where(egress_log.c.contact_id.in_(by_id))).scalars())
-    fresh = [contact for contact in by_id.values() if contact.id not in known]
+    """Keep what is new, each with the agent and its turn; gives how many are new, and the notices about first contacts.
+
+    Those that are known are changed while they go on, and where they stand for more: whatever comes late or twice changes nothing.
+    """
+    by_id: dict[str, schema.Contact] = {}
+    for contact in reported:
+        if (before := by_id.get(contact.id)) is None or _is_newer(contact, before):
+            by_id[contact.id] = contact
+    known = connection.execute(select(egress_log).where(egress_log.c.contact_id.in_(by_id)).with_for_update()).all()
+    for row in known:
+        _go_on(connection, row, by_id.pop(row.contact_id), now)
+    fresh = list(by_id.values())
     if not fresh:
         return 0, []
     linux_users = {contact.linux_user for contact in fresh}
     found = connection.execute(select(users).where(users.c.linux_user.in_(linux_users), users.c.kind == "agent"))
     agents = {agent.linux_user: agent for agent in found}
     runs = {name: _runs(connection, agent.id, fresh) for name, agent in agents.items()}
-    rows = [_row(contact, agents.get(contact.linux_user), runs.get(contact.linux_user, [])) for contact in fresh]
+    rows = [_row(contact, agents.get(contact.linux_user), runs.get(contact.linux_user, []), now) for contact in fresh]
     connection.execute(egress_log.insert(), rows)
     posted: list[Posted] = []
     for agent in agents.values():
@@ -104,13 +121,15 @@ def record(connection: Connection, reported: Collection[schema.Contact], now: da
     return len(rows), posted
 
 
-def read(connection: Connection, agent_id: int | None, turn_id: int | None, before: int | None, limit: int) -> list[schema.EgressEntry]:
+def read(
+    connection: Connection, agent_id: int | None, turn_id: int | None, before: int | None, limit: int, now: datetime
+) -> list[schema.EgressEntry]:
     """The newest contacts, newest first: of the agent or of everyone, perhaps only those in that turn or before that one."""
     query = select(egress_log, users.c.username.label("agent")).outerjoin(users, users.c.id == egress_log.c.agent_id)
     for column, value in ((egress_log.c.agent_id, agent_id), (egress_log.c.turn_id, turn_id)):
         query = query if value is None else query.where(column == value)
     query = query if before is None else query.where(egress_log.c.id < before)
-    return [_to_schema(row) for row in connection.execute(query.order_by(egress_log.c.id.desc()).limit(limit))]
+    return [_to_schema(row, now) for row in connection.execute(query.order_by(egress_log.c.id.desc()).limit(limit))]
 
 
 def reached(connection: Connection, turn_ids: Collection[int]) -> dict[int, tuple[list[schema.Reached], dict[int, int]]]:
@@ -118,7 +137,7 @@ def reached(connection: Connection, turn_ids: Collection[int]) -> dict[int, tupl
     of = egress_log.c
     kind = of.turn_id, of.attempt, of.host, of.port, of.verdict
     sums = [func.sum(column).label(column.name) for column in (of.sent_bytes, of.received_bytes)]
-    counted = select(*kind, func.count().label("contacts"), *sums, func.min(of.id).label("first_id"))
+    counted = select(*kind, func.sum(of.times).label("contacts"), *sums, func.min(of.id).label("first_id"))
     kinds = counted.where(of.turn_id.in_(turn_ids)).group_by(*kind).subquery()
     attempt = kinds.c.turn_id, kinds.c.attempt
     place = func.row_number().over(partition_by=attempt, order_by=kinds.c.first_id).label("place")
@@ -129,7 +148,7 @@ def reached(connection: Connection, turn_ids: Collection[int]) -> dict[int, tupl
         shown, left_out = found.setdefault(row.turn_id, ([], {}))
         with suppress(ValueError):  # what the colony did not write is left out
             shown.append(schema.Reached(**{name: row._mapping[name] for name in schema.Reached.model_fields}))
-        left_out[row.attempt] = left_out.get(row.attempt, int(row.of_attempt)) - row.contacts
+        left_out[row.attempt] = left_out.get(row.attempt, int(row.of_attempt)) - int(row.contacts)
     return {turn_id: (shown, {attempt: left for attempt, left in left_out.items() if left}) for turn_id, (shown, left_out) in found.items()}
 
 
@@ -162,15 +181,32 @@ def _runs(connection: Connection, agent_id: int, contacts: Collection[schema.Con
     return sorted(runs, key=lambda run: run.began_at, reverse=True)
 
 
-def _row(contact: schema.Contact, agent: Row[tuple[object, ...]] | None, runs: list[_Run]) -> dict[str, object]:
+def _is_newer(contact: schema.Contact, known: schema.Contact | Row[tuple[object, ...]]) -> bool:
+    """Whether it is what came later. What has ended goes on no more, but may be found to stand for more."""
+    if known.is_open:
+        return not contact.is_open or contact.seconds >= known.seconds
+    return not contact.is_open and contact.times > known.times
+
+
+def _go_on(connection: Connection, row: Row[tuple[object, ...]], contact: schema.Contact, now: datetime) -> None:
+    if _is_newer(contact, row):
+        values = contact.model_dump(include={"verdict", "reason", "sent_bytes", "received_bytes", "seconds", "times", "is_open"})
+        connection.execute(update(egress_log).where(egress_log.c.id == row.id).values(values | {"heard_at": now}))
+
+
+def _row(contact: schema.Contact, agent: Row[tuple[object, ...]] | None, runs: list[_Run], now: datetime) -> dict[str, object]:
     run = next((run for run in runs if run.has_seen(contact.began_at)), None)
-    kept = contact.model_dump(exclude={"id"}) | {"contact_id": contact.id, "host": _normal(contact.host) or contact.host}
+    kept = contact.model_dump(exclude={"id"}) | {"contact_id": contact.id, "host": _normal(contact.host) or contact.host, "heard_at": now}
     return kept | {"agent_id": agent and agent.id, "turn_id": run and run.turn_id, "attempt": run and run.attempt}
 
 
 def _announce(connection: Connection, agent: Row[tuple[object, ...]], rows: list[dict[str, object]], now: datetime) -> Iterator[Posted]:
     """Tell #ops of hosts that the agent has never been allowed to reach before, and of very many only that there are more."""
     fresh = _first_contacts(connection, agent.id, rows)
+    if not fresh:
+        return
+    remembered = connection.execute(select(func.count()).where(egress_hosts.c.agent_id == agent.id)).scalar_one()
+    fresh = dict(itertools.islice(fresh.items(), max(0, MOST_HOSTS - remembered)))
     if not fresh:
         return
     is_of_this_hour = egress_hosts.c.agent_id == agent.id, egress_hosts.c.first_at >= this_hour(now)
@@ -207,9 +243,11 @@ def _normal(host: str) -> str | None:
         return None
 
 
-def _to_schema(row: Row[tuple[object, ...]]) -> schema.EgressEntry:
+def _to_schema(row: Row[tuple[object, ...]], now: datetime) -> schema.EgressEntry:
     """The contact; where the database holds what is none, one that says so."""
     fields = row._asdict()  # what the wire form does not have is ignored
+    if row.is_open:
+        fields["state"] = "open" if row.heard_at and row.heard_at > now - SILENCE else "lost"
     try:
         return schema.EgressEntry(**fields)
     except ValueError:

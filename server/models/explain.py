@@ -83,9 +83,9 @@ def _turns(connection: Connection, said: schema.Message, fates: list[schema.Fate
     found = turn.listed(connection, {id for id in ids if id is not None})
     posts = message.openings(connection, messages.c.turn_id.in_([each.id for each in found]), CUT_CHARACTERS)
     told: dict[int, dict[str, Any]] = {each.id: {"posts": [post for post in posts if post.turn_id == each.id]} for each in found}
-    for turn_id, (reached, left_out) in contact.reached(connection, told).items():
-        if viewer_id is None or turn.concerns(connection, turn_id, viewer_id):
-            told[turn_id] |= {"reached": reached, "reached_left_out": left_out}
+    shown = [turn_id for turn_id in told if viewer_id is None or turn.concerns(connection, turn_id, viewer_id)]
+    for turn_id, (reached, left_out) in contact.reached(connection, shown).items():
+        told[turn_id] |= {"reached": reached, "reached_left_out": left_out}
     return [each.model_copy(update=told[each.id]) for each in found]
 
 

@@ -72,6 +72,10 @@ class Colony:
         return schema.Metered(turn_id=1, attempt=1)
 
     @property
+    def ended(self) -> list[schema.Contact]:
+        return [contact for contact in self.contacts if not contact.is_open]
+
+    @property
     def used(self) -> dict[str, float]:
         """Dollars, by the question's id, as they were told last."""
         return {request.id: request.cost_usd for request in self.metered}
@@ -204,7 +208,7 @@ class House:
         names = Resolver(self.bounds.connect_seconds, self._look_up)
         endpoint = Endpoint(self._model, self.bounds, names, self._tls)
         self._proxy = Proxy(self.bounds, self.policy, self.ledger, self.meter, names, lambda user: endpoint)
-        self.gate = Gate(self.bounds, self.policy, self._proxy, self._identify, _said_uid)
+        self.gate = Gate(self.bounds, self.policy, self._proxy, self.ledger, self._identify, _said_uid)
         self._loop = asyncio.get_running_loop()
         with service.listening(self.socket) as listening:
             self._serving = asyncio.create_task(self.gate.serve(listening))
@@ -272,9 +276,8 @@ class House:
         return connection
 
     def contact(self, number: int = 0) -> schema.Contact:
-        """What the colony has come to know of a connection."""
-        until(lambda: len(self.colony.contacts) > number, "a contact")
-        return self.colony.contacts[number]
+        """What the colony has come to know of a connection that is over."""
+        return until(lambda: self.colony.ended[number:], "a contact")[0]
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._serving.cancel)

@@ -35,8 +35,21 @@ def test_an_agent_holds_so_many_connections_and_others_none_the_fewer(open_house
         house.user = "rook"
         stack.enter_context(house.tunnel("127.0.0.1", upstream.port))
     house.user = "scout"
-    until(lambda: len(house.colony.contacts) >= 4)
+    until(lambda: len(house.colony.ended) >= 4)
     house.tunnel("127.0.0.1", upstream.port).close()
+
+
+def test_what_is_refused_before_it_names_a_host_is_noted_and_counted(open_house: Callable[..., House]) -> None:
+    house = open_house(Bounds(requests_per_second=20))
+    answers = [status(house.ask(b"nonsense\r\n\r\n")) for _ in range(60)]
+    assert set(answers) == {400, 429}
+    until(lambda: sum(({contact.id: contact.times for contact in house.colony.ended}).values()) == 60)
+    last = {contact.id: contact for contact in house.colony.ended}
+    assert {(contact.host, contact.port, contact.verdict) for contact in last.values()} == {("", 0, "denied")}
+    assert {contact.reason for contact in last.values()} == {
+        "the first line is no request of HTTP/1.0 or 1.1",
+        "you ask more often than 20 times a second",
+    }
 
 
 def test_a_crowd_leaves_everybody_a_few_connections() -> None:

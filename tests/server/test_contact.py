@@ -13,8 +13,9 @@ from sqlalchemy import text
 
 from colony import errors, operations, schema
 from colony.client import Client
+from server.models import contact as contact_model
 from server.models import mention
-from server.models.contact import NOTICES_PER_HOUR, SHOWN, egress_hosts, egress_log
+from server.models.contact import NOTICES_PER_HOUR, SHOWN, SILENCE, egress_hosts, egress_log
 from tests.server.reaching import bear, die, give_linux_users, settle
 from tests.server.samples import contact
 from tests.server.support import Clock, Colony, only_sqlite
@@ -58,11 +59,51 @@ def test_a_contact_is_kept_as_it_was_reported(house: Colony) -> None:
 def test_a_contact_that_is_reported_again_is_kept_once(house: Colony) -> None:
     one, other, third = (reached(house, f"{name}.example") for name in "abc")
     assert record(house, one, one) == 1
-    changed = one.model_copy(update={"host": "evil.example", "sent_bytes": 7})
+    changed = one.model_copy(update={"host": "evil.example", "sent_bytes": 7, "seconds": 9.0})
     assert record(house, changed, other, third, other) == 2
     assert record(house, one, other, third) == record(house) == 0
     assert [entry.host for entry in log(house)] == ["c.example", "b.example", "a.example"]
     assert len(told(house)) == 3
+
+
+def test_what_goes_on_is_known_and_changes_until_it_ends(house: Colony) -> None:
+    begun = reached(house, is_open=True, seconds=1.0)
+    assert record(house, begun) == 1
+    assert (log(house)[0].state, log(house)[0].seconds) == ("open", 1.0)
+    assert len(told(house)) == 1
+    house.clock.advance(60)
+    assert record(house, begun.model_copy(update={"sent_bytes": 70, "seconds": 61.0})) == 0
+    record(house, begun.model_copy(update={"sent_bytes": 3, "seconds": 2.0}))  # which came late
+    assert (log(house)[0].state, log(house)[0].sent_bytes) == ("open", 70)
+    ended = begun.model_copy(update={"is_open": False, "sent_bytes": 90, "seconds": 70.0, "verdict": "failed", "reason": "broken off"})
+    record(house, ended, begun)
+    record(house, begun.model_copy(update={"seconds": 100.0}))
+    [entry] = log(house)
+    assert (entry.state, entry.sent_bytes, entry.seconds, entry.verdict) == ("ended", 90, 70.0, "failed")
+    assert len(told(house)) == 1
+
+
+def test_what_its_gate_no_longer_speaks_of_is_lost(house: Colony) -> None:
+    record(house, reached(house, is_open=True))
+    house.clock.advance(SILENCE.total_seconds() - 1)
+    assert log(house)[0].state == "open"
+    house.clock.advance(1)
+    assert log(house)[0].state == "lost"
+
+
+def test_one_that_stands_for_many_may_come_to_stand_for_more(house: Colony) -> None:
+    first = contact(house, "scout", reason="no rule allows it")
+    for times in (1, 40, 7):
+        record(house, first.model_copy(update={"times": times}))
+    assert [entry.times for entry in log(house)] == [40]
+
+
+def test_no_more_hosts_are_remembered_than_there_is_room_for(house: Colony, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contact_model, "MOST_HOSTS", 5)
+    record(house, *(reached(house, f"h{number}.example") for number in range(4)))
+    record(house, *(reached(house, f"x{number}.example") for number in range(4)))
+    record(house, reached(house, "y.example"))
+    assert house.count(egress_hosts) == len(told(house)) == 5
 
 
 def test_reports_that_come_twice_at_once_are_kept_once(database_url: str, clock: Clock) -> None:
