@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.host.apart import rows_files, rows_kernel, rows_processes, rows_talk
+from tests.host.apart import rows_files, rows_gate, rows_kernel, rows_processes, rows_talk
 from tests.host.apart.table import Attempt, Open, Who
 
-SECTIONS: dict[str, list[Attempt]] = rows_files.ROWS | rows_processes.ROWS | rows_talk.ROWS | rows_kernel.ROWS
+SECTIONS: dict[str, list[Attempt]] = rows_files.ROWS | rows_processes.ROWS | rows_talk.ROWS | rows_gate.ROWS | rows_kernel.ROWS
 ATTEMPTS = [attempt for attempts in SECTIONS.values() for attempt in attempts]
 
 _AS_ALL = (

@@ -40,6 +40,9 @@ class Guard(Enum):
     ADDRESSES = "IPAddressDeny="
     CORES = "LimitCORE=0"
     NAMESPACES = "RestrictNamespaces="
+    TASKS = "TasksMax="
+    FILES = "LimitNOFILE="
+    FILE_SIZE = "LimitFSIZE="
     # the sandbox of a turn
     SANDBOX = "not in the sandbox"
     PIDS = "PID namespace of the sandbox"
@@ -49,6 +52,12 @@ class Guard(Enum):
     GATE = "the server's gate"
     TOOLS = "the turn's tools"
     SYSTEMD = "systemd's own policy"
+    CALLER = "the kernel tells the egress gate who calls"
+    RULES = "no rule allows it"
+    JUDGED = "the egress gate judges what a name leads to"
+    STRICT = "the egress gate reads strictly"
+    BOUNDS = "the egress gate's bounds"
+    MODEL = "what the egress gate asks of the model"
 
 
 WITHOUT = {  # lines of a drop-in

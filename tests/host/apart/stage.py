@@ -23,6 +23,38 @@ CALLS = "/usr/local/lib/calls.json"
 VICTIM = "/usr/local/lib/victim.py"
 PLANTED = "sk-planted-secret"
 LINK_LOCAL = "169.254.169.254"  # where clouds answer with their metadata
+WEB = "93.184.215.14"  # as far as this machine knows that is somewhere in the world
+HOSTS = f"""\
+127.0.0.1 localhost inside.example
+{WEB} web.example evil.web.example rooks.example evil.example secret.evil.example
+{LINK_LOCAL} cloud.example
+93.184.215.1 own.example
+10.1.2.3 private.example
+"""
+WORLD = f"""
+ip netns add world
+ip link add out type veth peer name in netns world
+ip address add 93.184.215.1/24 dev out
+ip link set out up
+ip netns exec world ip address add {WEB}/24 dev in
+ip netns exec world ip link set in up
+systemd-run --unit=web --property=NetworkNamespacePath=/run/netns/world \\
+    /usr/bin/python3 -m http.server --bind {WEB} --directory /srv/web 80
+"""
+MODEL_URL = "http://127.0.0.1:8099"
+MODEL = """
+import http.server
+class Model(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        answer = b'{"usage": {"input_tokens": 1, "output_tokens": 1}}'
+        self.send_response(200)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+    do_GET = do_POST
+http.server.ThreadingHTTPServer(("127.0.0.1", 8099), Model).serve_forever()
+"""
 PYTHON = ("/usr/bin/python3", "-I")
 SECONDS = 200.0  # that all attempts of one kind may take together
 _HERE = Path(__file__).parent
@@ -37,6 +69,7 @@ class Stage:
         self.machine = machine
         self._put_programs()
         self._put_people()
+        self._put_world()
         self._bear_agents()
         self.facts = self._hold()
 
@@ -94,6 +127,22 @@ class Stage:
         self.machine.run("ip", "address", "add", f"{LINK_LOCAL}/32", "dev", "lo")
         self.machine.start(*PYTHON, "-m", "http.server", "--bind", LINK_LOCAL, "80")
 
+    def _put_world(self) -> None:
+        """Hosts that agents may reach, some of whose names lead where nobody may go, and something that answers for the model."""
+        self.machine.write("/etc/hosts", HOSTS)
+        self.machine.write("/srv/web/index.html", "a page")
+        self.machine.run("sh", "-ec", WORLD)
+        self.machine.write("/opt/model.py", MODEL)
+        self.machine.start(*PYTHON, "/opt/model.py")
+        self.machine.wait_until("curl", "--fail", "--silent", f"http://{WEB}/")
+        self.machine.wait_until("curl", "--fail", "--silent", f"{MODEL_URL}/v1/models")
+
+    def _let_out(self) -> None:
+        leads = ("web.example:80", "inside.example:8700", "cloud.example:80", "own.example:80", "private.example:80")
+        self.machine.run("colony", "egress", "allow", "scout", *leads)
+        self.machine.run("colony", "egress", "allow", "rook", "rooks.example:80")
+        self.machine.run("colony-agent", "credential", "set", "ANTHROPIC_BASE_URL", stdin=MODEL_URL)
+
     def _bear_agents(self) -> None:
         self.machine.write(CALLS, "{}")
         self.machine.write(cast.SOUL, f'---\nrunner: "command:{" ".join(PYTHON)} {PROBE} {CALLS}"\npulse_minutes: 0\n---\nA spy.\n')
@@ -110,6 +159,7 @@ class Stage:
         self.machine.run("sh", "-c", "i=0; while [ $i -lt 2000 ]; do /bin/true; i=$((i+1)); done")
         cast.birth(self.machine, "rook", soul="/opt/brains/rook.md")
         self.machine.run("systemctl", "start", "colony-backup")
+        self._let_out()
         cast.birth(self.machine, "ghost")
         cast.death(self.machine, "ghost")
 
@@ -139,6 +189,7 @@ class Stage:
             "item": str(waiting[0]["id"]),
             "token": self.machine.run("colony-server", "token", "ann").stdout.split()[0],
             "secret": PLANTED,
+            "web": WEB,
         }
 
     def _pid_of(self, unit: str) -> str:

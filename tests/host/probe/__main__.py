@@ -20,6 +20,7 @@ import files
 import ipc
 import kernel
 import namespaces
+import outward
 import processes
 import talk
 from refused import Refused
@@ -27,7 +28,7 @@ from refused import Refused
 SECONDS = 10.0
 TRIES: dict[str, Callable[..., None]] = {
     name: function
-    for module in (files, ipc, kernel, namespaces, processes, talk)
+    for module in (files, ipc, kernel, namespaces, outward, processes, talk)
     for name, function in vars(module).items()
     if callable(function) and not name.startswith("_") and getattr(function, "__module__", "") == module.__name__
 }
