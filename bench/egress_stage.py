@@ -25,6 +25,7 @@ from egress.prices import Prices
 from egress.proxy import Proxy
 from egress.resolver import Resolver
 from egress.settings import Bounds, Model
+from egress.vault import Vault
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 POURED = memoryview(bytes(256 * 1024))
@@ -90,7 +91,7 @@ def gate(path: Path, port: int) -> None:
         names = Resolver(bounds.connect_seconds)
         endpoint = Endpoint(Model("http://127.0.0.1:1"), bounds, names)
         meter = Meter(_Everything(), Prices(), bounds.contacts)  # type: ignore[arg-type]
-        proxy = Proxy(bounds, policy, ledger, meter, names, lambda user: endpoint)
+        proxy = Proxy(bounds, policy, Vault(bounds.away_seconds, path.parent), ledger, meter, names, lambda user: endpoint)
         with service.listening(path) as listening:
             await Gate(bounds, policy, proxy, ledger, lambda connection: USER).serve(listening)
 

@@ -89,4 +89,9 @@ RECORD_EGRESS = Operation(
 METER = Operation("meter", "POST", "/api/egress/meter", schema.Meter, schema.Metered, who="service", is_audited=False)
 EGRESS_LOG = Operation("egress_log", "GET", "/api/egress/log", schema.ReadEgressLog, schema.EgressLog)
 
+SECRETS = Operation("secrets", "GET", "/api/secrets", schema.ListSecrets, schema.Secrets)
+SET_SECRET = Operation("set_secret", "PUT", "/api/secrets", schema.SetSecret, schema.Secret)
+DROP_SECRET = Operation("drop_secret", "DELETE", "/api/secrets", schema.DropSecret, schema.Secret)
+EGRESS_SECRETS = Operation("egress_secrets", "GET", "/api/egress/secrets", schema.GetEgressSecrets, schema.EgressSecrets, who="service")
+
 OPERATIONS: dict[str, Operation[Any, Any]] = {row.name: row for row in list(globals().values()) if isinstance(row, Operation)}

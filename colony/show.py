@@ -210,6 +210,20 @@ def _(answer: schema.EgressRules) -> Sequence[Part]:
 
 
 @parts.register
+def _(answer: schema.Secret) -> Sequence[Part]:
+    return [story.secret(answer)]
+
+
+@parts.register
+def _(answer: schema.Secrets) -> Sequence[Part]:
+    columns = ("agent", "name", "hosts", "header", "set_by", "set_at")
+    rows: list[tuple[Cell, ...]] = [
+        tuple(",".join(each.hosts) if column == "hosts" else getattr(each, column) for column in columns) for each in answer.secrets
+    ]
+    return [Table(columns, rows)] if rows else []
+
+
+@parts.register
 def _(answer: schema.EgressVerdict) -> Sequence[Part]:
     return [story.verdict(answer)]
 

@@ -95,6 +95,11 @@ def verdict(answer: schema.EgressVerdict) -> Words:
     return Words((f"{answer.agent} {may} reach {egress.joined(answer.host, [answer.port])}: {why}",))
 
 
+def secret(secret: schema.Secret) -> Words:
+    how = f"in the header {secret.header}" if secret.header else f"in the place of {secret.placeholder}"
+    return Words((f"{secret.agent}: {secret.name}, {how}, to {', '.join(secret.hosts)}",))
+
+
 def _with_ports(rule: schema.EgressRule) -> str:
     said = ports(rule)
     return f"port {said}" if said.isdigit() else "all ports" if said == "all" else f"ports {said.replace(',', ', ')}"

@@ -36,6 +36,11 @@ class Claimed:
         """The most it may cost; 0: no limit."""
         return float(self.document.get("reserved_usd") or 0.0)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What stands for its secrets, by their names."""
+        return {str(name): str(value) for name, value in (self.document.get("environment") or {}).items()}
+
     @cached_property
     def turn(self) -> schema.Turn:
         """All of it. Takes a while: to be asked for only once the runner's program has been started."""

@@ -167,8 +167,8 @@ class _Turn:
         if self.home.agent.runner == "command":
             from colony_agent.runner.command import CommandRunner
 
-            return CommandRunner(self.home, confined, tools.path if tools else None)
-        return ClaudeRunner(self.home, confined, tools.argv if tools else None)
+            return CommandRunner(self.home, confined, tools.path if tools else None, self.claimed.environment)
+        return ClaudeRunner(self.home, confined, tools.argv if tools else None, environment=self.claimed.environment)
 
     def _think(self, runner: Runner, tools: ToolSocket | None, stack: ExitStack) -> Answer:
         if self.claimed.kind == "dream":

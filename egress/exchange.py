@@ -11,6 +11,7 @@ import h11
 
 from egress.client import Client
 from egress.head import Headers, end_to_end
+from egress.mask import Mask
 from egress.refusals import CutOff, Gone, Malformed, Refusal, Silent, TooLarge, Unreachable
 from egress.settings import Bounds
 from egress.visit import Visit
@@ -70,11 +71,12 @@ class Exchange:
         return b"".join(pieces)
 
     async def run(
-        self, reader: StreamReader, writer: StreamWriter, path: str, headers: Headers, content: bytes | None = None, ear: Ear | None = None
+        self, reader: StreamReader, writer: StreamWriter, path: str, headers: Headers, content: bytes | None = None, ear: Ear | None = None,
+        mask: Mask | None = None,
     ) -> None:
         """Ask for that path with these headers, framing aside, and answer the client. Raises `Refusal`, `Gone`, `OSError`.
 
-        `content` is what goes out in the place of the body, which has been read then.
+        `content` is what goes out in the place of the body, which has been read then; `mask` covers what must not come back.
         """
         framing = [(name, value) for name, value in self.request.headers if name in (b"content-length", b"transfer-encoding")]
         if content is not None:
@@ -85,7 +87,7 @@ class Exchange:
         pieces = self._arriving() if content is None else _in_pieces(content)
         try:
             async with asyncio.timeout(self._bounds.total_seconds):
-                await _first_of(self._download(reader, ear), self._upload(writer, pieces), self._until_cut())
+                await _first_of(self._download(reader, ear, mask), self._upload(writer, pieces), self._until_cut())
         except TimeoutError as error:
             raise CutOff(f"it lasted {self._bounds.total_seconds} s") from error
 
@@ -163,7 +165,7 @@ class Exchange:
             raise Gone()
         await asyncio.Event().wait()  # done with sending, or asking more than one thing: the answer comes all the same
 
-    async def _download(self, reader: StreamReader, ear: Ear | None) -> None:
+    async def _download(self, reader: StreamReader, ear: Ear | None, mask: Mask | None) -> None:
         """Until the whole answer is with the client."""
         while True:
             try:
@@ -171,16 +173,17 @@ class Exchange:
                 if data:
                     if ear:
                         ear.hear(data)
-                    await self._send(h11.Data(data))
+                    await self._send_data(mask.feed(data) if mask else data)
                 if event is h11.NEED_DATA:
                     self._outer.receive_data(await self._read(reader))
                 elif isinstance(event, h11.Response):
                     if ear:
                         ear.answered(event.status_code, list(event.headers))
-                    await self._send(_passed_on(event))
+                    await self._send(_passed_on(_covered(event, mask) if mask else event))
                 elif isinstance(event, h11.EndOfMessage):
                     if ear:
                         ear.heard()
+                    await self._send_data(mask.finish() if mask else b"")
                     await self._send(h11.EndOfMessage())
                     return
                 elif not isinstance(event, h11.InformationalResponse):
@@ -200,6 +203,10 @@ class Exchange:
         self._require_room()
         await asyncio.sleep(0)  # what is already there is read without a pause
         return arrived
+
+    async def _send_data(self, data: bytes) -> None:
+        if data:
+            await self._send(h11.Data(data))
 
     async def _send(self, event: h11.Event) -> None:
         message = self._inner.send(event)
@@ -248,6 +255,14 @@ def _passed_on(answer: h11.Response) -> h11.Response:
     except Refusal as error:
         raise Unreachable("its answer's Connection names what ends nowhere") from error
     return h11.Response(status_code=answer.status_code, reason=answer.reason, headers=[*headers, (b"connection", b"close")])
+
+
+def _covered(answer: h11.Response, mask: Mask) -> h11.Response:
+    """Raises `Unreachable` for one whose body can't be read."""
+    if any(name == b"content-encoding" and value.strip().lower() not in (b"", b"identity") for name, value in answer.headers):
+        raise Unreachable("its answer is encoded, though that was not asked for, so that nobody sees what is in it")
+    headers = [(name, mask.whole(value)) for name, value in answer.headers]
+    return h11.Response(status_code=answer.status_code, reason=mask.whole(bytes(answer.reason)), headers=headers)
 
 
 async def _first_of(*works: Coroutine[Any, Any, None]) -> None:

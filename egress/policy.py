@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 
-from colony import egress, errors, operations, schema
-from colony.client import Client
+from colony import egress, schema
 from egress import address
 from egress.address import Address
 from egress.refusals import Blind, Denied, Stranger
 
 log = logging.getLogger(__name__)
-
-WAIT_SECONDS = schema.MAX_WAIT_SECONDS
-FIRST_PAUSE_SECONDS = 0.25  # before the server is asked again; doubled up to the longest
-LONGEST_PAUSE_SECONDS = 5.0
-
 
 Rules = list[schema.EgressRule]
 Decide = Callable[[Rules, str, int], egress.Verdict[schema.EgressRule]]
@@ -95,45 +88,3 @@ class Policy:
             if is_refused:
                 why = "a rule denies that address" if is_denied else "no agent may reach such an address unless a rule names it"
                 raise Denied(f"{host} is at {each}: {why}")
-
-
-class Follower:
-    """A thread that keeps a policy as the server has it, for as long as the process lives."""
-
-    def __init__(self, policy: Policy, client: Client, on_news: Callable[[], None] = lambda: None) -> None:
-        self._policy, self._client, self._on_news = policy, client, on_news
-        self._trouble = ""
-        self._thread = threading.Thread(target=self._go_on, name="policy", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def _go_on(self) -> None:
-        pause = FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                self._ask()
-                pause = FIRST_PAUSE_SECONDS
-            except Exception as error:  # a thread that ended would leave the gate shut for ever
-                self._tell(f"the server gives no rules: {error}", is_known=isinstance(error, errors.ColonyError))
-                time.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-
-    def _ask(self) -> None:
-        known = self._policy.version
-        request = schema.GetEgressPolicy(known=known, wait=WAIT_SECONDS) if known else schema.GetEgressPolicy()
-        is_news = self._policy.hear(self._client.call(operations.EGRESS_POLICY, request))
-        if self._trouble:
-            log.info("the server gives rules again")
-            self._trouble = ""
-        if is_news:
-            log.info("rules version=%s", self._policy.version)
-            self._on_news()
-
-    def _tell(self, trouble: str, *, is_known: bool) -> None:
-        if trouble != self._trouble:
-            log.warning("%s", trouble, exc_info=not is_known)
-        self._trouble = trouble

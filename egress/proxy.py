@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from egress import aside, question, resolver, target
 from egress.client import Client
 from egress.exchange import Exchange
-from egress.head import Head, end_to_end, require_same_host
+from egress.head import Head, Headers, end_to_end, require_same_host
 from egress.ledger import Ledger
 from egress.limits import Room
+from egress.mask import Mask
 from egress.meter import Meter, Use
 from egress.model import STREAM_BYTES, Endpoint, checked, is_question
 from egress.pipes import Pipes
 from egress.policy import Policy
 from egress.question import Question
-from egress.refusals import Blind, CutOff, Denied, Gone, Refusal, Resting, Unasked
+from egress.refusals import Blind, CutOff, Denied, Gone, Malformed, Refusal, Resting, Silent, Unasked, Unreachable
 from egress.resolver import Resolver
 from egress.settings import Bounds
 from egress.target import HTTP_PORT, Target
+from egress.tls import TlsClient
 from egress.tunnel import Tunnel
+from egress.vault import TLS_PORT, Bound, Vault
 from egress.visit import Visit
 
 BODY_SECONDS = 60.0  # until a question to the model is here
@@ -34,9 +39,18 @@ class Proxy:
     """Serves requests in one event loop."""
 
     def __init__(
-        self, bounds: Bounds, policy: Policy, ledger: Ledger, meter: Meter, names: Resolver, endpoint: Callable[[str], Endpoint]
+        self,
+        bounds: Bounds,
+        policy: Policy,
+        vault: Vault,
+        ledger: Ledger,
+        meter: Meter,
+        names: Resolver,
+        endpoint: Callable[[str], Endpoint],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`endpoint` is that of a Linux user."""
+        """`endpoint` is that of a Linux user; `tls` is for tests, by default what the system trusts."""
+        self._vault, self._tls = vault, tls or ssl.create_default_context()
         self._bounds, self._policy, self._ledger, self._meter = bounds, policy, ledger, meter
         self._room, self._reading = Room(), asyncio.Semaphore(1)
         self._names, self._endpoint, self._pipes = names, endpoint, Pipes()
@@ -68,12 +82,66 @@ class Proxy:
         visit = Visit(user, "connect", to.host, to.port)
         with self._ledger.noting(visit), await self._reached(visit, to) as upstream:
             await client.send(ESTABLISHED)
+            if bound := self._vault.bound(user, to.host, to.port):
+                await self._carry(TlsClient(client, self._vault.authority.context(to.host)), upstream, visit, to, bound)
+                return
             if client.surplus:  # who speaks before being asked
                 await self._send_early(upstream, client.surplus, visit)
             tunnel = Tunnel(client, upstream, visit, self._bounds, self._pipes)
             with self._judged(tunnel, lambda: self._policy.require(user, to.host, to.port)):
                 if reason := await tunnel.run():
                     raise CutOff(reason)
+
+    async def _carry(self, client: TlsClient, upstream: socket.socket, visit: Visit, to: Target, bound: list[Bound]) -> None:
+        """One request over TLS that ends here, and begins anew to the host, with the agent's secrets for it in their places."""
+        await client.shake(self._bounds.head_seconds)
+        try:
+            asked = await client.head(self._bounds.head_seconds)
+            if asked is None:
+                raise Gone()
+            head, raw = asked
+            require_same_host(head, to, TLS_PORT)
+            exchange = Exchange(client, raw, visit, self._bounds, self._bounds.idle_seconds)
+            path, headers = self._with_secrets(head, visit, bound)
+            reader, writer = await self._secured(upstream, to.host)
+            with self._judged(exchange, lambda: self._require_still(visit.user, to, bound)):
+                try:
+                    mask = Mask(form for each in bound for form in each.forms)
+                    await exchange.run(reader, writer, path, [(b"host", to.authority(TLS_PORT).encode()), *headers], mask=mask)
+                finally:
+                    writer.transport.abort()
+        except Refusal as error:
+            await client.refuse(error)
+            raise
+        await client.finish()
+
+    def _with_secrets(self, head: Head, visit: Visit, bound: list[Bound]) -> tuple[str, Headers]:
+        if not head.target.startswith("/"):
+            raise Malformed("within a tunnel, ask for a path: GET /path")
+        dropped = (b"host", b"content-length", b"accept-encoding")
+        kept = [(name, value) for name, value in end_to_end(head.headers) if name not in dropped]
+        path, headers, used = head.target, kept, []
+        for each in bound:
+            before = path, headers
+            path, headers = each.put_into(path, headers)
+            used += [each.name] if (path, headers) != before else []
+        visit.reason = f"with {', '.join(used)}" if used else "without a secret: its placeholder stood nowhere"
+        return path, [*headers, (b"accept-encoding", b"identity")]  # what comes back must be readable to be covered
+
+    def _require_still(self, user: str, to: Target, bound: list[Bound]) -> None:
+        self._policy.require(user, to.host, to.port)
+        self._vault.require(user, to.host, to.port, bound)
+
+    async def _secured(self, upstream: socket.socket, host: str) -> tuple[StreamReader, StreamWriter]:
+        try:
+            async with asyncio.timeout(self._bounds.connect_seconds):
+                return await asyncio.open_connection(sock=upstream, ssl=self._tls, server_hostname=host, limit=STREAM_BYTES)
+        except TimeoutError as error:
+            raise Silent("it does not answer to TLS") from error
+        except ssl.SSLError as error:
+            raise Unreachable(f"it does not prove who it is: {error.reason or 'TLS failed'}") from error
+        except OSError as error:
+            raise Unreachable(f"broken off: {error.strerror or error}") from error
 
     async def _forward(self, client: Client, user: str, head: Head, raw: bytes) -> None:
         to, path = target.absolute(head.target)
@@ -86,7 +154,7 @@ class Proxy:
             reader, writer = await asyncio.open_connection(sock=upstream, limit=STREAM_BYTES)
             try:
                 with self._judged(exchange, lambda: self._policy.require(user, to.host, to.port)):
-                    await exchange.run(reader, writer, path, [(b"host", to.authority.encode()), *kept])
+                    await exchange.run(reader, writer, path, [(b"host", to.authority(HTTP_PORT).encode()), *kept])
             finally:
                 writer.transport.abort()
 

@@ -11,18 +11,22 @@ import stat
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from colony import errors
+from colony import errors, operations
 from colony.client import Client
+from egress import descriptors
+from egress.follower import Follower
 from egress.gate import Gate
 from egress.ledger import Ledger
 from egress.meter import Meter
 from egress.model import Endpoint
-from egress.policy import Follower, Policy
+from egress.policy import Policy
 from egress.proxy import Proxy
 from egress.resolver import Resolver
 from egress.settings import Settings
 from egress.systemd import Systemd
+from egress.vault import Vault
 
 log = logging.getLogger(__name__)
 
@@ -47,19 +51,25 @@ async def _serve(settings: Settings, server_socket: socket.socket, systemd: Syst
     bounds = settings.bounds
     _allow_files(bounds.connections * FILES_PER_CONNECTION + OTHER_FILES)
     policy, names = Policy(bounds.away_seconds), Resolver(bounds.connect_seconds)
+    vault = Vault(bounds.away_seconds, settings.socket.parent)
     model_names = Resolver(bounds.connect_seconds)  # apart: whoever asks for silent hosts shall not keep others from the model
     ledger = Ledger(Client(settings.server), bounds.contacts)
     common = Endpoint(settings.model, bounds, model_names)
     own = {user: Endpoint(model, bounds, model_names) for user, model in settings.own_models.items()}
     meter = Meter(Client(settings.server), settings.prices, bounds.contacts)
-    proxy = Proxy(bounds, policy, ledger, meter, names, lambda user: own.get(user, common))
-    follower = Follower(policy, Client(settings.server), lambda: _in(loop, proxy))
-    follower.start()
+    proxy = Proxy(bounds, policy, vault, ledger, meter, names, lambda user: own.get(user, common))
+    followers: list[Follower[Any, Any]] = [
+        Follower("rules", operations.EGRESS_POLICY, policy, Client(settings.server), lambda: _in(loop, proxy)),
+        Follower("secrets", operations.EGRESS_SECRETS, vault, Client(settings.server), lambda: _in(loop, proxy)),
+    ]
+    for follower in followers:
+        follower.start()
     ledger.start()
     meter.start()
 
     serving = asyncio.create_task(Gate(bounds, policy, proxy, ledger).serve(server_socket))
-    reporting = asyncio.create_task(systemd.report(settings.socket, lambda: all(part.is_alive() for part in (follower, ledger, meter))))
+    threads: tuple[Any, ...] = (*followers, ledger, meter)
+    reporting = asyncio.create_task(systemd.report(settings.socket, lambda: all(each.is_alive() for each in threads)))
     judging = asyncio.create_task(judge_again_and_again(proxy.judge_again))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
@@ -100,6 +110,7 @@ def listening(path: Path) -> socket.socket:
     found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         found.setblocking(False)
+        descriptors.decline(found)  # before anybody can connect
         found.bind(str(path))
         path.chmod(0o666)
         found.listen(BACKLOG)

@@ -19,11 +19,10 @@ class Target:
     host: str  # lower case, without a trailing dot, or an IP address in its shortest form
     port: int
 
-    @property
-    def authority(self) -> str:
-        """As a `Host` header says it for http."""
+    def authority(self, default_port: int) -> str:
+        """As a `Host` header says it, where that port need not be said."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == HTTP_PORT else f"{host}:{self.port}"
+        return host if self.port == default_port else f"{host}:{self.port}"
 
 
 def host(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from colony import config, errors, failures, release
-from server import settings, storage_commands, user_commands
+from server import secret_commands, settings, storage_commands, user_commands
 
 DUE = 10  # the exit code of `migrate --check` where there is something to do
 HOST_COMMANDS = ("install", "uninstall")
@@ -130,6 +130,7 @@ def _of_the_host(name: str, help: str) -> click.Command:
 for command in (
     *user_commands.COMMANDS,
     *storage_commands.COMMANDS,
+    *secret_commands.COMMANDS,
     _of_the_host("install", "Make this machine a host of agents, or bring it up to date. As root."),
     _of_the_host("uninstall", "Take the colony off this machine; its data stay unless --purge. As root."),
 ):

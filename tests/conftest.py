@@ -66,8 +66,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def colony(database_url: str, clock: Clock) -> Iterator[Colony]:
+def colony(database_url: str, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Colony]:
     """A colony in this process with ann and bob (apes), scout and rook (healthy agents), eve (a wrong token) and an admin."""
+    monkeypatch.setenv("COLONY_HOME", str(tmp_path))  # for what lies in no database
     colony = Colony(database_url, clock)
     yield colony
     colony.close()

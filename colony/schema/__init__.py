@@ -6,5 +6,6 @@ from colony.schema.conversation import *
 from colony.schema.egress import *
 from colony.schema.events import *
 from colony.schema.metering import *
+from colony.schema.secrets import *
 from colony.schema.turns import *
 from colony.schema.users import *

@@ -108,6 +108,7 @@ class Turn(Response):
     reached_left_out: dict[int, int] = {}  # attempt → contacts beyond those
     items: list[InboxItem] = []
     context: list[Message] = []  # what else was said in the channel lately
+    environment: dict[str, str] = {}  # for who works on it: what stands for its secrets
     posts: list[Message] = []  # what this turn has posted so far, in whichever attempt
 
 

@@ -50,6 +50,7 @@ class ClaudeRunner:
     tool_server: Sequence[str] | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     bounds: Mapping[str, str] = field(default_factory=lambda: BOUNDS)
+    environment: Mapping[str, str] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
 
     def run(self, task: Task, progress: Callable[[str], None]) -> Answer:
@@ -84,7 +85,7 @@ class ClaudeRunner:
 
     def _command(self, own: list[str]) -> Command:
         claude = self._binary()
-        env = {**self.bounds, **self._access()}
+        env = {**self.environment, **self.bounds, **self._access()}
         return self.sandbox.confine([str(claude), *self._options(), *own], env, [claude])
 
     def _access(self) -> Mapping[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ class CommandRunner:
     home: Home
     sandbox: Sandbox
     tools: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
 
     def run(self, task: Task, progress: Callable[[str], None]) -> Answer:
@@ -36,7 +37,8 @@ class CommandRunner:
                 output.extend(line + b"\n")
 
         progress(f"runs {Path(argv[0]).name}")
-        command = self.sandbox.confine(argv, {}, [Path(word) for word in argv if word.startswith("/") and Path(word).is_file()])
+        named = [Path(word) for word in argv if word.startswith("/") and Path(word).is_file()]
+        command = self.sandbox.confine(argv, self.environment, named)
         brief = task.brief()
         usage = schema.Usage(prompt_characters=len(brief.prompt))
         try:

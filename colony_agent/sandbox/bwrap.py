@@ -20,7 +20,7 @@ from colony.failures import CRASHED
 from colony_agent.runner import RunnerFailed
 from colony_agent.sandbox import instructions
 from colony_agent.sandbox.command import Command, environment
-from colony_agent.sandbox.gate import PROXIES, URL, Gate
+from colony_agent.sandbox.gate import URL, Gate
 from colony_agent.settings import MACHINE_FILES, Home
 
 ISOLATION = (
@@ -78,7 +78,7 @@ class Bwrap:
         return Command(
             argv=tuple(map(str, words)),
             # Not among the words, which every user of the host can read.
-            env=environment(self.home, {**(PROXIES if way_out else {}), **env}),
+            env=environment(self.home, {**(way_out.environment() if way_out else {}), **env}),
             cwd=home,
             descriptors=(tells, *contents.values()),
             namespace_pid=partial(_first_pid, told),

@@ -14,6 +14,8 @@ from colony_agent.settings import Home
 PORT = 3128  # nobody else's: the loopback is the sandbox's own
 URL = f"http://127.0.0.1:{PORT}"
 INSIDE = Path("/run/egress")
+TRUSTED = "ca.pem"  # beside the socket: what the gate is trusted by where it puts secrets in
+TRUSTING = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "PIP_CERT")
 NOT_BY_PROXY = "localhost,127.0.0.1"
 PROXIES = {
     **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), URL),
@@ -38,6 +40,11 @@ class Gate:
             raise RunnerFailed(UNREACHABLE, f"there is no egress gate at {self.socket}; start it: systemctl start colony-egress")
         # Its folder, since a gate that is started anew makes another socket there: whoever was shown the former one would be lost.
         return ["--ro-bind", self.socket.parent, INSIDE, "--ro-bind", _script(), _script()]
+
+    def environment(self) -> dict[str, str]:
+        """How programs find the gate, and whom they trust."""
+        is_there = (self.socket.parent / TRUSTED).exists()
+        return {**PROXIES, **(dict.fromkeys(TRUSTING, str(INSIDE / TRUSTED)) if is_there else {})}
 
     def argv(self) -> list[str]:
         """What the program's own words come after."""

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from colony import errors, failures, schema
 from colony.failures import Failure
-from server.models import attempt, channel, contact, egress, ending, inbox, message, model_use, posting, spending, user
+from server.models import attempt, channel, contact, egress, ending, inbox, message, model_use, posting, secret, spending, user
 from server.models.posting import Author, LoopGuard, Posted
 from server.models.turn import running, turns
 
@@ -116,6 +116,7 @@ def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) 
     inbox.close_all(connection, agent.id, "dead", now)
     channel.unwatch_all(connection, agent.id)
     egress.drop_all(connection, agent.id)
+    secret.drop_all(connection, agent.id)
     contact.forget_hosts(connection, agent.id)
     channels_left = sorted({item.message.channel for item in still_open})
     regrets = {name: [item for item in still_open if item.message.channel == name] for name in channels_left}

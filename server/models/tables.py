@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.models import attempt, audit, channel, contact, egress, inbox, message, model_use, retry, spending, turn, user
+from server.models import attempt, audit, channel, contact, egress, inbox, message, model_use, retry, secret, spending, turn, user
 from server.models.base import metadata
 
 TABLES = (
@@ -20,6 +20,7 @@ TABLES = (
     contact.egress_log,
     contact.egress_hosts,
     model_use.model_uses,
+    secret.secrets,
 )
 
 __all__ = ["TABLES", "metadata"]

@@ -30,6 +30,7 @@ from egress.prices import Prices
 from egress.proxy import Proxy
 from egress.resolver import Resolver
 from egress.settings import Bounds, Model
+from egress.vault import Vault
 
 PATIENCE_SECONDS = 10.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -190,6 +191,7 @@ class House:
         self.rules: dict[str, list[schema.EgressRule]] = {"scout": [], "rook": []}
         self._version = 0
         self.policy = Policy(self.bounds.away_seconds, clock=self.clock, **({"decide": decide} if decide else {}))
+        self.vault = Vault(self.bounds.away_seconds, self.folder, self.clock)
         self.ledger = Ledger(self.colony, self.bounds.contacts, every_seconds=0.01)  # type: ignore[arg-type]
         self.meter = Meter(self.colony, Prices(), self.bounds.contacts)  # type: ignore[arg-type]
         self._model, self._tls = model or Model("http://127.0.0.1:1"), tls
@@ -207,7 +209,7 @@ class House:
     async def _serve(self) -> None:
         names = Resolver(self.bounds.connect_seconds, self._look_up)
         endpoint = Endpoint(self._model, self.bounds, names, self._tls)
-        self._proxy = Proxy(self.bounds, self.policy, self.ledger, self.meter, names, lambda user: endpoint)
+        self._proxy = Proxy(self.bounds, self.policy, self.vault, self.ledger, self.meter, names, lambda user: endpoint, self._tls)
         self.gate = Gate(self.bounds, self.policy, self._proxy, self.ledger, self._identify, _said_uid)
         self._loop = asyncio.get_running_loop()
         with service.listening(self.socket) as listening:

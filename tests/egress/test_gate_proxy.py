@@ -347,4 +347,4 @@ def test_who_hangs_up_without_asking_leaves_nothing(house: House) -> None:
         house.knock().close()
     upstream = house.upstream()
     assert status(house.ask(get(upstream.port))) == 200
-    assert len([house.contact()]) == len(house.colony.contacts)
+    assert len([house.contact()]) == len(house.colony.ended)

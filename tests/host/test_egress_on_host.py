@@ -150,3 +150,72 @@ def test_it_is_little_exposed_and_an_agent_can_neither_signal_nor_trace_it(host:
     pid = host.unit(GATE, "MainPID")["MainPID"]
     for command in (f"kill -0 {pid}", f"cat /proc/{pid}/environ", f"cat /proc/{pid}/maps"):
         assert host.run("sh", "-c", command, user="scout", check=False).returncode != 0
+
+
+# Secrets
+
+SITE = """
+import http.server, ssl
+class Site(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        told = self.headers.get("Authorization", "nothing").encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+        open("/srv/told", "ab").write(told + b"\\n")
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("/srv/api.pem")
+server = http.server.ThreadingHTTPServer(("%s", 443), Site)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+TOKEN = "ghp_of-ann-and-nobody-else"
+PROVEN = """
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=api.example \\
+    -addext subjectAltName=DNS:api.example -keyout /srv/key.pem -out /usr/local/share/ca-certificates/api.crt
+cat /srv/key.pem /usr/local/share/ca-certificates/api.crt > /srv/api.pem
+update-ca-certificates
+"""
+USES = """\
+#!/bin/sh
+case "$(cat)" in *'"kind": "dream"'*) echo HEARTBEAT_OK; exit;; esac
+echo "holds $TOKEN"
+curl -sS -H "Authorization: Bearer $TOKEN" https://api.example/
+echo
+python3 -c 'import os, urllib.request as u
+print(u.urlopen(u.Request("https://api.example/", headers={"Authorization": "token " + os.environ.get("TOKEN", "none")})).read().decode())'
+"""
+
+
+def test_a_secret_is_used_by_who_never_holds_it(host: Guest) -> None:
+    host.write("/etc/hosts", f"127.0.0.1 localhost\n{WEB} web.example www.web.example api.example\n127.0.0.1 inside.example\n")
+    host.run("sh", "-ec", PROVEN)
+    host.write("/opt/site.py", SITE % WEB)
+    host.run("systemd-run", "--unit=site", "--property=NetworkNamespacePath=/run/netns/world", "/usr/bin/python3", "/opt/site.py")
+    host.run("systemctl", "restart", GATE)
+    host.write("/opt/brains/user", USES, 0o755)
+    host.write("/opt/brains/user.md", '---\nrunner: "command:/opt/brains/user"\npulse_minutes: 0\negress: [api.example]\n---\nYou use.\n')
+    said = host.run("colony", "secret", "set", "TOKEN", "--host", "api.example", stdin=TOKEN + "\n").stdout
+    assert said.startswith("agents: TOKEN, in the place of colony-secret-TOKEN-")
+    host.wait_until("curl", "--fail", "--silent", "https://api.example/")
+    birth(host, "magpie", soul="/opt/brains/user.md")
+    held, curl, python = asked(host, "go", "magpie").splitlines()
+    assert held.startswith("holds colony-secret-TOKEN-")
+    assert (curl, python) == ("Bearer " + "*" * len(TOKEN), "token " + "*" * len(TOKEN))
+    told = host.path("/srv/told").read_text().splitlines()
+    assert [told[-2], told[-1]] == [f"Bearer {TOKEN}", f"token {TOKEN}"]
+    until(lambda: [contact["reason"] for contact in log(host, "magpie")][:2] == ["with TOKEN"] * 2)
+    assert host.run("grep", "-raFl", TOKEN, "/home/agents", "/var/lib/colony", "/var/log", "/run", check=False).stdout == ""
+    assert TOKEN not in host.run("journalctl", "--boot").stdout
+
+
+def test_its_keys_can_be_others_at_any_time(host: Guest) -> None:
+    assert host.run("stat", "--format=%U %a", "/var/lib/colony/secret-keys").stdout == "colony 600\n"
+    assert host.run("colony-server", "secret-key", "rotate").stdout.startswith("1 secrets are sealed with the new key k")
+    assert host.run("stat", "--format=%U %a", "/var/lib/colony/secret-keys").stdout == "colony 600\n"
+    host.run("systemctl", "restart", GATE)
+    until(lambda: "*" * len(TOKEN) in asked(host, "go", "magpie"))
+    host.run("colony", "secret", "rm", "TOKEN")
+    held, _, python = asked(host, "go", "magpie").splitlines()
+    assert (held.strip(), python) == ("holds", "token none")

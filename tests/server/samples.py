@@ -70,6 +70,17 @@ def _meter(colony: Colony) -> Sample:
     return colony.admin, schema.Meter(id=str(uuid4()), linux_user=linux_user, model=SECRET, cost_usd=0.5)
 
 
+def _drop_secret(colony: Colony) -> Sample:
+    colony.admin.call(operations.SET_SECRET, schema.SetSecret(name="TOKEN", value=SECRET, hosts=["api.example"]))
+    return colony.admin, schema.DropSecret(name="TOKEN")
+
+
+def _egress_secrets(colony: Colony) -> Sample:
+    colony.admin.call(operations.CREATE_USER, schema.CreateUser(username="colony-egress", kind="service"))
+    token = colony.admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username="colony-egress")).token
+    return colony.client(token), schema.GetEgressSecrets()
+
+
 SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "whoami": lambda colony: (colony.ann, schema.Whoami()),
     "users": lambda colony: (colony.ann, schema.ListUsers()),
@@ -106,5 +117,9 @@ SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "egress_policy": lambda colony: (colony.admin, schema.GetEgressPolicy()),
     "record_egress": lambda colony: (colony.admin, schema.RecordEgress(contacts=[contact(colony, reason=SECRET)])),
     "meter": _meter,
+    "secrets": lambda colony: (colony.ann, schema.ListSecrets()),
+    "set_secret": lambda colony: (colony.admin, schema.SetSecret(name="TOKEN", value=SECRET, hosts=["api.example"])),
+    "drop_secret": _drop_secret,
+    "egress_secrets": _egress_secrets,
     "egress_log": lambda colony: (colony.scout, schema.ReadEgressLog(agent="scout")),
 }

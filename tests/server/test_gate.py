@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -148,8 +149,13 @@ def test_a_stale_attempt_can_change_nothing(colony: Colony, operation: AnyOperat
     known = {"id": turn.id, "code": "crashed", "ids": [turn.items[0].id], "username": "zoe", "kind": "ape", "name": "attic"}
     known |= {"channel": "general", "body": "late", "agent": "scout", "status": "paused"}
     known |= {"effect": "allow", "host": "pypi.org", "contacts": []}
+    known |= {"linux_user": "scout", "model": "m", "cost_usd": 0.0, "value": "a-secret-value", "hosts": ["pypi.org"]}
     if operation.name == "claim":
         known["kind"] = "answer"
+    if operation.name == "meter":
+        known["id"] = str(uuid4())
+    if operation.name in ("set_secret", "drop_secret"):
+        known["name"] = "TOKEN"
     request = operation.request(**{name: known[name] for name, field in operation.request.model_fields.items() if field.is_required()})
     before, held = colony.count(audit), everything_but_the_audit(colony)
     with pytest.raises(errors.Forbidden if operation.who in ("admin", "service") else errors.StaleTurn):

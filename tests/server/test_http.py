@@ -317,5 +317,5 @@ def test_a_chunked_body_beyond_the_bound_is_too_large(server: Server) -> None:
 
 
 def test_statuses_and_codes_of_errors_are_what_the_table_says(colony: Colony) -> None:
-    assert {kind.status for kind in errors.BY_CODE.values()} == {400, 401, 403, 404, 405, 409, 413, 429, 500, 503, 507}
+    assert {kind.status for kind in errors.BY_CODE.values()} == {400, 401, 402, 403, 404, 405, 409, 413, 429, 500, 503, 507}
     assert len(get_args(schema.Status)) == 5

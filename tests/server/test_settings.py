@@ -15,7 +15,7 @@ import pytest
 
 from colony import config, errors
 from provisioning.host import settings as host_settings
-from server import settings
+from server import migrations, settings
 from server.cli import cli
 
 SERVER = Path(sys.executable).with_name("colony-server")
@@ -34,7 +34,7 @@ def colony_server(*words: str | Path, env: dict[str, str] | None = None) -> subp
 
 def test_the_file_names_the_database(tmp_path: Path) -> None:
     file = write(tmp_path, f'database = "sqlite:///{tmp_path}/other.db"\n')
-    assert colony_server("--config", file, "migrate").stdout == f"{tmp_path}/other.db: new → 0003\n"
+    assert colony_server("--config", file, "migrate").stdout == f"{tmp_path}/other.db: new → {migrations.HEAD}\n"
 
 
 def test_its_tables_are_defaults_of_the_commands(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_check_tells_what_is_due_and_changes_nothing(tmp_path: Path) -> None:
     home = ["--home", tmp_path]
     (tmp_path / "colony.db").touch()
     due = colony_server(*home, "migrate", "--check")
-    assert (due.returncode, due.stdout) == (10, f"{tmp_path}/colony.db: new → 0003\n")
+    assert (due.returncode, due.stdout) == (10, f"{tmp_path}/colony.db: new → {migrations.HEAD}\n")
     assert colony_server(*home, "migrate", "--check").returncode == 10
     colony_server(*home, "migrate")
     done = colony_server(*home, "migrate", "--check")

@@ -1,0 +1,185 @@
+"""Secrets: what agents may use without holding it. Their values lie in the database sealed, and only the gate is given them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets as random
+from collections.abc import Iterator
+from datetime import datetime
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    ForeignKey,
+    Index,
+    Row,
+    Select,
+    String,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
+
+from colony import errors, schema
+from colony.egress import EVERYONE
+from server.keyring import KeyRing
+from server.models.base import Key, Timestamp, metadata
+from server.models.user import users
+from server.prepared import Prepared
+
+MAX_SECRETS = 50  # of one agent, and of all together
+
+_IS_OWN, _IS_FOR_ALL = text("agent_id IS NOT NULL"), text("agent_id IS NULL")
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("agent_id", Key, ForeignKey("users.id")),  # NULL: all agents have it
+    Column("hosts", Text, nullable=False),  # JSON
+    Column("header", String(200)),
+    Column("placeholder", String(120), nullable=False),
+    Column("sealed", Text, nullable=False),
+    Column("set_by", Key, ForeignKey("users.id"), nullable=False),
+    Column("set_at", Timestamp, nullable=False),
+    # Two, because a NULL is like no other: one alone would let secrets of all agents come twice.
+    Index("uq_secrets_of_agent", "agent_id", "name", unique=True, sqlite_where=_IS_OWN, postgresql_where=_IS_OWN),
+    Index("uq_secrets_of_all", "name", unique=True, sqlite_where=_IS_FOR_ALL, postgresql_where=_IS_FOR_ALL),
+)
+
+# Of two with one name, an agent's own comes last.
+_GIVEN = Prepared(
+    select(secrets.c.name, secrets.c.placeholder)
+    .where(or_(secrets.c.agent_id == bindparam("agent"), secrets.c.agent_id.is_(None)))
+    .order_by(secrets.c.agent_id.is_not(None), secrets.c.id)
+)
+
+
+def put(
+    connection: Connection, agent_id: int | None, request: schema.SetSecret, actor_id: int, ring: KeyRing, now: datetime
+) -> schema.Secret:
+    """Make it the one secret of that name, of the agent or of all; its placeholder stays. Raises `LimitReached` for one too many."""
+    hosts = list(dict.fromkeys(request.hosts))
+    sealed = ring.seal(request.value, _identity(request.name, agent_id, hosts, request.header))
+    values = {"hosts": json.dumps(hosts), "header": request.header, "sealed": sealed, "set_by": actor_id, "set_at": now}
+    this = _of(agent_id) & (secrets.c.name == request.name)
+    if not connection.execute(update(secrets).where(this).values(values)).rowcount:
+        if connection.execute(select(func.count()).select_from(secrets).where(_of(agent_id))).scalar_one() >= MAX_SECRETS:
+            raise errors.LimitReached(f"{request.agent} has {MAX_SECRETS} secrets, as many as it may")
+        placeholder = f"colony-secret-{request.name}-{random.token_hex(8)}"
+        connection.execute(secrets.insert().values(name=request.name, agent_id=agent_id, placeholder=placeholder, **values))
+    return _listed(connection, this)[0]
+
+
+def drop(connection: Connection, agent_id: int | None, request: schema.DropSecret) -> schema.Secret:
+    """The secret that is no more. Raises `NotFound`."""
+    this = _of(agent_id) & (secrets.c.name == request.name)
+    found = _listed(connection, this)
+    if not found:
+        raise errors.NotFound(f"{request.agent} has no secret {request.name}; `colony secret list` shows those there are")
+    connection.execute(delete(secrets).where(this))
+    return found[0]
+
+
+def drop_all(connection: Connection, agent_id: int) -> None:
+    """Who is born again under the name begins without."""
+    connection.execute(delete(secrets).where(secrets.c.agent_id == agent_id))
+
+
+def listed(connection: Connection, viewer_id: int | None, agent_id: int | None) -> list[schema.Secret]:
+    """Those of all agents, and of each that the viewer is or owns (None: of each); or those alone that one agent has."""
+    conditions = []
+    if agent_id is not None:
+        conditions.append(or_(_of(agent_id), _of(None)))
+    if viewer_id is not None:
+        conditions.append(or_(_of(None), _agents.c.id == viewer_id, _agents.c.owner_id == viewer_id))
+    return _listed(connection, *conditions)
+
+
+def environment(connection: Connection, agent_id: int) -> dict[str, str]:
+    """What an agent finds in the place of its secrets, by their names."""
+    return {row.name: row.placeholder for row in _GIVEN.rows(connection, {"agent": agent_id})}
+
+
+def for_gate(connection: Connection, ring: KeyRing) -> schema.EgressSecrets:
+    """The secrets of each agent that lives, by its Linux user, with their values. Raises `Unavailable` for what can't be opened."""
+    is_living = users.c.kind == "agent", users.c.status != "dead", users.c.linux_user.is_not(None)
+    living = select(users.c.id, users.c.linux_user).where(*is_living).order_by(users.c.linux_user)
+    rows = list(connection.execute(select(secrets).order_by(secrets.c.id)))
+    version = hashlib.sha256()
+    agents: dict[str, list[schema.EgressSecret]] = {}
+    for agent in connection.execute(living):
+        mine = {row.name: row for owner in (None, agent.id) for row in rows if row.agent_id == owner}
+        version.update(repr((agent.linux_user, [(row.name, row.placeholder, row.sealed, row.hosts) for row in mine.values()])).encode())
+        if mine:
+            agents[agent.linux_user] = [_opened(row, ring) for row in mine.values()]
+    return schema.EgressSecrets(version=version.hexdigest()[:32], agents=agents)
+
+
+def reseal(connection: Connection, ring: KeyRing) -> int:
+    """Seal everything with the ring's newest key; gives how many there were. Raises `Unavailable`, and then nothing has changed."""
+    rows = list(connection.execute(select(secrets).with_for_update()))
+    for row in rows:
+        identity = _identity(row.name, row.agent_id, json.loads(row.hosts), row.header)
+        sealed = ring.seal(ring.open(row.sealed, identity), identity)
+        connection.execute(update(secrets).where(secrets.c.id == row.id).values(sealed=sealed))
+    return len(rows)
+
+
+def keys_in_use(connection: Connection) -> set[str]:
+    """The names of the keys that something is sealed with."""
+    return {sealed.partition(":")[0] for sealed in connection.execute(select(secrets.c.sealed)).scalars()}
+
+
+def _opened(row: Row[tuple[object, ...]], ring: KeyRing) -> schema.EgressSecret:
+    hosts = json.loads(row.hosts)
+    value = ring.open(row.sealed, _identity(row.name, row.agent_id, hosts, row.header))
+    return schema.EgressSecret(name=row.name, value=value, placeholder=row.placeholder, hosts=hosts, header=row.header)
+
+
+def _identity(name: str, agent_id: int | None, hosts: list[str], header: str | None) -> bytes:
+    """What a value is sealed for: in another row, or for other hosts, it can't be opened."""
+    return json.dumps([name, agent_id, hosts, header]).encode()
+
+
+def _of(agent_id: int | None) -> ColumnElement[bool]:
+    return secrets.c.agent_id.is_(None) if agent_id is None else secrets.c.agent_id == agent_id
+
+
+_agents, _setter = users.alias("agents"), users.alias("setter")
+
+
+def _selected() -> Select[tuple[object, ...]]:
+    joined = secrets.outerjoin(_agents, _agents.c.id == secrets.c.agent_id).join(_setter, _setter.c.id == secrets.c.set_by)
+    names = _agents.c.username.label("agent"), _setter.c.username.label("setter")
+    return select(secrets, *names).select_from(joined).order_by(secrets.c.agent_id.is_not(None), _agents.c.username, secrets.c.name)
+
+
+def _listed(connection: Connection, *conditions: ColumnElement[bool]) -> list[schema.Secret]:
+    return list(_shown(connection.execute(_selected().where(*conditions))))
+
+
+def _shown(rows: Iterator[Row[tuple[object, ...]]]) -> Iterator[schema.Secret]:
+    for row in rows:
+        try:
+            hosts = json.loads(row.hosts)
+            yield schema.Secret(
+                name=row.name,
+                agent=row.agent or EVERYONE,
+                hosts=hosts,
+                header=row.header,
+                placeholder=row.placeholder,
+                set_by=row.setter,
+                set_at=row.set_at,
+            )
+        except (ValueError, TypeError):
+            yield schema.Secret(name=row.name, agent=row.agent or EVERYONE, hosts=[], placeholder="")

@@ -1,0 +1,30 @@
+"""The commands of `colony-server secret-key`: the keys under which secrets lie in the database."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group("secret-key")
+def group() -> None:
+    """The keys under which secrets lie in the database."""
+
+
+@group.command()
+@click.pass_obj
+def rotate(database: str) -> None:
+    """Seal all secrets with a new key, and forget the former ones. Safe to repeat after an interruption; the server goes on meanwhile."""
+    from server import access, keyring
+    from server.models import secret
+
+    file = keyring.place(database)
+    with access.ready(database) as opened:
+        ring = keyring.add_key(file)  # on the disk before anything is sealed with it
+        count = opened.write(lambda connection: secret.reseal(connection, ring))
+        with opened.read() as connection:
+            in_use = secret.keys_in_use(connection)
+    keyring.keep_only(file, in_use)
+    click.echo(f"{count} secrets are sealed with the new key {ring.newest}")
+
+
+COMMANDS = (group,)
