@@ -257,9 +257,7 @@ def test_a_secret_does_not_come_back(open_site: Callable[..., Site]) -> None:
     answer = site.get("/", f"Authorization: {MARK}")
     assert VALUE.encode() in site.heard
     assert VALUE.encode() not in answer
-    stars = "*" * len(VALUE)
-    body = b"".join(piece.split(b"\r\n", 1)[-1] for piece in [answer.partition(b"\r\n\r\n")[2]])
-    assert f"<{stars}>".encode() in body
+    assert f"<{'*' * len(VALUE)}>".encode() in answer
     assert answer.endswith(b"0\r\n\r\n")
 
 

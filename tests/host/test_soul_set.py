@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -165,6 +166,7 @@ def test_who_interrupts_it_gets_the_former_agent_back(scout: Guest) -> None:
     scout.run("systemctl", "daemon-reload")
     changing = scout.start("colony-agent", "soul", "set", "scout", OTHER)
     until(lambda: scout.unit("agent-scout-worker", "SubState")["SubState"] == "start-pre", 60)
+    time.sleep(1)  # it has asked systemd for everything, and waits
     [pid] = scout.run("pgrep", "--full", "colony-agent soul set scout").stdout.split()
     scout.run("kill", "-INT", pid)
     said, why = changing.communicate(timeout=60)
