@@ -1,7 +1,7 @@
 """What the model's API costs: dollars for a million tokens, by the model's name.
 
-From https://docs.claude.com/en/docs/about-claude/pricing as of 2026-01; what has changed since, and other models' prices, the gate's
-settings say. What exceeds 200,000 tokens of input may cost more there, and is not counted so here.
+They are published under https://docs.claude.com/en/docs/about-claude/pricing, and may be others by now: what differs there, or is paid for
+otherwise, the gate's settings say. What exceeds 200,000 tokens of input may cost more there, and is not counted so here.
 """
 
 from __future__ import annotations
