@@ -115,6 +115,7 @@ class Use:
     cut: Callable[[str], None]
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     _booked_out: int = 0  # tokens
+    _booked_usd: float = 0.0
     _booking: asyncio.Task[None] | None = None
     _answer: Answer | None = None  # None: it has said nothing yet, or that it won't answer
     _is_asked: bool = False  # it has gone out, so that it may cost something
@@ -161,7 +162,7 @@ class Use:
 
     def _settle(self) -> None:
         if self._booking and not self._booking.done():
-            self._booking.cancel()  # what it has told the server holds, and comes before what is told now
+            self._booking.cancel()  # it is on its way all the same; after what is told now it changes nothing
         self.meter.settle(self._final())
 
     def _exceeds(self) -> bool:

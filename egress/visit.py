@@ -26,6 +26,7 @@ class Visit:
     received: int = 0
     verdict: Verdict = "allowed"
     reason: str = ""
+    took: str = ""  # which secrets, in words
     times: int = 1  # how many of its like it stands for
     is_there: bool = False  # something has been reached
     began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -58,7 +59,7 @@ class Visit:
             host=self.host,
             port=self.port,
             verdict=self.verdict,
-            reason=self.reason,
+            reason="; ".join(filter(None, (self.took, self.reason)))[:MAX_REASON],
             sent_bytes=self.sent,
             received_bytes=self.received,
             began_at=self.began_at,

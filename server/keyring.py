@@ -6,6 +6,7 @@ import base64
 import binascii
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +59,9 @@ def place(database_url: str) -> Path:
 
 
 def load(file: Path) -> KeyRing:
-    """The ring in that file; a new one where there is none. Raises `Unavailable` for what is no ring, or can't be had."""
+    """The ring in that file; one without keys where there is none. Raises `Unavailable` for what is no ring, or can't be read."""
     try:
         text = files.read(file.parent, file.name, MAX_BYTES)
-        if not text:
-            return _save(file, {})
         found = {name: base64.b64decode(key, validate=True) for name, key in (line.split() for line in text.splitlines())}
     except (ValueError, binascii.Error) as error:
         raise errors.Unavailable(f"{file} holds no keys; put back the one that was there") from error
@@ -73,12 +72,24 @@ def load(file: Path) -> KeyRing:
     return KeyRing(found)
 
 
+def begun(file: Path) -> KeyRing:
+    """The same, with a first key where there was none; of servers that begin it at once, one makes the key of all. Raises `Unavailable`."""
+    ring = load(file)
+    if ring.keys:
+        return ring
+    staged = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    _write(staged, _with_another({}))
+    with suppress(FileExistsError):  # another server was faster
+        files.link(file.parent, staged.name, file.name)
+    staged.unlink()
+    return load(file)
+
+
 def add_key(file: Path) -> KeyRing:
     """The same with one more key, durably. Raises `Unavailable`."""
-    try:
-        return _save(file, load(file).keys)
-    except OSError as error:
-        raise errors.Unavailable(f"can't write {file}: {error.strerror or error}") from error
+    ring = KeyRing(_with_another(load(file).keys))
+    _write(file, ring.keys)
+    return ring
 
 
 def keep_only(file: Path, names: set[str]) -> KeyRing:
@@ -89,14 +100,17 @@ def keep_only(file: Path, names: set[str]) -> KeyRing:
     return KeyRing(kept)
 
 
-def _save(file: Path, known: dict[str, bytes]) -> KeyRing:
-    keys = {**known, f"k{secrets.token_hex(4)}": os.urandom(KEY_BYTES)}
-    _write(file, keys)
-    return KeyRing(keys)
+def _with_another(keys: dict[str, bytes]) -> dict[str, bytes]:
+    return {**keys, f"k{secrets.token_hex(4)}": os.urandom(KEY_BYTES)}
 
 
 def _write(file: Path, keys: dict[str, bytes]) -> None:
-    owner = (file if file.exists() else file.parent).stat()  # root may do this for the server's user
-    files.write(file.parent, file.name, "".join(f"{name} {base64.b64encode(key).decode()}\n" for name, key in keys.items()))
-    if os.geteuid() == 0:
-        os.chown(file, owner.st_uid, owner.st_gid)
+    """Raises `Unavailable`, and then the file is as it was."""
+    text = "".join(f"{name} {base64.b64encode(key).decode()}\n" for name, key in keys.items())
+    try:
+        owner = (file if file.exists() else file.parent).stat()  # root may do this for the server's user
+        files.write(file.parent, file.name, text)
+        if os.geteuid() == 0:
+            os.chown(file, owner.st_uid, owner.st_gid)
+    except OSError as error:
+        raise errors.Unavailable(f"can't write {file}: {error.strerror or error}") from error

@@ -27,6 +27,12 @@ def _steers_nothing(name: str) -> str:
     return name
 
 
+def _one_word(value: str) -> str:
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        raise ValueError("must be one line of ASCII characters without spaces")
+    return value
+
+
 def _target(text: str) -> str:
     """A host's pattern with at most one port, in the one form in which it is compared."""
     host, ports = egress.split(text)
@@ -47,7 +53,7 @@ def _template(text: str) -> str:
 
 
 SecretName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$", examples=["GITHUB_TOKEN"]), AfterValidator(_steers_nothing)]
-SecretValue = Annotated[str, Field(min_length=8, max_length=8192, pattern=r"^[!-~]+$")]
+SecretValue = Annotated[str, Field(min_length=8, max_length=8192), AfterValidator(_one_word)]
 SecretHost = Annotated[str, Field(max_length=270), AfterValidator(_target)]
 SecretHeader = Annotated[str, Field(max_length=200, pattern=r"^[ -~]+$"), AfterValidator(_template)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets as random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from sqlalchemy import (
@@ -110,11 +110,15 @@ def environment(connection: Connection, agent_id: int) -> dict[str, str]:
     return {row.name: row.placeholder for row in _GIVEN.rows(connection, {"agent": agent_id})}
 
 
-def for_gate(connection: Connection, ring: KeyRing) -> schema.EgressSecrets:
-    """The secrets of each agent that lives, by its Linux user, with their values. Raises `Unavailable` for what can't be opened."""
+def for_gate(connection: Connection, load: Callable[[], KeyRing]) -> schema.EgressSecrets:
+    """The secrets of each agent that lives, by its Linux user, with their values. Raises `Unavailable` for what can't be opened.
+
+    Their keys are loaded only where there are some.
+    """
     is_living = users.c.kind == "agent", users.c.status != "dead", users.c.linux_user.is_not(None)
     living = select(users.c.id, users.c.linux_user).where(*is_living).order_by(users.c.linux_user)
     rows = list(connection.execute(select(secrets).order_by(secrets.c.id)))
+    ring = load() if rows else KeyRing({})
     version = hashlib.sha256()
     agents: dict[str, list[schema.EgressSecret]] = {}
     for agent in connection.execute(living):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Row
 
 from colony import errors, operations, schema
+from colony.egress import EVERYONE
 from server.gate import EGRESS, Call, Wait, handles
 from server.models import agent as agent_model
 from server.models import limits, settle, user
@@ -58,6 +59,18 @@ def owned(call: Call, agent: str) -> Row[tuple[object, ...]]:
     if not (call.caller.is_admin or found.owner_id == call.caller.id):
         raise errors.Forbidden(f"{agent} is not yours; its owner and administrators decide about it")
     return found
+
+
+def decided_by(call: Call, agent: str, what: str) -> int | None:
+    """The id of the agent if the caller decides what it may do; None: all of them. Raises `Forbidden`, `NotFound`, `Conflict`."""
+    if agent == EVERYONE:
+        if not call.caller.is_admin:
+            raise errors.Forbidden(f"administrators decide what all agents may {what}")
+        return None
+    found = owned(call, agent)
+    if found.status == "dead":
+        raise errors.Conflict(f"{agent} has left the colony")  # and would be born again with this
+    return int(found.id)
 
 
 def _outlook(call: Call, request: schema.Heartbeat) -> schema.Outlook | Wait:

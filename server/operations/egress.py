@@ -7,7 +7,7 @@ from colony.egress import EVERYONE, is_address
 from server.gate import EGRESS, EVENTS, Call, Wait, handles
 from server.models import contact, metering, user
 from server.models import egress as egress_model
-from server.operations.agents import owned
+from server.operations.agents import decided_by
 
 
 @handles(operations.EGRESS_RULES)
@@ -19,7 +19,7 @@ def egress_rules(call: Call, request: schema.ListEgress) -> schema.EgressRules:
 
 @handles(operations.SET_EGRESS)
 def set_egress(call: Call, request: schema.SetEgress) -> schema.EgressRule:
-    agent_id = _decided_by(call, request.agent)
+    agent_id = decided_by(call, request.agent, "reach")
     if request.effect == "allow" and is_address(request.host) and not call.caller.is_admin:
         raise errors.Forbidden("an address may lead into the host or its own network: only administrators allow one; allow a name")
     call.wake(EGRESS)
@@ -28,7 +28,7 @@ def set_egress(call: Call, request: schema.SetEgress) -> schema.EgressRule:
 
 @handles(operations.DROP_EGRESS)
 def drop_egress(call: Call, request: schema.DropEgress) -> schema.EgressRule:
-    agent_id = _decided_by(call, request.agent)
+    agent_id = decided_by(call, request.agent, "reach")
     call.wake(EGRESS)
     return egress_model.drop(call.connection, agent_id, request)
 
@@ -60,18 +60,6 @@ def meter(call: Call, request: schema.Meter) -> schema.Metered:
 def egress_log(call: Call, request: schema.ReadEgressLog) -> schema.EgressLog:
     found = contact.read(call.connection, _logged(call, request.agent), request.turn, request.before, request.limit, call.now)
     return schema.EgressLog(contacts=found)
-
-
-def _decided_by(call: Call, agent: str) -> int | None:
-    """The id of the agent whose rules the caller may change; None: those of all agents. Raises `Forbidden`, `NotFound`, `Conflict`."""
-    if agent == EVERYONE:
-        if not call.caller.is_admin:
-            raise errors.Forbidden("administrators decide what all agents may reach")
-        return None
-    found = owned(call, agent)
-    if found.status == "dead":
-        raise errors.Conflict(f"{agent} has left the colony")  # and would be born again with this rule
-    return int(found.id)
 
 
 def _logged(call: Call, agent: str | None) -> int | None:

@@ -7,7 +7,7 @@ from colony.egress import EVERYONE
 from server import keyring
 from server.gate import EGRESS, Call, Wait, handles
 from server.models import secret, user
-from server.operations.agents import owned
+from server.operations.agents import decided_by
 
 
 @handles(operations.SECRETS)
@@ -18,14 +18,14 @@ def secrets(call: Call, request: schema.ListSecrets) -> schema.Secrets:
 
 @handles(operations.SET_SECRET)
 def set_secret(call: Call, request: schema.SetSecret) -> schema.Secret:
-    agent_id = _decided_by(call, request.agent)
+    agent_id = decided_by(call, request.agent, "use")
     call.wake(EGRESS)
-    return secret.put(call.connection, agent_id, request, call.caller.id, keyring.load(call.config.secret_keys), call.now)
+    return secret.put(call.connection, agent_id, request, call.caller.id, keyring.begun(call.config.secret_keys), call.now)
 
 
 @handles(operations.DROP_SECRET)
 def drop_secret(call: Call, request: schema.DropSecret) -> schema.Secret:
-    agent_id = _decided_by(call, request.agent)
+    agent_id = decided_by(call, request.agent, "use")
     call.wake(EGRESS)
     return secret.drop(call.connection, agent_id, request)
 
@@ -35,19 +35,8 @@ def egress_secrets(call: Call, request: schema.GetEgressSecrets) -> schema.Egres
     """Not even administrators are told: what they can do on the machine of the keys needs no operation."""
     if call.caller.kind != "service" or call.caller.is_admin:
         raise errors.Forbidden("values of secrets are for the gate alone")
-    found = secret.for_gate(call.connection, keyring.load(call.config.secret_keys))
+    found = secret.for_gate(call.connection, lambda: keyring.load(call.config.secret_keys))
     if found.version != request.known or not request.wait:
         return found
     return Wait(EGRESS, request.wait, found, lambda later: egress_secrets(later, request))
 
-
-def _decided_by(call: Call, agent: str) -> int | None:
-    """The id of the agent whose secrets the caller may change; None: those of all agents. Raises `Forbidden`, `NotFound`, `Conflict`."""
-    if agent == EVERYONE:
-        if not call.caller.is_admin:
-            raise errors.Forbidden("administrators decide what all agents may use; name one of yours with --agent")
-        return None
-    found = owned(call, agent)
-    if found.status == "dead":
-        raise errors.Conflict(f"{agent} has left the colony")  # and would be born again with this secret
-    return int(found.id)

@@ -287,6 +287,24 @@ def test_a_secret_that_is_taken_away_cuts_what_is_open(open_site: Callable[..., 
         assert b"secrets for this host have changed" in everything(line)
 
 
+def test_what_changes_for_others_cuts_nothing_and_its_use_is_told_however_it_ends(open_site: Callable[..., Site]) -> None:
+    def wait(upstream: Upstream, connection: socket.socket) -> None:
+        upstream.heard.append(hear(connection))
+        everything(connection)
+
+    site = open_site(wait)
+    site.give(secret(f"{HOST}:{site.port}"))
+    with site.dial() as line:
+        line.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}:{site.port}\r\nA: {MARK}\r\n\r\n".encode())
+        until(lambda: site.upstream.heard)
+        site.give(secret(f"{HOST}:{site.port}"), secret("other.example", name="OTHER"))
+        site.house.judge_again()
+        line.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            line.recv(1)
+    assert site.house.contact().reason == "with TOKEN; the agent hung up"
+
+
 def test_while_the_server_is_away_for_long_no_secret_is_used(site: Site) -> None:
     site.house.clock.now += site.house.bounds.away_seconds + 1
     site.house.hear()  # of the rules alone

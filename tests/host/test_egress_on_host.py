@@ -8,19 +8,9 @@ import pytest
 
 from tests.guest.guest import Guest
 from tests.host.cast import answer, birth, ops, rest, say, status, until
+from tests.host.world import WEB, open_world
 
 GATE = "colony-egress.service"
-WEB = "93.184.215.14"  # as far as this machine knows that is somewhere in the world
-WORLD = f"""
-ip netns add world
-ip link add out type veth peer name in netns world
-ip address add 93.184.215.1/24 dev out
-ip link set out up
-ip netns exec world ip address add {WEB}/24 dev in
-ip netns exec world ip link set in up
-systemd-run --unit=web --property=NetworkNamespacePath=/run/netns/world \\
-    /usr/bin/python3 -m http.server --bind {WEB} --directory /srv/web 80
-"""
 BRAIN = "/opt/brains/traveller"
 TRAVELS = """\
 #!/usr/bin/python3 -I
@@ -55,9 +45,7 @@ def host(shared_machine: Guest) -> Guest:
     machine.write(BRAIN, TRAVELS, 0o755)
     machine.write(SOUL, f'---\nrunner: "command:{BRAIN}"\npulse_minutes: 0\n---\nYou travel.\n')
     machine.write("/etc/hosts", f"127.0.0.1 localhost\n{WEB} web.example www.web.example\n127.0.0.1 inside.example\n")
-    machine.write("/srv/web/index.html", "a page")
-    machine.run("sh", "-ec", WORLD)
-    machine.wait_until("curl", "--fail", "--silent", f"http://{WEB}/")
+    open_world(machine)
     rest(machine, 0.2)
     birth(machine, "scout", soul=SOUL)
     return machine

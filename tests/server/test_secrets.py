@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
 
 import pytest
 from sqlalchemy import text
@@ -220,6 +222,28 @@ def test_a_ring_that_is_none_is_said(house: Colony, content: str) -> None:
     house.gate.config.secret_keys.write_text(content)
     with pytest.raises(errors.Unavailable, match="holds no keys"):
         put(house)
+
+
+def test_servers_that_begin_a_ring_at_once_have_one_key(tmp_path: Path) -> None:
+    together = Barrier(8)
+
+    def begin(_: int) -> tuple[str, ...]:
+        together.wait()
+        return tuple(keyring.begun(tmp_path / "secret-keys").keys)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(begin, range(8)))) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["secret-keys"]
+
+
+def test_without_secrets_there_need_be_no_ring(house: Colony, gate: Client) -> None:
+    assert given(gate) == {}
+    assert not house.gate.config.secret_keys.exists()
+
+
+def test_a_ring_that_can_not_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(errors.Unavailable, match="can't write"):
+        keyring.begun(tmp_path / "nowhere" / "secret-keys")
 
 
 def test_a_ring_shows_no_key() -> None:

@@ -17,29 +17,19 @@ from tests.guest.guest import Guest
 from tests.host import cast
 from tests.host.apart import twin
 from tests.host.apart.table import By, Call, Who
+from tests.host.world import OUT, WEB, open_world
 
 PROBE = "/usr/local/lib/probe.pyz"  # below /usr, where a sandbox sees it
 CALLS = "/usr/local/lib/calls.json"
 VICTIM = "/usr/local/lib/victim.py"
 PLANTED = "sk-planted-secret"
 LINK_LOCAL = "169.254.169.254"  # where clouds answer with their metadata
-WEB = "93.184.215.14"  # as far as this machine knows that is somewhere in the world
 HOSTS = f"""\
 127.0.0.1 localhost inside.example
 {WEB} web.example evil.web.example rooks.example evil.example secret.evil.example
 {LINK_LOCAL} cloud.example
-93.184.215.1 own.example
+{OUT} own.example
 10.1.2.3 private.example
-"""
-WORLD = f"""
-ip netns add world
-ip link add out type veth peer name in netns world
-ip address add 93.184.215.1/24 dev out
-ip link set out up
-ip netns exec world ip address add {WEB}/24 dev in
-ip netns exec world ip link set in up
-systemd-run --unit=web --property=NetworkNamespacePath=/run/netns/world \\
-    /usr/bin/python3 -m http.server --bind {WEB} --directory /srv/web 80
 """
 MODEL_URL = "http://127.0.0.1:8099"
 MODEL = """
@@ -130,11 +120,9 @@ class Stage:
     def _put_world(self) -> None:
         """Hosts that agents may reach, some of whose names lead where nobody may go, and something that answers for the model."""
         self.machine.write("/etc/hosts", HOSTS)
-        self.machine.write("/srv/web/index.html", "a page")
-        self.machine.run("sh", "-ec", WORLD)
+        open_world(self.machine)
         self.machine.write("/opt/model.py", MODEL)
         self.machine.start(*PYTHON, "/opt/model.py")
-        self.machine.wait_until("curl", "--fail", "--silent", f"http://{WEB}/")
         self.machine.wait_until("curl", "--fail", "--silent", f"{MODEL_URL}/v1/models")
 
     def _let_out(self) -> None:

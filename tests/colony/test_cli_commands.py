@@ -1,0 +1,75 @@
+"""Every operation for people has a command, and every command the same manners."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import pytest
+
+from colony import cli, client, errors, operations
+from tests.colony.cast import Said, Shell
+from tests.server.cast import token_of
+
+ANN = token_of("ann")
+
+def commands(group: click.Group, *above: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command by its words, those within groups, too."""
+    for name, each in group.commands.items():
+        if isinstance(each, click.Group):
+            yield from commands(each, *above, name)
+        else:
+            yield " ".join((*above, name)), each
+
+
+COMMANDS = dict(commands(cli.group))
+RENAMED = {
+    "issue_token": "token", "set_status": "pause", "set_limits": "limits", "egress_rules": "egress list", "set_egress": "egress allow",
+    "drop_egress": "egress forget", "egress_log": "egress log", "secrets": "secret list", "set_secret": "secret set",
+    "drop_secret": "secret rm",
+}  # fmt: skip
+
+
+def test_every_operation_for_users_has_a_command() -> None:
+    for operation in operations.OPERATIONS.values():
+        if operation.who not in ("agent", "service"):
+            assert RENAMED.get(operation.name, operation.name.replace("_", "-")) in COMMANDS
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"login", "prove"}))
+def test_every_command_offers_json(name: str) -> None:
+    assert "--json" in [option for parameter in COMMANDS[name].params for option in parameter.opts]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"prove"}))  # that one replaces the process
+def test_every_command_explains_itself(name: str, run: Shell) -> None:
+    said = run(*name.split(), "--help")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith(f"Usage: colony {name} ")
+
+
+@pytest.mark.parametrize("error", errors.BY_CODE.values(), ids=list(errors.BY_CODE))
+def test_every_error_is_one_line_and_its_exit_code(error: type[errors.ShellError], run: Shell) -> None:
+    class Failing(client.Client):
+        def call(self, operation: Any, request: Any) -> Any:
+            raise error("it is\nso \x1b[31m")
+
+    said = run("channels", connect=lambda settings: Failing(settings.url))
+    assert said == Said(error.exit_code, "", "colony: it is so \\x1b[31m\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["whoami", "channels", "read {channel}", "inbox", "users", "agents", "turns", "turns @scout", "turn {turn}", "explain {id}", "events"],
+)
+def test_json_is_exactly_the_operation_s_response(command: str, run: Shell, channel: str) -> None:
+    posted = json.loads(run("post", channel, "to @ann and @scout", "--json").out)["id"]
+    turn = run.house.call(operations.CLAIM, token_of("scout"), take_over=True).turn
+    words = command.format(channel=channel, turn=turn.id, id=posted).split()
+    operation = operations.OPERATIONS[words[0]]
+    path = operation.path.format(channel=channel, id=words[-1]) + ("?agent=scout" if words[1:] == ["@scout"] else "")
+    with client.httpx.Client(transport=client.httpx.HTTPTransport(uds=str(run.house.socket)), base_url="http://colony") as http:
+        answer = http.get(path, headers={"Authorization": f"Bearer {ANN}", "Accept": "application/json"}).json()
+    assert json.loads(run(*words, "--json", token=ANN).out) == answer
