@@ -164,6 +164,8 @@ def _complaint(request: type[schema.Request], problem: Mapping[str, Any]) -> str
         expected += "".join(f", like {example!r}" for example in (info and info.examples) or ())
     else:
         expected = problem["msg"].removeprefix("Value error, ").replace("Input should", "should").replace("String should", "should")
+    if not name:  # of the request as a whole, which is not repeated
+        return str(expected)
     return f"{name}: {expected}" if name in request.unaudited else f"{name}: {_quoted(problem['input'])} {expected}"
 
 

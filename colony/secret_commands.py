@@ -19,7 +19,7 @@ def group() -> None:
 
 
 @command(operations.SET_SECRET, "name", name="set", without=("value", "hosts"))
-@click.option("--host", "hosts", metavar="HOST[:PORT]", multiple=True, required=True, help="To which it goes; may be given several times.")
+@click.option("--host", "hosts", metavar="HOST[:PORT]", multiple=True, help="To which it goes; may be given several times.")
 def set_secret(caller: Caller, **fields: Any) -> None:
     """The value is read from stdin; on a terminal it is asked for, and not shown."""
     caller.show(caller.call(operations.SET_SECRET, **{**fields, "hosts": list(fields["hosts"])}, value=_value()))

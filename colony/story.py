@@ -97,7 +97,9 @@ def verdict(answer: schema.EgressVerdict) -> Words:
 
 def secret(secret: schema.Secret) -> Words:
     how = f"in the header {secret.header}" if secret.header else f"in the place of {secret.placeholder}"
-    return Words((f"{secret.agent}: {secret.name}, {how}, to {', '.join(secret.hosts)}",))
+    ways = [f"{how}, to {', '.join(secret.hosts)}"] if secret.hosts else []
+    ways += ["held by command runners, in their environment"] if secret.as_environment else []
+    return Words((f"{secret.agent}: {secret.name}, {'; '.join(ways)}",))
 
 
 def _with_ports(rule: schema.EgressRule) -> str:

@@ -38,8 +38,21 @@ class Claimed:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What stands for its secrets, by their names."""
-        return {str(name): str(value) for name, value in (self.document.get("environment") or {}).items()}
+        """What stands for its secrets, by their names, and those that it may hold."""
+        return {**self._named("environment"), **self._named("secrets")}
+
+    @property
+    def secrets(self) -> list[str]:
+        """What it holds, and nobody else is to read."""
+        return list(self._named("secrets").values())
+
+    @property
+    def honeytoken(self) -> str:
+        """What lies in the sandbox to be stolen; empty: nothing."""
+        return str(self.document.get("honeytoken") or "")
+
+    def _named(self, field: str) -> dict[str, str]:
+        return {str(name): str(value) for name, value in (self.document.get(field) or {}).items()}
 
     @cached_property
     def turn(self) -> schema.Turn:
@@ -55,6 +68,8 @@ def claim(home: Home, kind: schema.TurnKind) -> Claimed | str:
     Whatever the server still calls running is handed out again. Raises `ColonyError`.
     """
     fields = {"lease_seconds": home.agent.lease_seconds, "kind": kind, "take_over": True}
+    if home.agent.runner == "command":
+        fields["takes_secrets"] = True
     try:
         status, answer = _asked(home, fields)
     except OSError as error:

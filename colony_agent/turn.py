@@ -163,7 +163,7 @@ class _Turn:
         return self.claimed.kind != "dream"  # where nobody is spoken to
 
     def _runner(self, tools: ToolSocket | None) -> Runner:
-        confined = sandbox.for_home(self.home, tools.binds if tools else ())
+        confined = sandbox.for_home(self.home, tools.binds if tools else (), self.claimed.honeytoken)
         if self.home.agent.runner == "command":
             from colony_agent.runner.command import CommandRunner
 
@@ -222,13 +222,15 @@ class _Turn:
     def _hand_back(self, failed: RunnerFailed) -> Exit:
         from colony import operations, schema
         from colony.patience import repeated
+        from colony.traces import cover, written
         from colony_agent.runner.reply import storable
 
-        log.warning("turn failed turn=%s code=%s detail=%s", self.reference, failed.failure.code, failed.detail)
+        detail = cover(failed.detail, written(self.claimed.secrets))
+        log.warning("turn failed turn=%s code=%s detail=%s", self.reference, failed.failure.code, detail)
         request = schema.FailTurn(
             id=self.claimed.id,
             code=failed.failure.code,
-            detail=storable(failed.detail)[:500],
+            detail=storable(detail)[:500],
             usage=failed.usage or schema.Usage(),
             retry_in_seconds=None if failed.retry_in_seconds is None else min(failed.retry_in_seconds, MAX_PAUSE_SECONDS),
         )

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 import h11
 
+from colony.traces import Trace, Tripwire
 from egress.client import Client
 from egress.head import Headers, end_to_end
 from egress.mask import Mask
-from egress.refusals import CutOff, Gone, Malformed, Refusal, Silent, TooLarge, Unreachable
+from egress.refusals import Betrayed, CutOff, Gone, Malformed, Refusal, Silent, TooLarge, Unreachable
 from egress.settings import Bounds
 from egress.visit import Visit
 
@@ -35,9 +36,12 @@ class Ear(Protocol):
 
 
 class Exchange:
-    """`raw` is the request's head as it came; `silence_seconds` is how long the answer's next byte may take."""
+    """`raw` is the request's head as it came; `silence_seconds` is how long the answer's next byte may take; `trace` must not go out."""
 
-    def __init__(self, client: Client, raw: bytes, visit: Visit, bounds: Bounds, silence_seconds: float) -> None:
+    def __init__(
+        self, client: Client, raw: bytes, visit: Visit, bounds: Bounds, silence_seconds: float, trace: Trace | None = None
+    ) -> None:
+        self._tripwire = Tripwire(trace) if trace else None
         self._client, self._visit, self._bounds, self._silence_seconds = client, visit, bounds, silence_seconds
         self._cut: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._inner = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw) + 4096)
@@ -108,6 +112,8 @@ class Exchange:
                 raise Malformed(str(error)) from error
             size += len(data)
             self._require_modest(size)
+            if self._tripwire and self._tripwire.is_touched_by(data):
+                raise Betrayed()
             if data:
                 yield data
             if isinstance(event, h11.EndOfMessage):

@@ -37,6 +37,8 @@ class Folds:
 
     def folded(self, visit: Visit) -> Visit:
         """The visit itself, or an earlier one that counts it from now on."""
+        if visit.is_betrayal:  # never among others
+            return visit
         now = self._clock()
         is_refused = visit.verdict == "denied"
         if is_refused and (found := self._counting(_likeness(visit), now)):

@@ -137,7 +137,7 @@ class Gate:
     def _tell(self, user: str, error: Refusal) -> None:
         if not error.is_noted:  # it has named no host yet
             visit = Visit(user, "connect", "", 0)
-            visit.ended(error.verdict, error.detail)
+            visit.refused(error)
             self._ledger.note(visit)
         held_back = self._throttle.passes(user)
         if held_back is not None:

@@ -90,7 +90,7 @@ class Ledger:
         try:
             yield
         except Refusal as error:
-            visit.ended(error.verdict, error.detail)
+            visit.refused(error)
             error.is_noted = True
             raise
         except Gone:

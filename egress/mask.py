@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Iterator
+
+from colony import traces
 
 ASTERISK = b"*"
 
@@ -12,7 +13,7 @@ class Mask:
     """Of one message's body, whose pieces come one after the other. What comes out is as long as what went in."""
 
     def __init__(self, values: Iterable[bytes]) -> None:
-        self._forms = sorted({form for value in values for form in _forms(value)})
+        self._forms = sorted({form for value in values for form in traces.forms(value)})
         self._kept = b""  # that may be the beginning of a value
         self._hidden = 0  # bytes of the kept that belong to a value which began before them
 
@@ -49,15 +50,6 @@ class Mask:
                 masked[at : at + len(form)] = ASTERISK * len(form)
                 last = max(last, at + len(form))
         return bytes(masked), last
-
-
-def _forms(value: bytes) -> Iterator[bytes]:
-    """As it is, and as base64 writes it at each of the three places where it may begin, without what its neighbours share."""
-    yield value
-    for before in range(3):
-        begins, ends = -(-before * 8 // 6), (before + len(value)) * 8 // 6
-        for encoded in (base64.b64encode(bytes(before) + value), base64.urlsafe_b64encode(bytes(before) + value)):
-            yield encoded[begins:ends]
 
 
 def _places(data: bytes, form: bytes, before: int) -> Iterator[int]:

@@ -21,7 +21,7 @@ from egress.model import STREAM_BYTES, Endpoint, checked, is_question
 from egress.pipes import Pipes
 from egress.policy import Policy
 from egress.question import Question
-from egress.refusals import Blind, CutOff, Denied, Gone, Malformed, Refusal, Resting, Silent, Unasked, Unreachable
+from egress.refusals import Betrayed, Blind, CutOff, Denied, Gone, Malformed, Refusal, Resting, Silent, Unasked, Unreachable
 from egress.resolver import Resolver
 from egress.settings import Bounds
 from egress.target import HTTP_PORT, Target
@@ -58,9 +58,11 @@ class Proxy:
 
     async def serve(self, client: Client, user: str, head: Head, raw: bytes) -> None:
         """One request, to its end. Raises `Refusal` for what was not answered, `Gone`, `OSError`."""
+        if not head.is_for_model:  # it may think of what it finds
+            self._require_honest(user, head, raw)
         if head.method == "CONNECT":
             await self._tunnel(client, user, head)
-        elif head.target.startswith("/"):
+        elif head.is_for_model:
             await self._ask_model(client, user, head, raw)
         else:
             await self._forward(client, user, head, raw)
@@ -101,7 +103,8 @@ class Proxy:
                 raise Gone()
             head, raw = asked
             require_same_host(head, to, TLS_PORT)
-            exchange = Exchange(client, raw, visit, self._bounds, self._bounds.idle_seconds)
+            self._require_honest(visit.user, head, raw)
+            exchange = Exchange(client, raw, visit, self._bounds, self._bounds.idle_seconds, self._vault.trace(visit.user))
             path, headers = self._with_secrets(head, visit, bound)
             reader, writer = await self._secured(upstream, to.host)
             with self._judged(exchange, lambda: self._require_still(visit.user, to, bound)):
@@ -148,7 +151,7 @@ class Proxy:
         require_same_host(head, to, HTTP_PORT)
         visit = Visit(user, "http", to.host, to.port)
         with self._ledger.noting(visit):
-            exchange = Exchange(client, raw, visit, self._bounds, self._bounds.idle_seconds)
+            exchange = Exchange(client, raw, visit, self._bounds, self._bounds.idle_seconds, self._vault.trace(user))
             kept = [(name, value) for name, value in end_to_end(head.headers) if name not in (b"host", b"content-length")]
             upstream = await self._reached(visit, to)
             reader, writer = await asyncio.open_connection(sock=upstream, limit=STREAM_BYTES)
@@ -202,6 +205,12 @@ class Proxy:
             except Denied as error:
                 what = "use tools of its own, or files" if host == "*" else f"look at {host}"
                 raise Unasked(f"the model's API is asked to {what}: {error.detail}") from error
+
+    def _require_honest(self, user: str, head: Head, raw: bytes) -> None:
+        """Raises `Betrayed` where the agent's honeytoken stands in the head."""
+        trace = self._vault.trace(user)
+        if trace and (trace.is_in(raw) or trace.is_in_name(head.target)):
+            raise Betrayed()
 
     @contextmanager
     def _judged(self, way: Tunnel | Exchange, judge: Callable[[], object]) -> Iterator[None]:

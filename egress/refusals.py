@@ -15,6 +15,7 @@ class Refusal(errors.ColonyError):
     """The connection was refused."""
 
     verdict: ClassVar[Verdict] = "denied"
+    is_betrayal: ClassVar[bool] = False  # the agent's honeytoken was to go out
     is_noted = False  # the connection that was refused is in the ledger
 
 
@@ -28,6 +29,12 @@ class Denied(Refusal):
     """No rule allows this."""
 
     code, status, exit_code = "egress_denied", 403, 3
+
+
+class Betrayed(Denied):
+    """This holds a token that no agent has any use for: whoever asked for it is to be asked why."""
+
+    is_betrayal = True
 
 
 class Unasked(Denied):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colony import egress, files, schema
+from colony.traces import Trace
 from egress.head import Headers
 from egress.policy import since_boot
 from egress.refusals import Blind
@@ -80,6 +81,7 @@ class Vault:
         self._authority: Authority | None = None
         _publish(trusted)
         self._entries: dict[str, list[_Entry]] = {}
+        self._traces: dict[str, Trace] = {}
         self._version: str | None = None
         self._heard_at = 0.0
 
@@ -107,6 +109,7 @@ class Vault:
             self._authority = authority
         if is_news:
             self._entries = {user: [_entry(each) for each in theirs] for user, theirs in news.agents.items()}
+            self._traces = {user: Trace(value) for user, value in news.honeytokens.items()}
         self._version, self._heard_at = news.version, self._clock()
         return is_news
 
@@ -116,6 +119,10 @@ class Vault:
         if found and self._clock() - self._heard_at > self._away_seconds:
             raise Blind("the colony's server has been away for too long to know which secrets still hold")
         return found
+
+    def trace(self, user: str) -> Trace | None:
+        """The agent's honeytoken, which must not go out."""
+        return self._traces.get(user)
 
     def require(self, user: str, host: str, port: int, used: Sequence[Bound]) -> None:
         """Raises `Blind` unless the agent still has these for that host."""

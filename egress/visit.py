@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Literal
 
 from colony import schema
-from egress.refusals import Verdict
+from egress.refusals import Refusal, Verdict
 
 MAX_REASON = 200  # characters
 
@@ -29,6 +29,7 @@ class Visit:
     took: str = ""  # which secrets, in words
     times: int = 1  # how many of its like it stands for
     is_there: bool = False  # something has been reached
+    is_betrayal: bool = False  # the agent's honeytoken was to go out
     began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     _began: float = field(default_factory=monotonic)
@@ -36,6 +37,10 @@ class Visit:
 
     def ended(self, verdict: Verdict, reason: str) -> None:
         self.verdict, self.reason = verdict, reason[:MAX_REASON]
+
+    def refused(self, error: Refusal) -> None:
+        self.ended(error.verdict, error.detail)
+        self.is_betrayal = error.is_betrayal
 
     def is_over(self) -> None:
         self._seconds = self.seconds
@@ -67,4 +72,5 @@ class Visit:
             kind=self.kind,
             times=self.times,
             is_open=self._seconds is None,
+            holds_honeytoken=self.is_betrayal,
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic, perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row
@@ -16,11 +16,12 @@ from sqlalchemy import Connection, Row
 from colony import errors, schema
 from colony.failpoints import reach
 from colony.operations import OPERATIONS, Operation, Q, R
+from server.censor import Censor
 from server.config import ServerConfig
 from server.database import Database
 from server.identity import Caller, Credentials, Identities, Known
 from server.metrics import Metrics
-from server.models import audit, base, ending, turn
+from server.models import alarm, audit, base, ending, turn
 from server.models.posting import Author, Posted
 from server.presence import Presence
 from server.waiters import Topic, Waiters
@@ -105,6 +106,7 @@ class Gate:
         self.metrics = Metrics()
         self.presence = Presence(database, clock)
         self._identities = Identities(database, clock)
+        self._censor = Censor(database, config.secret_keys)
         self._looks = threading.Semaphore(LOOKS)
         database.subscribe(self._hear)
 
@@ -137,10 +139,13 @@ class Gate:
         try:
             caller = self._identities.identify(credentials)
             _authorise(operation, caller)
-            request = _parse(operation, {**sent(), **path})  # only now: a stranger's body is not even read
+            reference = turn.Reference.parse(turn_header) if turn_header is not None else None
+            fields = {**sent(), **path}  # only now: a stranger's body is not even read
+            if self._censor.is_betrayed(caller, fields):
+                self._alarm(operation, caller, reference)
+            request = _parse(operation, self._censor.covered(operation, fields))
             if operation.is_sign_of_life:
                 self.presence.heard(caller.id, has_just_come=not request.wait)
-            reference = turn.Reference.parse(turn_header) if turn_header is not None else None
             if operation.mutates:
                 result = self._write(operation, caller, request, reference, surface)
             else:
@@ -152,7 +157,8 @@ class Gate:
                 self._audit_refusal(operation, caller, path, surface, error)
             raise
         self.metrics.performed(operation.name, "ok", perf_counter() - began)
-        return self._settled(result, Known(caller, credentials, era), reference, moment)
+        settled = self._settled(result, Known(caller, credentials, era), reference, moment)
+        return self._censor.shown(operation, caller, settled)
 
     def identify(self, credentials: Credentials) -> Caller:
         """For what is no operation. Raises `Unauthenticated`."""
@@ -185,6 +191,17 @@ class Gate:
         reach("server.before_answer", operation.name)
         return result
 
+    def _alarm(self, operation: Operation[Any, Any], caller: Caller, reference: turn.Reference | None) -> NoReturn:
+        """Raises `StaleTurn` where a turn speaks, which is over then, else `Forbidden`."""
+        what = f"the honeytoken of {caller.username} stands in this {operation.name}"
+
+        def work(connection: Connection) -> list[Posted]:
+            return alarm.sound(connection, caller.id, f"with `{operation.name}`", str(reference) if reference else None, self.clock())
+
+        posted = self.database.write(work)
+        self._tell([*_topics(posted), ("user", caller.id), ("turn", caller.id), EVENTS])
+        raise errors.StaleTurn(f"{what}: the turn is over") if reference else errors.Forbidden(f"{what}: it goes nowhere")
+
     def _tell(self, topics: Sequence[Topic]) -> None:
         """These have news, by a commit of this server; others hear of it, too."""
         if topics:
@@ -196,6 +213,8 @@ class Gate:
         if topics is None or "identities" in topics:
             self._identities.forget()
             self.presence.forget()
+        if topics is None or EGRESS in topics:
+            self._censor.forget()
         if topics is None or EVERYBODY in topics:
             self.waiters.wake_all()
         else:

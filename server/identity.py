@@ -8,7 +8,7 @@ import socket
 import struct
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
 from typing import NamedTuple
@@ -27,7 +27,8 @@ _PEER_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as in `man 7 unix`
 
 
 def _living(column: Column[str]) -> Prepared:
-    return Prepared(select(users.c.id, users.c.username, users.c.kind).where(column == bindparam("value"), users.c.status != "dead"))
+    named = users.c.id, users.c.username, users.c.kind, users.c.honeytoken
+    return Prepared(select(*named).where(column == bindparam("value"), users.c.status != "dead"))
 
 
 _BY_TOKEN, _BY_LINUX_USER, _BY_NAME = _living(users.c.token_hash), _living(users.c.linux_user), _living(users.c.username)
@@ -46,6 +47,7 @@ class Caller:
     username: str
     kind: schema.Kind
     is_admin: bool = False
+    honeytoken: str | None = field(default=None, repr=False)  # an agent's, which it must not say
 
 
 @dataclass(frozen=True)
@@ -142,4 +144,4 @@ def _linux_user(uid: int) -> str:
 
 def _find(connection: Connection, by: Prepared, value: str, *, is_admin: bool = False) -> Caller | None:
     row = by.first(connection, {"value": value})
-    return Caller(row.id, row.username, row.kind, is_admin) if row else None
+    return Caller(row.id, row.username, row.kind, is_admin, row.honeytoken) if row else None

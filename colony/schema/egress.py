@@ -95,6 +95,7 @@ class Contact(Request):
     kind: ContactKind
     times: Annotated[int, Field(ge=1, le=10**9)] = 1  # how many of its like it stands for
     is_open: bool = False  # it goes on; what is known of it by now
+    holds_honeytoken: bool = False  # and so was denied
 
 
 class RecordEgress(Request):

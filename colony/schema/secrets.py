@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from colony import egress
 from colony.schema.base import Request, Response, Username, Version, Wait
@@ -65,6 +65,7 @@ class Secret(Response):
     agent: str  # `agents`: all of them have it
     hosts: list[str]  # patterns as in egress rules, each perhaps with its port; without it is 443
     header: str | None = None  # which the gate sets; absent: it takes the place of the placeholder
+    as_environment: bool = False  # command runners hold it
     placeholder: str
     set_by: str | None = None
     set_at: datetime | None = None
@@ -88,8 +89,15 @@ class SetSecret(Request):
     name: SecretName
     agent: Username = Field(default="agents", description="`agents`: all of them.")
     value: SecretValue
-    hosts: Annotated[list[SecretHost], Field(min_length=1, max_length=MAX_SECRET_HOSTS)]
+    hosts: Annotated[list[SecretHost], Field(max_length=MAX_SECRET_HOSTS)]
     header: SecretHeader | None = Field(default=None, description="A header that the gate sets, as in 'Authorization: Bearer {}'.")
+    as_environment: bool = Field(default=False, description="Programs of the runner `command` find the value itself, and can give it away.")
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> SetSecret:
+        if not (self.hosts or self.as_environment):
+            raise ValueError("hosts: name at least one host that it is for")
+        return self
 
 
 class DropSecret(Request):
@@ -120,3 +128,4 @@ class GetEgressSecrets(Request):
 class EgressSecrets(Response):
     version: str
     agents: dict[str, list[EgressSecret]]  # by Linux user; only those that have some
+    honeytokens: dict[str, str] = {}  # by Linux user

@@ -51,6 +51,7 @@ class ClaimTurn(Request):
     told = frozenset({"kind"})
     lease_seconds: LeaseSeconds = 60
     kind: TurnKind = "answer"
+    takes_secrets: bool = Field(default=False, description="Its runner is a program that is given secrets which people let it hold.")
     take_over: bool = Field(
         default=False, description="The caller knows that no other process of this agent lives: a running turn is handed out at once."
     )
@@ -109,6 +110,8 @@ class Turn(Response):
     items: list[InboxItem] = []
     context: list[Message] = []  # what else was said in the channel lately
     environment: dict[str, str] = {}  # for who works on it: what stands for its secrets
+    secrets: dict[str, str] = {}  # for who works on it: those that it may hold, as they are
+    honeytoken: str | None = None  # for who works on it: what lies in its sandbox to be stolen
     posts: list[Message] = []  # what this turn has posted so far, in whichever attempt
 
 

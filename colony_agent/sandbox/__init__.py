@@ -12,6 +12,9 @@ from colony_agent.settings import Home
 __all__ = ["Command", "Sandbox", "for_home"]
 
 
-def for_home(home: Home, binds: tuple[Path, ...] = (), *, keeps_history: bool = False) -> Sandbox:
-    """The sandbox that the home's settings name; everything confined by it can read `binds`. With `keeps_history` it is for git alone."""
-    return Unconfined(home) if home.agent.sandbox == "none" else Bwrap(home, binds, keeps_history)
+def for_home(home: Home, binds: tuple[Path, ...] = (), honeytoken: str = "", *, keeps_history: bool = False) -> Sandbox:
+    """The sandbox that the home's settings name; everything confined by it can read `binds`. With `keeps_history` it is for git alone.
+
+    `honeytoken` lies where credentials are looked for.
+    """
+    return Unconfined(home) if home.agent.sandbox == "none" else Bwrap(home, binds, keeps_history, honeytoken)

@@ -32,6 +32,7 @@ ETC = (
     *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ca-certificates", "/etc/ca-certificates.conf", "/etc/pki/tls/certs"),
     *("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives"),
 )
+HONEYTOKEN_FILE = Path("/run/secrets/colony-admin-token")  # where who looks for credentials looks
 ROOT_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")  # into /usr, unless the host is not merged
 
 
@@ -42,6 +43,7 @@ class Bwrap:
     home: Home
     binds: tuple[Path, ...] = ()
     keeps_history: bool = False
+    honeytoken: str = ""
 
     @property
     def gate(self) -> str:
@@ -62,6 +64,8 @@ class Bwrap:
         covers = [] if self.home.agent.may_write_instructions else list(instructions.covers(home, writes_history=self.keeps_history))
         covered = [_existing(home / name) for name in MACHINE_FILES]
         files = {Path("/etc/passwd"): _passwd(self.home, uid), Path("/etc/group"): _group(self.home, uid), **dict.fromkeys(covered, "")}
+        if self.honeytoken:
+            files[HONEYTOKEN_FILE] = self.honeytoken + "\n"
         contents = {path: _data(text) for path, text in files.items()}
         told, tells = os.pipe()
         words: list[str | int | Path] = [bwrap, *ISOLATION, "--info-fd", tells]

@@ -196,7 +196,8 @@ def _go_on(connection: Connection, row: Row[tuple[object, ...]], contact: schema
 
 def _row(contact: schema.Contact, agent: Row[tuple[object, ...]] | None, runs: list[_Run], now: datetime) -> dict[str, object]:
     run = next((run for run in runs if run.has_seen(contact.began_at)), None)
-    kept = contact.model_dump(exclude={"id"}) | {"contact_id": contact.id, "host": _normal(contact.host) or contact.host, "heard_at": now}
+    kept = contact.model_dump(exclude={"id", "holds_honeytoken"})
+    kept |= {"contact_id": contact.id, "host": _normal(contact.host) or contact.host, "heard_at": now}
     return kept | {"agent_id": agent and agent.id, "turn_id": run and run.turn_id, "attempt": run and run.attempt}
 
 

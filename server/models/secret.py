@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import secrets as random
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     Column,
     ColumnElement,
     Connection,
@@ -21,6 +24,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     delete,
+    false,
     func,
     or_,
     select,
@@ -35,6 +39,7 @@ from server.models.base import Key, Timestamp, metadata
 from server.models.user import users
 from server.prepared import Prepared
 
+log = logging.getLogger(__name__)
 MAX_SECRETS = 50  # of one agent, and of all together
 
 _IS_OWN, _IS_FOR_ALL = text("agent_id IS NOT NULL"), text("agent_id IS NULL")
@@ -51,6 +56,7 @@ secrets = Table(
     Column("sealed", Text, nullable=False),
     Column("set_by", Key, ForeignKey("users.id"), nullable=False),
     Column("set_at", Timestamp, nullable=False),
+    Column("as_environment", Boolean, nullable=False, server_default=false()),  # command runners hold it
     # Two, because a NULL is like no other: one alone would let secrets of all agents come twice.
     Index("uq_secrets_of_agent", "agent_id", "name", unique=True, sqlite_where=_IS_OWN, postgresql_where=_IS_OWN),
     Index("uq_secrets_of_all", "name", unique=True, sqlite_where=_IS_FOR_ALL, postgresql_where=_IS_FOR_ALL),
@@ -69,8 +75,9 @@ def put(
 ) -> schema.Secret:
     """Make it the one secret of that name, of the agent or of all; its placeholder stays. Raises `LimitReached` for one too many."""
     hosts = list(dict.fromkeys(request.hosts))
-    sealed = ring.seal(request.value, _identity(request.name, agent_id, hosts, request.header))
-    values = {"hosts": json.dumps(hosts), "header": request.header, "sealed": sealed, "set_by": actor_id, "set_at": now}
+    sealed = ring.seal(request.value, _identity(request.name, agent_id, hosts, request.header, request.as_environment))
+    values: dict[str, Any] = {"hosts": json.dumps(hosts), "header": request.header, "as_environment": request.as_environment}
+    values |= {"sealed": sealed, "set_by": actor_id, "set_at": now}
     this = _of(agent_id) & (secrets.c.name == request.name)
     if not connection.execute(update(secrets).where(this).values(values)).rowcount:
         if connection.execute(select(func.count()).select_from(secrets).where(_of(agent_id))).scalar_one() >= MAX_SECRETS:
@@ -110,30 +117,46 @@ def environment(connection: Connection, agent_id: int) -> dict[str, str]:
     return {row.name: row.placeholder for row in _GIVEN.rows(connection, {"agent": agent_id})}
 
 
+def held(connection: Connection, agent_id: int, load: Callable[[], KeyRing]) -> dict[str, str]:
+    """The values that the agent's program may hold, by name. What can't be opened is left out, and the program will miss it."""
+    mine = select(secrets).where(or_(_of(agent_id), _of(None))).order_by(secrets.c.agent_id.is_not(None), secrets.c.id)
+    rows = {row.name: row for row in connection.execute(mine)}
+    return {name: value for name, value in _values(list(rows.values()), load) if rows[name].as_environment}
+
+
 def for_gate(connection: Connection, load: Callable[[], KeyRing]) -> schema.EgressSecrets:
     """The secrets of each agent that lives, by its Linux user, with their values. Raises `Unavailable` for what can't be opened.
 
     Their keys are loaded only where there are some.
     """
     is_living = users.c.kind == "agent", users.c.status != "dead", users.c.linux_user.is_not(None)
-    living = select(users.c.id, users.c.linux_user).where(*is_living).order_by(users.c.linux_user)
+    living = select(users.c.id, users.c.linux_user, users.c.honeytoken).where(*is_living).order_by(users.c.linux_user)
     rows = list(connection.execute(select(secrets).order_by(secrets.c.id)))
     ring = load() if rows else KeyRing({})
     version = hashlib.sha256()
     agents: dict[str, list[schema.EgressSecret]] = {}
+    honeytokens: dict[str, str] = {}
     for agent in connection.execute(living):
         mine = {row.name: row for owner in (None, agent.id) for row in rows if row.agent_id == owner}
-        version.update(repr((agent.linux_user, [(row.name, row.placeholder, row.sealed, row.hosts) for row in mine.values()])).encode())
+        theirs = [(row.name, row.placeholder, row.sealed, row.hosts) for row in mine.values()]
+        version.update(repr((agent.linux_user, agent.honeytoken, theirs)).encode())
         if mine:
             agents[agent.linux_user] = [_opened(row, ring) for row in mine.values()]
-    return schema.EgressSecrets(version=version.hexdigest()[:32], agents=agents)
+        if agent.honeytoken:
+            honeytokens[agent.linux_user] = agent.honeytoken
+    return schema.EgressSecrets(version=version.hexdigest()[:32], agents=agents, honeytokens=honeytokens)
+
+
+def values(connection: Connection, load: Callable[[], KeyRing]) -> set[str]:
+    """All of them, but those that can't be opened: nobody has these to say."""
+    return {value for _, value in _values(list(connection.execute(select(secrets))), load)}
 
 
 def reseal(connection: Connection, ring: KeyRing) -> int:
     """Seal everything with the ring's newest key; gives how many there were. Raises `Unavailable`, and then nothing has changed."""
     rows = list(connection.execute(select(secrets).with_for_update()))
     for row in rows:
-        identity = _identity(row.name, row.agent_id, json.loads(row.hosts), row.header)
+        identity = _identity_of(row)
         sealed = ring.seal(ring.open(row.sealed, identity), identity)
         connection.execute(update(secrets).where(secrets.c.id == row.id).values(sealed=sealed))
     return len(rows)
@@ -144,15 +167,31 @@ def keys_in_use(connection: Connection) -> set[str]:
     return {sealed.partition(":")[0] for sealed in connection.execute(select(secrets.c.sealed)).scalars()}
 
 
+def _values(rows: list[Row[tuple[object, ...]]], load: Callable[[], KeyRing]) -> Iterator[tuple[str, str]]:
+    try:
+        ring = load() if rows else KeyRing({})
+    except errors.Unavailable as error:
+        log.error("no secret can be opened: %s", error.detail)
+        return
+    for row in rows:
+        try:
+            yield row.name, _opened(row, ring).value
+        except (errors.Unavailable, ValueError) as error:
+            log.error("a secret can't be opened name=%s: %s", row.name, error)
+
+
 def _opened(row: Row[tuple[object, ...]], ring: KeyRing) -> schema.EgressSecret:
-    hosts = json.loads(row.hosts)
-    value = ring.open(row.sealed, _identity(row.name, row.agent_id, hosts, row.header))
-    return schema.EgressSecret(name=row.name, value=value, placeholder=row.placeholder, hosts=hosts, header=row.header)
+    value = ring.open(row.sealed, _identity_of(row))
+    return schema.EgressSecret(name=row.name, value=value, placeholder=row.placeholder, hosts=json.loads(row.hosts), header=row.header)
 
 
-def _identity(name: str, agent_id: int | None, hosts: list[str], header: str | None) -> bytes:
-    """What a value is sealed for: in another row, or for other hosts, it can't be opened."""
-    return json.dumps([name, agent_id, hosts, header]).encode()
+def _identity(name: str, agent_id: int | None, hosts: list[str], header: str | None, as_environment: bool) -> bytes:
+    """What a value is sealed for: in another row, for other hosts, or to be held, it can't be opened."""
+    return json.dumps([name, agent_id, hosts, header, *(["environment"] if as_environment else [])]).encode()
+
+
+def _identity_of(row: Row[tuple[object, ...]]) -> bytes:
+    return _identity(row.name, row.agent_id, json.loads(row.hosts), row.header, row.as_environment)
 
 
 def _of(agent_id: int | None) -> ColumnElement[bool]:
@@ -181,6 +220,7 @@ def _shown(rows: Iterator[Row[tuple[object, ...]]]) -> Iterator[schema.Secret]:
                 agent=row.agent or EVERYONE,
                 hosts=hosts,
                 header=row.header,
+                as_environment=row.as_environment,
                 placeholder=row.placeholder,
                 set_by=row.setter,
                 set_at=row.set_at,

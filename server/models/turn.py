@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from colony import errors, schema
 from colony.failures import FAILURES
-from server.models import attempt, inbox, message, secret
+from server.models import attempt, inbox, message
 from server.models.base import Key, Timestamp, metadata
 from server.models.channel import channels
 from server.models.user import users
@@ -89,6 +89,9 @@ class Reference:
 
     id: int
     attempt: int
+
+    def __str__(self) -> str:
+        return f"{self.id}.{self.attempt}"
 
     @classmethod
     def parse(cls, header: str) -> Reference:
@@ -167,8 +170,7 @@ def show(connection: Connection, turn_id: int, *, to_work_on: bool = False) -> s
     shown = to_schema(row, must_be_sound=to_work_on)
     tried = [] if to_work_on else attempt.of_turns(connection, [shown])[turn_id]
     posts = message.of_turn(connection, turn_id)
-    told = {"environment": secret.environment(connection, row.agent_id)} if to_work_on else {}
-    return shown.model_copy(update={"items": items, "context": context, "posts": posts, "attempts": tried, **told})
+    return shown.model_copy(update={"items": items, "context": context, "posts": posts, "attempts": tried})
 
 
 def listed(connection: Connection, ids: Collection[int]) -> list[schema.Turn]:

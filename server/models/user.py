@@ -53,6 +53,7 @@ users = Table(
     Column("posts_per_turn", Integer, nullable=False, server_default=str(POSTS_PER_TURN)),
     Column("status_at", Timestamp),  # when it took its status, if it ever changed
     Column("alarmed_at", Timestamp),  # since then people know that the agent is silent
+    Column("honeytoken", String(80)),  # an agent's: worth nothing, and laid out to be stolen
     Index("ix_users_kind", "kind"),
 )
 
@@ -143,6 +144,7 @@ def create(connection: Connection, request: schema.CreateUser, now: datetime) ->
         raise errors.Invalid(f"owner: agents have one, and {request.username} is to be of kind {request.kind}")
     owner_id = _person_id(connection, request.owner)
     values = request.model_dump(exclude={"owner"}) | {"status": status, "owner_id": owner_id, "created_at": now}
+    values["honeytoken"] = f"colony-admin-{secrets.token_hex(20)}" if request.kind == "agent" else None
     try:
         with connection.begin_nested():
             if not _revive(connection, values):

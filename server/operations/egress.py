@@ -5,7 +5,7 @@ from __future__ import annotations
 from colony import errors, operations, schema
 from colony.egress import EVERYONE, is_address
 from server.gate import EGRESS, EVENTS, Call, Wait, handles
-from server.models import contact, metering, user
+from server.models import alarm, contact, metering, user
 from server.models import egress as egress_model
 from server.operations.agents import decided_by
 
@@ -44,6 +44,11 @@ def egress_policy(call: Call, request: schema.GetEgressPolicy) -> schema.EgressP
 @handles(operations.RECORD_EGRESS)
 def record_egress(call: Call, request: schema.RecordEgress) -> schema.EgressRecorded:
     recorded, notices = contact.record(call.connection, request.contacts, call.now)
+    for each in request.contacts:
+        if each.holds_honeytoken:
+            agent = user.find_linux_user(call.connection, each.linux_user)
+            notices += alarm.sound(call.connection, agent.id, "through the gate", each.id, call.now)
+            call.wake(("user", agent.id), ("turn", agent.id))
     if notices:
         call.announce(notices)
         call.wake(EVENTS)

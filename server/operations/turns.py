@@ -9,9 +9,10 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DatabaseError
 
 from colony import errors, failures, operations, schema
+from server import keyring
 from server.gate import Call, Wait, handles
 from server.models import claim as claim_model
-from server.models import settle, slots, turn, unreadable, user
+from server.models import secret, settle, slots, turn, unreadable, user
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,13 @@ def claim(call: Call, request: schema.ClaimTurn) -> schema.Claim:
         log.exception("claim broke agent=%s", agent.username)
         claimed, notices = schema.Claim(reason="a message could not be read"), unreadable.set_back(call.connection, agent, call.now)
     call.announce(notices)
-    call.concerns = claimed.turn.id if claimed.turn else None
-    return claimed
+    if claimed.turn is None:
+        return claimed
+    call.concerns = claimed.turn.id
+    given: dict[str, object] = {"environment": secret.environment(call.connection, agent.id), "honeytoken": agent.honeytoken}
+    if request.takes_secrets:
+        given["secrets"] = secret.held(call.connection, agent.id, lambda: keyring.load(call.config.secret_keys))
+    return claimed.model_copy(update={"turn": claimed.turn.model_copy(update=given)})
 
 
 @handles(operations.FINISH)

@@ -31,8 +31,8 @@ def test_a_secret_is_set_listed_and_taken_away(run: Shell, robin: str) -> None:
     assert said.out.endswith(", to api.example, *.example.org:8443\n")
     put(run, robin, "--host", "api.example", "--header", "Authorization: Bearer {}")
     head, line = (line.split("\t") for line in run("secret", "list", "--agent", robin, token=ANN).out.splitlines())
-    assert head == ["agent", "name", "hosts", "header", "set_by", "set_at"]
-    assert line[:5] == [robin, "TOKEN", "api.example", "Authorization: Bearer {}", "ann"]
+    assert head == ["agent", "name", "hosts", "header", "as_environment", "set_by", "set_at"]
+    assert line[:6] == [robin, "TOKEN", "api.example", "Authorization: Bearer {}", "no", "ann"]
     for shown in (said.out, run("secret", "list", token=ANN).out, run("secret", "list", "--json").out):
         assert VALUE.decode() not in shown
     assert run("secret", "rm", "TOKEN", "--agent", robin, token=ANN).err == "colony: this secret is gone\n"
@@ -49,7 +49,7 @@ def test_a_secret_is_set_listed_and_taken_away(run: Shell, robin: str) -> None:
         ((), b"two\nlines-of-it\n", "value: "),
         ((), b"\xff" * 20, "value: "),
         ((), b"x" * 9000, "value: "),
-        (("--header", "x"), VALUE, "Missing option '--host'."),
+        (("--header", "X: {}"), VALUE, "hosts: name at least one host that it is for"),
         (("--host", "https://api.example/"), VALUE, "hosts.0: "),
         (("--host", "*"), VALUE, "hosts.0: '*' must name a host"),
         (("--host", "a.example", "--header", "Bearer {}"), VALUE, "header: 'Bearer {}' must be a header's name"),

@@ -31,8 +31,9 @@ def test_it_asks_where_the_table_of_operations_says(scout: Agent) -> None:
     claimed = claim(settings.load(scout.home), "answer")
     assert isinstance(claimed, Claimed)
     assert claimed.turn == scout.house.admin.call(operations.TURN, schema.GetTurn(id=claimed.id)).model_copy(
-        update={"context": claimed.turn.context}
+        update={"context": claimed.turn.context, "honeytoken": claimed.honeytoken}
     )
+    assert claimed.honeytoken
     assert (claimed.reference, claimed.kind, claimed.channel) == (f"{claimed.id}.1", "answer", asked.channel)
     assert [item.message.body for item in claimed.turn.items] == [asked.body]
 

@@ -233,3 +233,11 @@ def test_without_a_sandbox_the_environment_is_clean_too_and_the_log_warns(
     assert "COLONY_TOKEN" not in said
     assert 'name = "scout"' in said
     assert caplog.messages == ["runs without a sandbox agent=scout"]
+
+
+def test_a_honeytoken_lies_where_credentials_are_looked_for(home: Home) -> None:
+    sandbox = for_home(home, honeytoken="colony-admin-0123")
+    assert inside(sandbox, "cat /run/secrets/*") == "colony-admin-0123"
+    assert "kept" in inside(sandbox, "echo x > /run/secrets/colony-admin-token || echo kept")
+    assert "colony-admin-0123" not in " ".join(sandbox.confine(["/bin/true"], {}).argv)
+    assert "No such file" in inside(for_home(home), "cat /run/secrets/colony-admin-token")

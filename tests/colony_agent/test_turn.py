@@ -181,3 +181,33 @@ def test_sigterm_hands_the_turn_back_uncounted(scout: Agent) -> None:
     assert (handed_back.state, handed_back.error_code, handed_back.failures) == ("resting", "stopped", 0)
     assert scout.turn().returncode == DONE
     assert scout.said() == ["answered"]
+
+
+def test_a_program_holds_the_secrets_that_people_let_it_hold_and_nobody_reads_them(house: House, scout: Agent) -> None:
+    for name, more in (("HELD", {"as_environment": True}), ("BOUND", {"hosts": ["api.example"]})):
+        house.admin.call(operations.SET_SECRET, schema.SetSecret(name=name, value=f"the-value-of-{name}", agent=scout.name, **more))
+    scout.settle('echo "${#HELD} $BOUND $HELD"')
+    scout.ask()
+    assert scout.turn().returncode == DONE
+    length, bound, held = scout.said()[-1].split()
+    assert (length, held) == (str(len("the-value-of-HELD")), "*" * len("the-value-of-HELD"))
+    assert bound.startswith("colony-secret-BOUND-")
+    scout.settle('echo "no such key: $HELD" >&2; exit 1')
+    scout.ask()
+    ran = scout.turn()
+    assert ran.returncode == FAILED
+    assert "no such key: *****************" in ran.stderr
+    assert "the-value-of-HELD" not in ran.stderr
+
+
+def test_an_agent_that_says_its_honeytoken_is_stopped(house: House, scout: Agent) -> None:
+    scout.settle('echo "found $(cat /run/secrets/colony-admin-token)"')
+    message = scout.ask("what can you find?")
+    ran = scout.turn()
+    assert "answer came too late" in ran.stderr
+    [agent] = [each for each in house.ann.call(operations.AGENTS, schema.ListAgents()).agents if each.username == scout.name]
+    assert (agent.status, agent.status_note) == ("paused", "it was about to give its honeytoken away: see #ops")
+    said = house.ann.call(operations.READ, schema.ReadMessages(channel=scout.name, since=message.seq)).messages
+    assert "it was about to give away a token" in said[-1].body
+    assert "colony-admin-" not in " ".join(each.body for each in said)
+    assert scout.turn().returncode == NOTHING

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -34,8 +35,9 @@ def gate(house: Colony) -> Client:
     return house.client(house.admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username="colony-egress")).token)
 
 
-def put(colony: Colony, name: str = "TOKEN", value: str = VALUE, *hosts: str, caller: Client | None = None, **more: str) -> schema.Secret:
-    request = schema.SetSecret(name=name, value=value, hosts=list(hosts) or ["api.example"], **more)
+def put(colony: Colony, name: str = "TOKEN", value: str = VALUE, *hosts: str, caller: Client | None = None, **more: Any) -> schema.Secret:
+    target = list(hosts) or ([] if more.get("as_environment") else ["api.example"])
+    request = schema.SetSecret(name=name, value=value, hosts=target, **more)
     return (caller or colony.admin).call(operations.SET_SECRET, request)
 
 
@@ -173,6 +175,52 @@ def test_who_is_born_later_has_what_all_have(house: Colony, gate: Client) -> Non
         time.sleep(0.3)
         bear(house, "wren")
         assert set(waits.result(10).agents) == {"scout", "rook", "wren"}
+
+
+# Those that programs may hold
+
+
+def test_a_program_that_may_hold_it_is_told_the_value_and_nobody_else_is(house: Colony, gate: Client) -> None:
+    put(house, "HELD", VALUE, as_environment=True)
+    put(house, "BOUND", "never-to-be-held")
+    put(house, "ROOKS", "of-rook-alone", agent="rook", as_environment=True)
+    house.post(house.ann, "@scout @rook")
+    turn = house.turn(house.scout, takes_secrets=True)
+    assert turn.secrets == {"HELD": VALUE}
+    assert turn.environment.keys() == {"HELD", "BOUND"}
+    for asked in (house.ann, house.admin, house.in_turn(turn)):
+        assert asked.call(operations.TURN, schema.GetTurn(id=turn.id)).secrets == {}
+    assert house.turn(house.rook).secrets == {}, "its runner takes none"
+    for table in secrets.metadata.sorted_tables:
+        assert VALUE not in repr(house.rows(table))
+
+
+def test_it_may_be_held_and_sent(house: Colony, gate: Client) -> None:
+    kept = put(house, "HELD", VALUE, "api.example", as_environment=True)
+    assert (kept.as_environment, kept.hosts) == (True, ["api.example"])
+    assert given(gate)["scout"] == {"HELD": VALUE}
+    assert [each.as_environment for each in house.bob.call(operations.SECRETS, schema.ListSecrets()).secrets] == [True]
+
+
+def test_what_is_for_no_host_must_be_for_programs(house: Colony) -> None:
+    answer = {"name": "TOKEN", "value": VALUE, "hosts": []}
+    with pytest.raises(errors.Invalid, match=r"^hosts: name at least one host that it is for$"):
+        house.admin.call(operations.SET_SECRET, schema.SetSecret.model_construct(**answer))
+
+
+@only_sqlite
+def test_whoever_writes_the_database_can_let_nobody_hold_it(house: Colony) -> None:
+    put(house)
+    house.gate.database.write(lambda connection: connection.execute(text("UPDATE secrets SET as_environment = 1")))
+    house.post(house.ann, "@scout")
+    assert house.turn(house.scout, takes_secrets=True).secrets == {}
+
+
+def test_a_turn_goes_on_without_what_can_not_be_opened(house: Colony) -> None:
+    put(house, "HELD", VALUE, as_environment=True)
+    house.gate.config.secret_keys.unlink()
+    house.post(house.ann, "@scout")
+    assert house.turn(house.scout, takes_secrets=True).secrets == {}
 
 
 # The keys

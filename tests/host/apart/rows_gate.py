@@ -55,6 +55,14 @@ REACH = [
     _reaches("reach a cloud's metadata by a name that leads there", "cloud.example:80", DENIED, G.JUDGED),
     _reaches("reach the host's own address by a name that leads there", "own.example:80", DENIED, G.JUDGED),
     _reaches("reach a private network by a name that leads there", "private.example:80", DENIED, G.JUDGED),
+    _tries(
+        "reach the server's port by a name that leads elsewhere when it is judged",
+        ("ask_gate_often", "12", "GET http://moving.example:8700/healthz HTTP/1.1", "Host: moving.example:8700", "", ""),
+        f"{DENIED} or 502 egress_unreachable",
+        G.JUDGED,
+        By.TURN,
+        ("ask_gate_often", "12", *PAGE),
+    ),
     _reaches("tell somebody a secret by a name that is looked up", "secret.evil.example:443", DENIED, G.RULES),
     _tries("ask a name server for a secret", ("send_datagram", "169.254.169.254", "53"), "ENETUNREACH", G.NETWORK, By.STRANGER),
     _tries(
