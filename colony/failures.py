@@ -42,6 +42,7 @@ LOST = Failure("lost", "the process that ran the turn disappeared", "see the age
 GONE = Failure("gone", "it is no longer part of the colony", "mention another agent", permanent=True, can_be_retried=False)
 STOPPED = Failure("stopped", "the turn was stopped", "it goes on when the agent does", counted=False, hold_seconds=0)
 CANCELLED = Failure("cancelled", "a person stopped its turn", "mention it again, or somebody else", permanent=True)
+REMOVED = Failure("removed", "it is no member of this channel any more", "invite it again with `colony invite`", permanent=True)
 UNREADABLE = Failure("unreadable", "the message can't be read", "post it again", permanent=True, can_be_retried=False)
 
 FAILURES: dict[str, Failure] = {
@@ -60,6 +61,7 @@ FAILURES: dict[str, Failure] = {
         GONE,
         STOPPED,
         CANCELLED,
+        REMOVED,
         UNREADABLE,
     )
 }
