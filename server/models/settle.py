@@ -132,7 +132,7 @@ def withdraw(connection: Connection, leaver: Row[tuple[object, ...]], room: Row[
     live = running(connection, leaver.id)
     is_here = turns.c.channel_id == room.id
     _end_turns(connection, leaver.id, live if live and live.channel_id == room.id else None, failures.REMOVED, now, is_here)
-    inbox.close_all(connection, leaver.id, "dead", now, room.id)
+    inbox.close_all(connection, leaver.id, "dead" if leaver.kind == "agent" else "by_hand", now, room.id)
     if leaver.kind != "agent" or not waiting:
         return []
     regret = _regret(leaver.username, waiting, failures.REMOVED)
