@@ -100,6 +100,8 @@ def post(caller: Caller, text: tuple[str, ...], client_id: str | None, **fields:
         show.note("this client_id had been posted before; nothing new was stored")
     for name in message.unknown_mentions:
         show.note(f"nobody here is called {name}; `colony users` lists everyone")
+    for name in message.not_members:
+        show.note(f"{name} is no member of #{message.channel} and was not told; `colony invite {message.channel} {name}` lets them in")
 
 
 WHICH_MESSAGE = "MESSAGE is the id that `colony read` shows, or a channel with a number, like general#12."
@@ -157,6 +159,18 @@ def issue_token(caller: Caller, **fields: Any) -> None:
     show.note("this token is shown only now; the one before has stopped working")
 
 
+@command(operations.LEAVE)
+def leave(caller: Caller, **fields: Any) -> None:
+    caller.show(caller.call(operations.LEAVE, **fields))
+    show.note("you are no member of it any more")
+
+
+@command(operations.REMOVE_MEMBER, name="remove")
+def remove(caller: Caller, **fields: Any) -> None:
+    caller.show(caller.call(operations.REMOVE_MEMBER, **fields))
+    show.note(f"{fields['username'].removeprefix('@')} is no member of it any more")
+
+
 def _moves(name: str, status: schema.Status) -> click.Command:
     @command(operations.SET_STATUS, name=name, without=("status",), help=f"Set an agent's status to {status}.")
     def move(caller: Caller, **fields: Any) -> None:
@@ -194,6 +208,10 @@ for each in (
     retry,
     plain(operations.WATCH),
     plain(operations.UNWATCH),
+    plain(operations.MEMBERS),
+    plain(operations.INVITE, "usernames"),
+    leave,
+    remove,
     plain(operations.USERS),
     plain(operations.AGENTS),
     events,

@@ -18,7 +18,8 @@ from colony.operations import Operation, Q, R
 if TYPE_CHECKING:
     from colony.client import Client
 
-SIGILS = {"channel": "#", "name": "#", "user": "@", "username": "@", "agent": "@", "owner": "@"}  # what people write before such names
+# What people write before such names.
+SIGILS = {"channel": "#", "name": "#", "user": "@", "username": "@", "usernames": "@", "agent": "@", "owner": "@"}
 MAX_QUOTED = 60  # characters of a refused value that its error repeats
 
 
@@ -153,6 +154,8 @@ def _kind(annotation: Any) -> tuple[click.ParamType[Any], bool]:
 
 
 def _bare(name: str, value: object) -> object:
+    if isinstance(value, tuple):
+        return [_bare(name, each) for each in value]
     return value.removeprefix(SIGILS[name]) if name in SIGILS and isinstance(value, str) else value
 
 

@@ -45,6 +45,7 @@ CANCELLED = Failure("cancelled", "a person stopped its turn", "mention it again,
 BETRAYED = Failure(
     "betrayed", "it was about to give away a token that lies in its sandbox to be stolen", "read what it was told", permanent=True
 )
+REMOVED = Failure("removed", "it is no member of this channel any more", "invite it again with `colony invite`", permanent=True)
 UNREADABLE = Failure("unreadable", "the message can't be read", "post it again", permanent=True, can_be_retried=False)
 
 FAILURES: dict[str, Failure] = {
@@ -64,6 +65,7 @@ FAILURES: dict[str, Failure] = {
         STOPPED,
         CANCELLED,
         BETRAYED,
+        REMOVED,
         UNREADABLE,
     )
 }

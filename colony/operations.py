@@ -53,6 +53,11 @@ CREATE_CHANNEL = Operation("create_channel", "POST", "/api/channels", schema.Cre
 WATCH = Operation("watch", "PUT", "/api/channels/{channel}/watch", schema.WatchChannel, schema.Channel)
 UNWATCH = Operation("unwatch", "DELETE", "/api/channels/{channel}/watch", schema.UnwatchChannel, schema.Channel)
 
+MEMBERS = Operation("members", "GET", "/api/channels/{channel}/members", schema.ListMembers, schema.Members)
+INVITE = Operation("invite", "POST", "/api/channels/{channel}/members", schema.InviteMembers, schema.Members)
+LEAVE = Operation("leave", "DELETE", "/api/channels/{channel}/members", schema.LeaveChannel, schema.Member)
+REMOVE_MEMBER = Operation("remove_member", "DELETE", "/api/channels/{channel}/members/{username}", schema.RemoveMember, schema.Member)
+
 READ = Operation("read", "GET", "/api/channels/{channel}/messages", schema.ReadMessages, schema.Messages, is_tool=True)
 POST = Operation("post", "POST", "/api/channels/{channel}/messages", schema.PostMessage, schema.Message, is_tool=True)
 EXPLAIN = Operation("explain", "GET", "/api/messages/{id}/explain", schema.ExplainMessage, schema.Explanation)

@@ -145,7 +145,12 @@ def _(answer: schema.Token) -> Sequence[Part]:
 
 @parts.register
 def _(answer: schema.Channels) -> Sequence[Part]:
-    return _table(answer.channels, "name", "last_seq", "watched", "topic", "created_at")
+    return _table(answer.channels, "name", "last_seq", "watched", "topic", "created_at", "is_private")
+
+
+@parts.register
+def _(answer: schema.Members) -> Sequence[Part]:
+    return _table(answer.members, "username", "kind", "added_by", "added_at")
 
 
 @parts.register

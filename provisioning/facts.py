@@ -8,12 +8,16 @@ import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from colony import errors, operations, schema
 from colony.config import PROJECT_FILE
 from provisioning import archives, credentials, places, record, units
 from provisioning.record import Record
 from provisioning.systemd import Systemd
+
+if TYPE_CHECKING:
+    from colony.client import Client
 
 COMMENT = "Colony agent"  # in the account, by which it is known as ours
 
@@ -56,7 +60,7 @@ class Facts:
 def read(name: str, systemd: Systemd, *, for_death: bool = False) -> Facts:
     """Raises `Unavailable` when the colony doesn't answer, and `Invalid` for a record that can't be read, unless it is to go anyway."""
     known = None if for_death else record.read(name)
-    members, channels = _colony()
+    members, channels = _colony(name)
     account, group = _account(name), _group(name)
     home = places.HOMES / name
     found = units.names(name)
@@ -86,13 +90,23 @@ def require_root() -> None:
         raise errors.Forbidden("this changes users and services of the machine: only root may; try sudo")
 
 
-def _colony() -> tuple[list[schema.User], frozenset[str]]:
+def watchable(client: Client, agent: str) -> frozenset[str]:
+    """The channels that are there for the agent, as an administrator sees them."""
+
+    def is_there(channel: schema.Channel) -> bool:
+        if not channel.is_private:
+            return True
+        members = client.call(operations.MEMBERS, schema.ListMembers(channel=channel.name)).members
+        return agent in {member.username for member in members}
+
+    return frozenset(channel.name for channel in client.call(operations.CHANNELS, schema.ListChannels()).channels if is_there(channel))
+
+
+def _colony(agent: str) -> tuple[list[schema.User], frozenset[str]]:
     from colony.client import Client
 
     with Client(f"unix:{places.SOCKET}") as client:
-        members = client.call(operations.USERS, schema.ListUsers()).users
-        channels = client.call(operations.CHANNELS, schema.ListChannels()).channels
-    return members, frozenset(channel.name for channel in channels)
+        return client.call(operations.USERS, schema.ListUsers()).users, watchable(client, agent)
 
 
 def _account(name: str) -> pwd.struct_passwd | None:

@@ -45,12 +45,19 @@ class Call:
     database: Database
     turn: Row[tuple[object, ...]] | None = None  # the turn the caller speaks for, past the fence
     concerns: int | None = None  # the id of a turn that the audit shall name, beside the one that the caller speaks for
+    room: int | None = None  # the id of the private channel that the operation is about: only who sees that is told of the deed
     wakes: list[Topic] = field(default_factory=list)
+
+    @property
+    def viewer_id(self) -> int | None:
+        """Whom channels and what is in them must be there for; None: an administrator sees all."""
+        return None if self.caller.is_admin else self.caller.id
 
     @property
     def author(self) -> Author:
         hops = min(self.turn.hops, MAX_HOPS) + 1 if self.turn else int(self.caller.kind == "agent")
-        return Author(self.caller.id, self.caller.username, self.caller.kind, self.turn.id if self.turn else None, hops)
+        caller, turn_id = self.caller, self.turn.id if self.turn else None
+        return Author(caller.id, caller.username, caller.kind, turn_id, hops, sees_all=caller.is_admin)
 
     def wake(self, *topics: Topic) -> None:
         """Wake these waiters once the operation is committed."""
@@ -177,7 +184,15 @@ class Gate:
             if operation.is_audited:
                 target, turn_id = _target(operation, request.__dict__), reference.id if reference else call.concerns
                 audit.record(
-                    connection, call.now, operation.name, surface, actor_id=caller.id, target=target, turn_id=turn_id, params=params
+                    connection,
+                    call.now,
+                    operation.name,
+                    surface,
+                    actor_id=caller.id,
+                    target=target,
+                    turn_id=turn_id,
+                    params=params,
+                    channel_id=call.room,
                 )
                 call.wake(EVENTS)
             reach("server.before_commit", operation.name)

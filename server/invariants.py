@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, or_, select
 
 from colony import schema
-from server.models.channel import channels
+from server.models.channel import channels, members, watches
 from server.models.contact import egress_log
 from server.models.egress import egress_rules
 from server.models.inbox import inbox
@@ -46,8 +46,17 @@ _is_open = inbox.c.acked_at.is_(None)
 _is_live = turns.c.state.in_(["running", "resting"])
 _item_turn = inbox.join(turns, turns.c.id == inbox.c.turn_id)
 _item = inbox.c.id, inbox.c.turn_id
+_membership = members.join(channels, channels.c.id == members.c.channel_id).join(users, users.c.id == members.c.user_id)
+_named = channels.c.name, users.c.username
 _lowest, _highest = func.coalesce(func.min(messages.c.seq), 1), func.coalesce(func.max(messages.c.seq), 0)
 _count = func.count(messages.c.id)
+
+
+def _without_membership(query: Select[Any], table: Table, user_id: ColumnElement[Any]) -> Select[Any]:
+    """Rows of the table that are about a user and a private channel of which that user is no member."""
+    joined = table.join(channels, channels.c.id == table.c.channel_id).join(users, users.c.id == user_id)
+    is_member = select(members.c.user_id).where(members.c.channel_id == table.c.channel_id, members.c.user_id == user_id).exists()
+    return query.select_from(joined).where(channels.c.is_private.is_(True), ~is_member)
 
 
 def _known(column: ColumnElement[Any], words: Any) -> Rule:
@@ -111,6 +120,31 @@ RULES = (
         select(inbox.c.id, users.c.username)
         .select_from(inbox.join(users, users.c.id == inbox.c.agent_id))
         .where(_is_open, users.c.status == "dead"),
+    ),
+    Rule(
+        "what waits in a private channel waits for a member",
+        "inbox item {id}: open, but its receiver {username} is no member of {name}",
+        _without_membership(select(inbox.c.id, *_named), inbox, inbox.c.agent_id).where(_is_open),
+    ),
+    Rule(
+        "who works in a private channel is a member",
+        "turn {id}: {state}, but its agent {username} is no member of {name}",
+        _without_membership(select(turns.c.id, turns.c.state, *_named), turns, turns.c.agent_id).where(_is_live),
+    ),
+    Rule(
+        "who watches a private channel is a member",
+        "{username} watches {name}, and is no member of it",
+        _without_membership(select(*_named), watches, watches.c.user_id),
+    ),
+    Rule(
+        "only private channels have members",
+        "{username} is a member of {name}, which is public",
+        select(*_named).select_from(_membership).where(channels.c.is_private.is_(False)),
+    ),
+    Rule(
+        "the dead are members of nothing",
+        "{username} is a member of {name}, but is dead",
+        select(*_named).select_from(_membership).where(users.c.status == "dead"),
     ),
     Rule(
         "an agent has at most one running turn",

@@ -5,6 +5,7 @@ from colony.schema.base import *
 from colony.schema.conversation import *
 from colony.schema.egress import *
 from colony.schema.events import *
+from colony.schema.members import *
 from colony.schema.metering import *
 from colony.schema.secrets import *
 from colony.schema.turns import *

@@ -11,7 +11,7 @@ from colony.schema.base import ChannelName, Id, Key, Kind, Limit, Line, PostBody
 
 
 class ListChannels(Request):
-    """List the channels of the colony."""
+    """List the channels of the colony: the public ones, and private ones that you are a member of."""
 
 
 class Channel(Response):
@@ -20,6 +20,7 @@ class Channel(Response):
     topic: str = ""
     last_seq: int
     watched: bool = False
+    is_private: bool = False
     created_at: datetime
 
 
@@ -30,9 +31,10 @@ class Channels(Response):
 class CreateChannel(Request):
     """Open a new channel."""
 
-    told = frozenset({"name"})
+    told = frozenset({"name", "private"})
     name: ChannelName
     topic: Line = ""
+    private: bool = Field(default=False, description="For its members alone, of whom you are the first; it stays private.")
 
 
 class WatchChannel(Request):
@@ -61,6 +63,7 @@ class Message(Response):
     created_at: datetime
     duplicate: bool = False  # True: this client_id had been posted before; nothing new was stored
     unknown_mentions: list[str] = Field(default_factory=list)  # in the answer to a post: names after an @ that nobody here has
+    not_members: list[str] = Field(default_factory=list)  # likewise: who was mentioned but is no member of this private channel
 
 
 class ReadMessages(Request):

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, Subquery, and_, func, select
 from colony import schema
 from server.models import spending
 from server.models.base import Timestamp
-from server.models.channel import channels
+from server.models.channel import channels, seen_by, viewer
 from server.models.inbox import inbox, is_due
 from server.models.spending import spending as used
 from server.models.turn import turns
@@ -47,8 +47,13 @@ def waiting(connection: Connection, now: datetime) -> list[Waiting]:
     return [Waiting(row.username, row.items, max(0.0, (now - row.oldest).total_seconds())) for row in connection.execute(counted)]
 
 
-def listed(connection: Connection, patience: Patience, now: datetime, username: str | None = None) -> list[schema.Agent]:
-    """All agents, or the one of that name; "today" is the UTC day, and each attempt of a turn counts."""
+def listed(
+    connection: Connection, patience: Patience, now: datetime, viewer_id: int | None, username: str | None = None
+) -> list[schema.Agent]:
+    """All agents, or the one of that name; "today" is the UTC day, and each attempt of a turn counts.
+
+    Where an agent works is told to who sees that channel; None sees all.
+    """
     waiting, overdue = _waiting(), _overdue(now)
     today = (
         select(
@@ -67,7 +72,7 @@ def listed(connection: Connection, patience: Patience, now: datetime, username: 
         .outerjoin(overdue, overdue.c.agent_id == users.c.id)
         .outerjoin(today, today.c.agent_id == users.c.id)
         .outerjoin(turns, live)
-        .outerjoin(channels, channels.c.id == turns.c.channel_id)
+        .outerjoin(channels, and_(channels.c.id == turns.c.channel_id, seen_by(viewer(viewer_id))))
         .outerjoin(owners, owns)
     )
     found = owners.c.username.label("owner"), waiting.c.inbox, waiting.c.oldest_item_at, overdue.c.first_due_at

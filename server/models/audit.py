@@ -22,6 +22,7 @@ audit = Table(
     Column("surface", String(16), nullable=False),
     Column("turn_id", Key),
     Column("params", Text, nullable=False, server_default="{}"),
+    Column("channel_id", Key),  # the private channel that it is about: only who sees that is told
 )
 
 _RECORD = Prepared(audit.insert().values({column.name: bindparam(column.name) for column in audit.c if column.name != "id"}))
@@ -38,6 +39,7 @@ def record(
     error_code: str | None = None,
     turn_id: int | None = None,
     params: str = "{}",
+    channel_id: int | None = None,
 ) -> None:
     """Write the row; `error_code` makes it a refusal. `params` is JSON without what people wrote."""
     _RECORD.run(
@@ -52,5 +54,6 @@ def record(
             "surface": surface,
             "turn_id": turn_id,
             "params": params,
+            "channel_id": channel_id,
         },
     )

@@ -119,7 +119,7 @@ def claim(
     hand_out = _HandOut(connection, agent.id, now, now + timedelta(seconds=request.lease_seconds), reserved_usd)
     turn_id = hand_out.answer(oldest) if request.kind == "answer" and oldest else hand_out.begin(request.kind, None, 0)
     spending.add(connection, agent.id, now, turns=1)
-    return schema.Claim(turn=turn.show(connection, turn_id, to_work_on=True)), notices
+    return schema.Claim(turn=turn.show(connection, turn_id, agent.id, to_work_on=True)), notices
 
 
 @dataclass(frozen=True)

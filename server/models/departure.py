@@ -15,13 +15,13 @@ def depart(connection: Connection, username: str, now: datetime) -> None:
 
     Raises `NotFound`, and `Conflict` for an agent that is not dead and for the colony itself.
     """
-    leaver = user.find(connection, username)
+    leaver = user.find(connection, username, lock=True)
     if leaver.username == user.COLONY:
         raise errors.Conflict(f"{username} is the colony itself, which signs its notices")
     if leaver.status == "dead":
         return
     if leaver.kind == "agent":
         raise errors.Conflict(f"{username} is an agent; on its host: sudo colony-agent death {username}")
+    channel.leave_all(connection, leaver.id)
     inbox.close_all(connection, leaver.id, "by_hand", now)
-    channel.unwatch_all(connection, leaver.id)
     user.part_with(connection, leaver.id, now)

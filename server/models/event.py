@@ -13,18 +13,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, delete, exists, func, select
 
 from colony import operations, schema
 from colony.operations import OPERATIONS
-from server.models import message
+from server.models import channel, message, turn
 from server.models.audit import audit
 from server.models.channel import channels
 from server.models.message import messages
+from server.models.turn import turns
 from server.models.user import COLONY, users
 
 LEAP = 1_000_000  # more than a colony says between its last backup and the disaster
-MAX_SCANNED = 10_000  # audit rows per page: among very many posts there may be few deeds
+MAX_SCANNED = 10_000  # rows of each per page: among very many posts there may be few deeds, and little that the viewer may see
 _POSTS = {operations.POST.name}  # they show as their messages
 _FOR_ADMINISTRATORS = {row.name for row in OPERATIONS.values() if row.who == "admin"}
 
@@ -77,17 +78,17 @@ def leap(connection: Connection, before: Position, now: datetime) -> Iterator[No
         connection.execute(delete(table).where(table.c.id == taken))
 
 
-def page(connection: Connection, since: Position | None, until: Position, limit: int, *, sees_all: bool) -> schema.Events:
+def page(connection: Connection, since: Position | None, until: Position, limit: int, viewer_id: int | None) -> schema.Events:
     """The events after `since` up to `until`, or the newest up to there; oldest first.
 
-    A page may be empty and yet lead further. Deeds of administrators are for those who see all.
+    A page may be empty and yet lead further. What is said and done where the viewer sees no channel is not told; None sees all, and
+    alone the deeds of administrators.
     """
-    first = since or Position(0, _first_scanned(connection))
-    last = Position(until.message, min(until.audit, _last_scanned(connection, since))) if since else until
-    said = [_message(row) for row in _rows(connection, message.selected(), messages, (first.message, last.message), limit, since is None)]
-    hidden = _POSTS if sees_all else _POSTS | _FOR_ADMINISTRATORS
+    first, last = _scanned(connection, since, until)
+    seen = message.selected().where(channel.seen_by(channel.viewer(viewer_id)))
+    said = [_message(row) for row in _rows(connection, seen, messages, (first.message, last.message), limit, since is None)]
     deeds = select(audit, users.c.username.label("actor")).select_from(audit.outerjoin(users, users.c.id == audit.c.actor_id))
-    deeds = deeds.where(audit.c.outcome == "done", audit.c.operation.not_in(hidden))
+    deeds = deeds.where(audit.c.outcome == "done", *_is_told(viewer_id))
     done = [_deed(row) for row in _rows(connection, deeds, audit, (first.audit, last.audit), limit, since is None)]
     merged = list(heapq.merge(said, done, key=lambda found: found.at))
     if since is None:
@@ -96,16 +97,34 @@ def page(connection: Connection, since: Position | None, until: Position, limit:
     return _numbered(merged[:limit], since, last if is_all else None)
 
 
-def _first_scanned(connection: Connection) -> int:
-    """The audit row that one page without a position begins after."""
-    found = select(audit.c.id).order_by(audit.c.id.desc()).offset(MAX_SCANNED).limit(1)
+def _is_told(viewer_id: int | None) -> list[ColumnElement[bool]]:
+    """Of which rows of the audit the viewer hears."""
+    if viewer_id is None:
+        return [audit.c.operation.not_in(_POSTS)]
+    viewer = channel.viewer(viewer_id)
+    is_elsewhere = exists().where(channels.c.id == audit.c.channel_id, ~channel.seen_by(viewer))
+    is_in_turn_elsewhere = exists().where(turns.c.id == audit.c.turn_id, ~turn.seen_by(viewer))
+    return [audit.c.operation.not_in(_POSTS | _FOR_ADMINISTRATORS), ~is_elsewhere, ~is_in_turn_elsewhere]
+
+
+def _scanned(connection: Connection, since: Position | None, until: Position) -> tuple[Position, Position]:
+    """After which rows one page begins to look, and up to which."""
+    if since is None:
+        return Position(*(_first_scanned(connection, table) for table in (messages, audit))), until
+    last = Position(_last_scanned(connection, messages, since.message), _last_scanned(connection, audit, since.audit))
+    return since, Position(min(until.message, last.message), min(until.audit, last.audit))
+
+
+def _first_scanned(connection: Connection, table: Table) -> int:
+    """The row that one page without a position begins after."""
+    found = select(table.c.id).order_by(table.c.id.desc()).offset(MAX_SCANNED).limit(1)
     return int(connection.execute(found).scalar() or 0)
 
 
-def _last_scanned(connection: Connection, since: Position) -> int:
-    """The highest id of the audit that one page from a position looks at; there may be a gap first."""
-    following = connection.execute(select(func.min(audit.c.id)).where(audit.c.id > since.audit)).scalar()
-    return (following or since.audit) + MAX_SCANNED
+def _last_scanned(connection: Connection, table: Table, since: int) -> int:
+    """The highest id that one page from a position looks at; there may be a gap first."""
+    following = connection.execute(select(func.min(table.c.id)).where(table.c.id > since)).scalar()
+    return (following or since) + MAX_SCANNED
 
 
 def _rows(

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from colony import schema
 from server.models import agent as agent_model
-from server.models import contact, mention, message, retry, turn, user
+from server.models import channel, contact, mention, message, retry, turn, user
 from server.models.agent import Patience
 from server.models.inbox import inbox, known_trigger
 from server.models.message import messages
@@ -25,7 +25,8 @@ BROADCASTS = {"agents", "apes"}
 
 def explain(connection: Connection, message_id: int, viewer_id: int | None, patience: Patience, now: datetime) -> schema.Explanation:
     """What each turn reached is for the viewer if they could stop it or it is theirs; None sees it all. Raises `NotFound`."""
-    said = message.to_schema(message.find(connection, message_id))
+    row = message.find(connection, message_id, viewer_id)
+    said = message.to_schema(row)
     fates = _fates(connection, message_id, patience, now)
     count = connection.execute(select(func.count()).select_from(inbox).where(inbox.c.message_id == message_id)).scalar_one()
     return schema.Explanation(
@@ -33,8 +34,8 @@ def explain(connection: Connection, message_id: int, viewer_id: int | None, pati
         fates=fates,
         left_out=count - len(fates),
         turns=_turns(connection, said, fates, viewer_id),
-        answers=_answered(connection, said),
-        notes=list(_notes(connection, said, fates, is_whole=count == len(fates))),
+        answers=_answered(connection, said, viewer_id),
+        notes=list(_notes(connection, said, fates, row.channel_id if row.is_private else None, is_whole=count == len(fates))),
     )
 
 
@@ -42,7 +43,7 @@ def _fates(connection: Connection, message_id: int, patience: Patience, now: dat
     query = select(inbox, users.c.username, users.c.kind).join(users, users.c.id == inbox.c.agent_id)
     rows = connection.execute(query.where(inbox.c.message_id == message_id).order_by(inbox.c.id).limit(MAX_FATES))
     tried_again = retry.of_message(connection, message_id)
-    agents = {agent.username: agent for agent in agent_model.listed(connection, patience, now)}
+    agents = {agent.username: agent for agent in agent_model.listed(connection, patience, now, None)}
     return [
         schema.Fate(
             item_id=row.id,
@@ -80,8 +81,8 @@ def _waits_for(item: Row[tuple[object, ...]], agent: schema.Agent, now: datetime
 
 def _turns(connection: Connection, said: schema.Message, fates: list[schema.Fate], viewer_id: int | None) -> list[schema.Turn]:
     ids = {said.turn_id} | {fate.turn_id for fate in fates} | {again.turn_id for fate in fates for again in fate.retries}
-    found = turn.listed(connection, {id for id in ids if id is not None})
-    posts = message.openings(connection, messages.c.turn_id.in_([each.id for each in found]), CUT_CHARACTERS)
+    found = turn.listed(connection, {id for id in ids if id is not None}, viewer_id)
+    posts = message.openings(connection, messages.c.turn_id.in_([each.id for each in found]), CUT_CHARACTERS, viewer_id)
     told: dict[int, dict[str, Any]] = {each.id: {"posts": [post for post in posts if post.turn_id == each.id]} for each in found}
     shown = [turn_id for turn_id in told if viewer_id is None or turn.concerns(connection, turn_id, viewer_id)]
     for turn_id, (reached, left_out) in contact.reached(connection, shown).items():
@@ -89,19 +90,23 @@ def _turns(connection: Connection, said: schema.Message, fates: list[schema.Fate
     return [each.model_copy(update=told[each.id]) for each in found]
 
 
-def _answered(connection: Connection, said: schema.Message) -> list[schema.Message]:
+def _answered(connection: Connection, said: schema.Message, viewer_id: int | None) -> list[schema.Message]:
     """The messages that the turn was about in which this one was posted."""
     if said.turn_id is None:
         return []
     handled = (select(table.c.message_id).where(table.c.turn_id == said.turn_id) for table in (inbox, retries))
     ids = {said.reply_to, *(id for query in handled for id in connection.execute(query).scalars())}
-    return message.openings(connection, messages.c.id.in_([id for id in ids if id is not None]), CUT_CHARACTERS)
+    return message.openings(connection, messages.c.id.in_([id for id in ids if id is not None]), CUT_CHARACTERS, viewer_id)
 
 
-def _notes(connection: Connection, said: schema.Message, fates: list[schema.Fate], *, is_whole: bool) -> Iterator[str]:
+def _notes(
+    connection: Connection, said: schema.Message, fates: list[schema.Fate], room_id: int | None, *, is_whole: bool
+) -> Iterator[str]:
+    """`room_id` is the channel's, if it is private."""
     mentions = mention.find(said.body)
     named, in_code = mentions.usernames, mention.names_in(said.body) - mentions.usernames - BROADCASTS
     statuses = user.statuses(connection, named | in_code)
+    outside = frozenset[str]() if room_id is None else statuses.keys() - channel.insiders(connection, room_id, statuses)
     reached = {fate.receiver for fate in fates}
     suppressed = [fate.receiver for fate in fates if fate.outcome == "suppressed"]
     if said.type == NOTICE:
@@ -115,6 +120,8 @@ def _notes(connection: Connection, said: schema.Message, fates: list[schema.Fate
             yield f"nobody here is called {name}"
         elif name not in reached and statuses[name] == "dead":
             yield f"{name} has left the colony"
+        elif name not in reached and name in outside:
+            yield f"{name} is no member of #{said.channel}"
         elif name not in reached and is_whole and said.type != NOTICE:
             yield f"{name} has no inbox item of it any more: those that were handled are not kept for ever"
     for name in sorted(in_code & statuses.keys()):

@@ -38,7 +38,7 @@ from sqlalchemy import (
 from colony import schema
 from server.models import ending, message
 from server.models.base import Key, Timestamp, metadata
-from server.models.channel import watches
+from server.models.channel import members, watches
 from server.models.mention import Mentions
 from server.models.user import users
 from server.prepared import Prepared
@@ -103,6 +103,7 @@ class Delivery:
     at: datetime
     suppress_agents: bool = False  # agents get items that are closed from the start
     spare_agents: bool = False  # agents get none at all
+    to_members: bool = False  # the channel is private: nobody else gets any
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def deliver(connection: Connection, delivery: Delivery, mentions: Mentions) -> D
     names, kinds = _padded(_few(connection, mentions.usernames)), _padded(sorted(mentions.kinds))
     values |= {f"mentioned_name_{place}": name for place, name in enumerate(names)}
     values |= {f"mentioned_kind_{place}": kind for place, kind in enumerate(kinds)}
-    rows = _delivery(len(names), len(kinds)).rows(connection, values)
+    rows = _delivery(len(names), len(kinds), delivery.to_members).rows(connection, values)
     if delivery.suppress_agents:
         born_closed = inbox.c.message_id == delivery.message_id, inbox.c.outcome == "suppressed"
         ending.of_items(connection, "suppressed", connection.execute(select(func.count()).where(*born_closed)).scalar_one())
@@ -161,10 +162,10 @@ def close(connection: Connection, turn_id: int, outcome: schema.Outcome, now: da
     _close(connection, still_open, outcome, now)
 
 
-def close_all(connection: Connection, user_id: int, outcome: schema.Outcome, now: datetime) -> None:
-    """End all that a user has not processed."""
+def close_all(connection: Connection, user_id: int, outcome: schema.Outcome, now: datetime, channel_id: int | None = None) -> None:
+    """End all that a user has not processed, or what of it lies in one channel."""
     still_open = and_(inbox.c.agent_id == user_id, inbox.c.acked_at.is_(None))
-    _close(connection, still_open, outcome, now)
+    _close(connection, still_open if channel_id is None else and_(still_open, inbox.c.channel_id == channel_id), outcome, now)
 
 
 def handled(connection: Connection, before: datetime, after_id: int, limit: int) -> list[int]:
@@ -250,8 +251,8 @@ def _padded(values: list[str]) -> list[str]:
 
 
 @cache
-def _delivery(names: int, kinds: int) -> Prepared:
-    """The statement for so many names and kinds."""
+def _delivery(names: int, kinds: int, to_members: bool) -> Prepared:
+    """The statement for so many names and kinds, in a public channel or among the members of a private one."""
     chosen = _receivers(names, kinds).subquery()
     closed = users.c.kind == "agent"
     rank = func.min(chosen.c.rank)
@@ -270,6 +271,9 @@ def _delivery(names: int, kinds: int) -> Prepared:
         .where(users.c.id != bindparam("author", type_=Key), users.c.status != "dead", users.c.kind != bindparam("spared", type_=String))
         .group_by(chosen.c.user_id, users.c.kind)
     )
+    if to_members:
+        is_member = members.c.channel_id == bindparam("channel", type_=Key), members.c.user_id == users.c.id
+        receivers = receivers.where(select(members.c.user_id).where(*is_member).correlate(users).exists())
     columns = ["agent_id", "message_id", "channel_id", "trigger", "created_at", "attempts", "acked_at", "outcome"]
     is_away = _is_away() if names else literal(0)
     return Prepared(insert(inbox).from_select(columns, receivers).returning(inbox.c.agent_id, inbox.c.trigger, is_away))

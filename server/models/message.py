@@ -58,22 +58,24 @@ def selected() -> Select[tuple[object, ...]]:
 _in_channel = selected().where(messages.c.channel_id == bindparam("channel")).limit(bindparam("limit", type_=Key))
 _NEWEST = Prepared(_in_channel.order_by(messages.c.seq.desc()))
 _SINCE = Prepared(_in_channel.where(messages.c.seq > bindparam("since")).order_by(messages.c.seq))
-_OF_TURN = Prepared(selected().where(messages.c.turn_id == bindparam("turn")).order_by(messages.c.id))
-_BY_CLIENT_ID = Prepared(selected().where(messages.c.author_id == bindparam("author"), messages.c.client_id == bindparam("client_id")))
+_is_seen = channel_model.seen_by(bindparam("viewer", type_=Key))
+_OF_TURN = Prepared(selected().where(messages.c.turn_id == bindparam("turn"), _is_seen).order_by(messages.c.id))
+_with_privacy = selected().add_columns(channels.c.is_private)
+_BY_CLIENT_ID = Prepared(_with_privacy.where(messages.c.author_id == bindparam("author"), messages.c.client_id == bindparam("client_id")))
 _CHANNEL = Prepared(select(messages.c.channel_id).where(messages.c.id == bindparam("id")))
 
 
-def read(connection: Connection, channel: str, since: int | None, limit: int) -> tuple[int, schema.Messages]:
-    """The channel's id and its messages after `since`, or its newest; oldest first. Raises `NotFound`."""
-    found = channel_model.find(connection, channel)
-    values = {"channel": found.id, "since": since, "limit": limit}
+def read(connection: Connection, channel: Row[tuple[object, ...]], since: int | None, limit: int) -> schema.Messages:
+    """The channel's messages after `since`, or its newest; oldest first."""
+    values = {"channel": channel.id, "since": since, "limit": limit}
     rows = _NEWEST.rows(connection, values)[::-1] if since is None else _SINCE.rows(connection, values)
-    return found.id, schema.Messages(channel=channel, last_seq=found.last_seq, messages=[to_schema(row) for row in rows])
+    return schema.Messages(channel=channel.name, last_seq=channel.last_seq, messages=[to_schema(row) for row in rows])
 
 
-def find(connection: Connection, message_id: int) -> Row[tuple[object, ...]]:
-    """As `to_schema` wants it. Raises `NotFound`."""
-    row = connection.execute(selected().where(messages.c.id == message_id)).first()
+def find(connection: Connection, message_id: int, viewer_id: int | None) -> Row[tuple[object, ...]]:
+    """As `to_schema` wants it, and whether its channel is private; None sees all. Raises `NotFound`."""
+    is_seen = channel_model.seen_by(channel_model.viewer(viewer_id))
+    row = connection.execute(_with_privacy.where(messages.c.id == message_id, is_seen)).first()
     if row is None:
         raise errors.NotFound(f"no message {message_id}")
     return row
@@ -86,16 +88,19 @@ def around(connection: Connection, channel_id: int, items: list[schema.Message],
     return [to_schema(row) for row in connection.execute(query).all()[::-1]]
 
 
-def of_turn(connection: Connection, turn_id: int) -> list[schema.Message]:
-    """What the turn's agent posted in it, oldest first."""
-    return [to_schema(row) for row in _OF_TURN.rows(connection, {"turn": turn_id})]
+def of_turn(connection: Connection, turn_id: int, viewer_id: int | None) -> list[schema.Message]:
+    """What the turn's agent posted in it where the viewer sees it, oldest first; None sees all."""
+    return [to_schema(row) for row in _OF_TURN.rows(connection, {"turn": turn_id, "viewer": viewer_id})]
 
 
-def openings(connection: Connection, condition: ColumnElement[bool], max_characters: int) -> list[schema.Message]:
-    """The messages, oldest first, with bodies that are cut where they are longer."""
+def openings(
+    connection: Connection, condition: ColumnElement[bool], max_characters: int, viewer_id: int | None
+) -> list[schema.Message]:
+    """The messages that the viewer sees (None: all), oldest first, with bodies that are cut where they are longer."""
     body = func.substr(messages.c.body, 1, max_characters + 1)
+    is_seen = channel_model.seen_by(channel_model.viewer(viewer_id))
     columns = [body.label("body") if column is messages.c.body else column for column in selected().selected_columns]
-    rows = connection.execute(selected().with_only_columns(*columns).where(condition).order_by(messages.c.id))
+    rows = connection.execute(selected().with_only_columns(*columns).where(condition, is_seen).order_by(messages.c.id))
     return [_cut(to_schema(row), max_characters) for row in rows]
 
 
@@ -116,6 +121,7 @@ def _cut(message: schema.Message, max_characters: int) -> schema.Message:
 
 
 def by_client_id(connection: Connection, author_id: int, client_id: str) -> Row[tuple[object, ...]] | None:
+    """As `to_schema` wants it, and whether its channel is private."""
     return _BY_CLIENT_ID.first(connection, {"author": author_id, "client_id": client_id})
 
 

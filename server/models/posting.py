@@ -32,6 +32,12 @@ class Author:
     kind: schema.Kind
     turn_id: int | None = None
     hops: int = 0  # 0 from a person, else how many agents the thought has passed through
+    sees_all: bool = False  # an administrator, or the colony itself
+
+    @property
+    def viewer_id(self) -> int | None:
+        """For whom channels are there; None: all are."""
+        return None if self.sees_all else self.id
 
 
 @dataclass(frozen=True)
@@ -53,12 +59,14 @@ def post(connection: Connection, author: Author, request: schema.PostMessage, gu
     """Store the message, number it and deliver it to the inboxes of everyone it concerns.
 
     A repeated client_id gives the first message back and stores nothing. The result holds a notice too when the loop guard cut in.
-    Raises `NotFound` for an unknown channel, `Invalid` for a reply to another channel's message.
+    Raises `NotFound` for a channel that is not there for the author, `Invalid` for a reply to another channel's message.
     """
     if request.client_id and (first := message.by_client_id(connection, author.id, request.client_id)):
+        if first.is_private and not channel_model.sees(connection, first.channel_id, author.viewer_id):
+            raise errors.NotFound(f"no channel {request.channel}")
         return [Posted(message.to_schema(first).model_copy(update={"duplicate": True}), [], first.channel_id)]
     mentions = mention.find(request.body)
-    channel_id, seq, streak = channel_model.next_seq(connection, request.channel, author.kind)
+    channel_id, seq, streak, is_private = channel_model.next_seq(connection, request.channel, author.kind, author.viewer_id)
     if request.reply_to and not message.is_in(connection, request.reply_to, channel_id):
         raise errors.Invalid(f"reply_to: there is no message {request.reply_to} in {request.channel}")
     values: dict[str, Any] = {
@@ -75,14 +83,21 @@ def post(connection: Connection, author: Author, request: schema.PostMessage, gu
     }
     message_id = _STORE.rows(connection, values)[0][0]
     tripped = _trips(guard, author, streak)
-    delivered = inbox.deliver(
-        connection,
-        inbox.Delivery(message_id, channel_id, author.id, now, suppress_agents=bool(tripped), spare_agents=request.type == NOTICE),
-        mentions,
+    delivery = inbox.Delivery(
+        message_id,
+        channel_id,
+        author.id,
+        now,
+        suppress_agents=bool(tripped),
+        spare_agents=request.type == NOTICE,
+        to_members=is_private,
     )
+    delivered = inbox.deliver(connection, delivery, mentions)
     # Whoever was reached by name exists and lives: only where one was not, somebody needs to be looked up.
     missed = mentions.usernames if delivered.named < len(mentions.usernames) else frozenset()
     known = user.statuses(connection, missed) if missed else {}
+    living = {name for name, status in known.items() if status != "dead"}
+    outside = living - channel_model.insiders(connection, channel_id, living) if is_private and living else set()
     stored = schema.Message(
         **values,
         id=message_id,
@@ -90,13 +105,14 @@ def post(connection: Connection, author: Author, request: schema.PostMessage, gu
         author=author.username,
         author_kind=author.kind,
         unknown_mentions=sorted(missed - known.keys()),
+        not_members=sorted(outside),
     )
     posted = [Posted(stored, delivered.receivers, channel_id)]
     if tripped and _is_first(guard, author, streak):
         posted += notice(connection, request.channel, tripped, f"guard:{author.turn_id or f'post-{message_id}'}", now)
     for agent_id in delivered.away if not tripped else ():
         posted += absence(connection, agent_id, request.channel, now)
-    for name in (name for name, status in known.items() if status == "dead"):
+    for name in sorted(known.keys() - living):
         farewell = f"{name} has left the colony and won't answer #{seq}."
         posted += notice(connection, request.channel, farewell, f"{message_id}:{name}", now)
     return posted
@@ -118,7 +134,7 @@ def notice(connection: Connection, channel: str, body: str, client_id: str, now:
     """Tell a channel something in the colony's own name, once per client_id."""
     colony = connection.execute(select(users).where(users.c.username == COLONY)).one()
     request = schema.PostMessage(channel=channel, body=body, type=NOTICE, client_id=client_id)
-    return post(connection, Author(colony.id, colony.username, colony.kind), request, LoopGuard(), now)
+    return post(connection, Author(colony.id, colony.username, colony.kind, sees_all=True), request, LoopGuard(), now)
 
 
 def _trips(guard: LoopGuard, author: Author, streak: int) -> str:

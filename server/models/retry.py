@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Column, Connection, ForeignKey, Index, Row, String, Table, select, update
 
 from colony import errors, schema
-from server.models import message
+from server.models import channel
 from server.models.base import Key, Timestamp, metadata
 from server.models.inbox import inbox
 from server.models.user import users
@@ -29,22 +29,25 @@ retries = Table(
 
 
 def retry(
-    connection: Connection, message_id: int, agent: str | None, actor_id: int, now: datetime, *, is_admin: bool
+    connection: Connection, said: Row[tuple[object, ...]], agent: str | None, actor_id: int, now: datetime, *, is_admin: bool
 ) -> tuple[schema.Retried, list[int]]:
     """Open the message's dead and suppressed items again; with the ids of the agents to wake.
 
-    Raises `NotFound`, `Forbidden` for whoever is neither its author nor the agents' owner nor an administrator, and `Conflict`, which
-    says why, where nothing can be retried and nothing waits.
+    Raises `Forbidden` for whoever is neither its author nor the agents' owner nor an administrator, and `Conflict`, which says why,
+    where nothing can be retried and nothing waits; `NotFound` for who has been taken out of its channel meanwhile.
     """
-    said = message.find(connection, message_id)
+    message_id = said.id
+    if said.is_private:
+        channel.hold(connection, said.channel, None if is_admin else actor_id)
     items = _items(connection, message_id, agent)
+    outside = _outside(connection, items) if said.is_private else frozenset[str]()
     mine = [item for item in items if is_admin or actor_id in (said.author_id, item.owner_id)]
     if items and not mine:
         raise errors.Forbidden(f"message {message_id} is not yours: its author, the agent's owner and administrators have it retried")
-    ended = [item for item in mine if item.outcome in RETRIABLE and item.status != "dead"]
+    ended = [item for item in mine if item.outcome in RETRIABLE and item.status != "dead" and item.username not in outside]
     waiting = [item.username for item in mine if item.outcome is None]
     if not ended and not waiting:
-        raise errors.Conflict(f"message {message_id} can't be retried: " + ("; ".join(map(_refusal, mine)) or _nobody(agent)))
+        raise errors.Conflict(f"message {message_id} can't be retried: " + (_refusals(mine, outside) or _nobody(agent)))
     for item in ended:
         values = {"message_id": message_id, "agent_id": item.agent_id, "turn_id": item.turn_id, "outcome": item.outcome}
         connection.execute(retries.insert().values(**values, actor_id=actor_id, at=now))
@@ -75,9 +78,21 @@ def _items(connection: Connection, message_id: int, agent: str | None) -> list[R
     return list(connection.execute(query.where(users.c.username == agent) if agent else query))
 
 
-def _refusal(item: Row[tuple[object, ...]]) -> str:
+def _outside(connection: Connection, items: list[Row[tuple[object, ...]]]) -> frozenset[str]:
+    """Those of the receivers who are no members of the messages' private channel any more."""
+    names = {item.username for item in items}
+    return frozenset(names - channel.insiders(connection, items[0].channel_id, names) if items else ())
+
+
+def _refusals(items: list[Row[tuple[object, ...]]], outside: frozenset[str]) -> str:
+    return "; ".join(_refusal(item, is_outside=item.username in outside) for item in items)
+
+
+def _refusal(item: Row[tuple[object, ...]], *, is_outside: bool) -> str:
     if item.status == "dead":
         return f"{item.username} has left the colony"
+    if is_outside:
+        return f"{item.username} is no member of its channel any more"
     did = {"answered": "has answered it", "ignored": "has read it and had nothing to say", "by_hand": "has closed it by hand"}
     return f"{item.username} {did.get(item.outcome, 'is done with it')}" + (f" (turn {item.turn_id})" if item.turn_id else "")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import ColumnElement, Connection, Row, select, update
 
 from colony import errors, failures, schema
 from colony.failures import Failure
@@ -26,7 +26,7 @@ def finish(
     if turn.state != "running":
         raise errors.StaleTurn(f"turn {turn.id} has failed already")
     posted = _reply(connection, agent, turn, (request.reply or "").strip(), guard, now)
-    has_spoken = any(said.channel == _channel_name(connection, turn) for said in message.of_turn(connection, turn.id))
+    has_spoken = any(said.channel == _channel_name(connection, turn) for said in message.of_turn(connection, turn.id, None))
     outcome: schema.Outcome = "answered" if has_spoken else "ignored"
     inbox.close(connection, turn.id, outcome, now)
     ending.of_turn(connection, turn.kind, "finished", outcome)
@@ -65,16 +65,17 @@ def fail(
     ending.of_turn(connection, turn.kind, "failed" if gives_up else "resting", failure.code)
     seconds = _rest_seconds(failure, count, first_backoff_seconds) if rest_seconds is None else rest_seconds
     if not failure.counted and seconds:
-        note = f"{_reason(failure, detail[:NOTED_CHARACTERS])}{failures.HELPS}{failure.remedy}"
+        told = "" if channel.is_private(connection, turn.channel_id) else detail[:NOTED_CHARACTERS]  # everybody may read the note
+        note = f"{_reason(failure, told)}{failures.HELPS}{failure.remedy}"
         user.hold(connection, turn.agent_id, now + timedelta(seconds=seconds), note, now)
     if gives_up:
         return _give_up(connection, turn, failure, _reason(failure, detail), now)
     # A failure that doesn't count holds the agent, not the items: once the hold ends, however it does, they are due.
     inbox.rest(connection, turn.id, now + timedelta(seconds=seconds if failure.counted else 0))
-    channel = _channel_name(connection, turn)
-    if channel is None or failure.counted or timedelta(seconds=seconds) < inbox.NOTICED_HOLD:
+    name = _channel_name(connection, turn)
+    if name is None or failure.counted or timedelta(seconds=seconds) < inbox.NOTICED_HOLD:
         return []
-    return posting.absence(connection, turn.agent_id, channel, now)
+    return posting.absence(connection, turn.agent_id, name, now)
 
 
 def stop(connection: Connection, turn: Row[tuple[object, ...]], by: str, now: datetime) -> list[Posted]:
@@ -106,15 +107,11 @@ def end_emptied(connection: Connection, agent_id: int, now: datetime) -> None:
 
 def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) -> list[Posted]:
     """End all that an agent leaves open when it dies, and tell each channel."""
+    live = running(connection, agent.id)
+    channel.leave_all(connection, agent.id)
     still_open = inbox.pending(connection, agent.id, None, limit=schema.MAX_ID)
-    if live := running(connection, agent.id):
-        _spend(connection, live, None, now, {"error_code": failures.GONE.code})
-    mine = turns.c.agent_id == agent.id, turns.c.state.in_(["running", "resting"])
-    gone = {"state": "failed", "finished_at": now, "error_code": failures.GONE.code}
-    for kind in connection.execute(update(turns).where(*mine).values(gone).returning(turns.c.kind)).scalars():
-        ending.of_turn(connection, kind, "failed", failures.GONE.code)
+    _end_turns(connection, agent.id, live, failures.GONE, now)
     inbox.close_all(connection, agent.id, "dead", now)
-    channel.unwatch_all(connection, agent.id)
     egress.drop_all(connection, agent.id)
     secret.drop_all(connection, agent.id)
     contact.forget_hosts(connection, agent.id)
@@ -128,15 +125,46 @@ def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) 
     ]
 
 
+def withdraw(connection: Connection, leaver: Row[tuple[object, ...]], room: Row[tuple[object, ...]], now: datetime) -> list[Posted]:
+    """End what a user leaves open in a private channel, which must be held, and tell it which messages an agent does not answer."""
+    still_open = inbox.pending(connection, leaver.id, None, limit=schema.MAX_ID)
+    waiting = [item for item in still_open if item.message.channel == room.name]
+    live = running(connection, leaver.id)
+    is_here = turns.c.channel_id == room.id
+    _end_turns(connection, leaver.id, live if live and live.channel_id == room.id else None, failures.REMOVED, now, is_here)
+    inbox.close_all(connection, leaver.id, "dead" if leaver.kind == "agent" else "by_hand", now, room.id)
+    if leaver.kind != "agent" or not waiting:
+        return []
+    regret = _regret(leaver.username, waiting, failures.REMOVED)
+    return posting.notice(connection, room.name, regret, f"{waiting[-1].id}:removed:{now.isoformat()}", now)
+
+
+def _end_turns(
+    connection: Connection,
+    agent_id: int,
+    live: Row[tuple[object, ...]] | None,
+    failure: Failure,
+    now: datetime,
+    *which: ColumnElement[bool],
+) -> None:
+    """End the agent's turns, or those of them, for good; the one that is live with what it had reserved."""
+    if live:
+        _spend(connection, live, None, now, {"error_code": failure.code})
+    mine = turns.c.agent_id == agent_id, turns.c.state.in_(["running", "resting"]), *which
+    ended = {"state": "failed", "finished_at": now, "error_code": failure.code}
+    for kind in connection.execute(update(turns).where(*mine).values(ended).returning(turns.c.kind)).scalars():
+        ending.of_turn(connection, kind, "failed", failure.code)
+
+
 def _reply(
     connection: Connection, agent: Author, turn: Row[tuple[object, ...]], reply: str, guard: LoopGuard, now: datetime
 ) -> list[Posted]:
-    channel = _channel_name(connection, turn)
-    if channel is None or reply in NOTHING_TO_SAY:
+    name = _channel_name(connection, turn)
+    if name is None or reply in NOTHING_TO_SAY:
         return []
     items = inbox.of_turn(connection, turn.id)
     request = schema.PostMessage(
-        channel=channel, body=reply, reply_to=items[-1].message.id if items else None, client_id=f"{turn.id}:reply"
+        channel=name, body=reply, reply_to=items[-1].message.id if items else None, client_id=f"{turn.id}:reply"
     )
     return posting.post(connection, agent, request, guard, now)
 
@@ -144,11 +172,11 @@ def _reply(
 def _give_up(connection: Connection, turn: Row[tuple[object, ...]], failure: Failure, reason: str, now: datetime) -> list[Posted]:
     waiting = inbox.of_turn(connection, turn.id, only_open=True)
     inbox.close(connection, turn.id, "dead", now)
-    channel = _channel_name(connection, turn)
-    if channel is None or not waiting:
+    name = _channel_name(connection, turn)
+    if name is None or not waiting:
         return []
     agent = connection.execute(select(user.users.c.username).where(user.users.c.id == turn.agent_id)).scalar_one()
-    return posting.notice(connection, channel, _regret(agent, waiting, failure, reason), f"{turn.id}:dead", now)
+    return posting.notice(connection, name, _regret(agent, waiting, failure, reason), f"{turn.id}:dead", now)
 
 
 def _reason(failure: Failure, detail: str) -> str:

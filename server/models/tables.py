@@ -8,6 +8,7 @@ from server.models.base import metadata
 TABLES = (
     user.users,
     channel.channels,
+    channel.members,
     channel.watches,
     message.messages,
     inbox.inbox,

@@ -10,6 +10,7 @@ from typing import get_args
 from pydantic import ValidationError
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Float,
     ForeignKey,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     Table,
     bindparam,
     func,
+    or_,
     select,
     text,
     update,
@@ -28,7 +30,7 @@ from sqlalchemy import (
 
 from colony import errors, schema
 from colony.failures import FAILURES
-from server.models import attempt, inbox, message
+from server.models import attempt, channel, inbox, message
 from server.models.base import Key, Timestamp, metadata
 from server.models.channel import channels
 from server.models.user import users
@@ -64,6 +66,12 @@ turns = Table(
 )
 
 
+def seen_by(viewer: ColumnElement[int]) -> ColumnElement[bool]:
+    """Whether a row of `turns` is there for the viewer, a user's id: none is whose channel is not. NULL sees all."""
+    its_channel = select(channels.c.id).where(channels.c.id == turns.c.channel_id, channel.seen_by(viewer))
+    return or_(turns.c.channel_id.is_(None), its_channel.correlate(turns).exists())
+
+
 def _selected() -> Select[tuple[object, ...]]:
     names = users.c.username.label("agent"), channels.c.name.label("channel")
     joined = turns.join(users, users.c.id == turns.c.agent_id).outerjoin(channels, channels.c.id == turns.c.channel_id)
@@ -74,7 +82,7 @@ _of_agent = select(turns).where(turns.c.agent_id == bindparam("agent")).with_for
 _FENCED = Prepared(_of_agent.where(turns.c.id == bindparam("id")))
 _RUNNING = Prepared(_of_agent.where(turns.c.state == "running"))
 _RENEW = Prepared(update(turns).where(turns.c.id == bindparam("turn")).values(lease_until=bindparam("until")))
-_SHOWN = Prepared(_selected().where(turns.c.id == bindparam("id")))
+_SHOWN = Prepared(_selected().where(turns.c.id == bindparam("id"), seen_by(bindparam("viewer", type_=Key))))
 _ROOM = Prepared(
     select(
         select(users.c.posts_per_turn).where(users.c.id == bindparam("agent")).scalar_subquery(),
@@ -123,11 +131,12 @@ def running_by_kind(connection: Connection) -> dict[schema.TurnKind, int]:
     return dict.fromkeys(get_args(schema.TurnKind), 0) | {row.kind: row.running for row in connection.execute(counted)}
 
 
-def locked(connection: Connection, turn_id: int) -> Row[tuple[object, ...]]:
-    """The turn, of which nothing changes any more until the transaction ends. Raises `NotFound`."""
+def locked(connection: Connection, turn_id: int, viewer_id: int | None) -> Row[tuple[object, ...]]:
+    """The turn, of which nothing changes any more until the transaction ends, if the viewer sees it. Raises `NotFound`."""
     agent = select(turns.c.agent_id).where(turns.c.id == turn_id).scalar_subquery()
     connection.execute(select(users.c.id).where(users.c.id == agent).with_for_update(key_share=True))  # no claim resumes it
-    row = connection.execute(select(turns).where(turns.c.id == turn_id).with_for_update(key_share=True)).first()
+    this = turns.c.id == turn_id, seen_by(channel.viewer(viewer_id))
+    row = connection.execute(select(turns).where(*this).with_for_update(key_share=True)).first()
     if row is None:
         raise errors.NotFound(f"no turn {turn_id}")
     return row
@@ -158,9 +167,12 @@ def require_room(connection: Connection, turn: Row[tuple[object, ...]]) -> None:
         raise errors.LimitReached(f"this turn has posted {count} messages, as many as it may; say the rest in your reply")
 
 
-def show(connection: Connection, turn_id: int, *, to_work_on: bool = False) -> schema.Turn:
-    """The turn with its items and posts; `to_work_on`: with its open items alone and what was said before. Raises `NotFound`."""
-    row = _SHOWN.first(connection, {"id": turn_id})
+def show(connection: Connection, turn_id: int, viewer_id: int | None, *, to_work_on: bool = False) -> schema.Turn:
+    """The turn with its items and posts, as the viewer sees it (None sees all). Raises `NotFound`.
+
+    `to_work_on`: with its open items alone and what was said before.
+    """
+    row = _SHOWN.first(connection, {"id": turn_id, "viewer": viewer_id})
     if row is None:
         raise errors.NotFound(f"no turn {turn_id}")
     items = inbox.of_turn(connection, turn_id, only_open=to_work_on)
@@ -169,19 +181,28 @@ def show(connection: Connection, turn_id: int, *, to_work_on: bool = False) -> s
         context = message.around(connection, row.channel_id, [item.message for item in items], CONTEXT_MESSAGES)
     shown = to_schema(row, must_be_sound=to_work_on)
     tried = [] if to_work_on else attempt.of_turns(connection, [shown])[turn_id]
-    posts = message.of_turn(connection, turn_id)
+    posts = message.of_turn(connection, turn_id, viewer_id)
     return shown.model_copy(update={"items": items, "context": context, "posts": posts, "attempts": tried})
 
 
-def listed(connection: Connection, ids: Collection[int]) -> list[schema.Turn]:
-    """These turns with their attempts, but without items and posts."""
-    found = [to_schema(row) for row in connection.execute(_selected().where(turns.c.id.in_(ids)).order_by(turns.c.id))]
+def show_end(connection: Connection, turn_id: int, agent_id: int) -> schema.Turn:
+    """A turn as its agent is told that it is over; where it is no member of the channel any more, without items and posts."""
+    try:
+        return show(connection, turn_id, agent_id)
+    except errors.NotFound:
+        return listed(connection, {turn_id}, None)[0]
+
+
+def listed(connection: Connection, ids: Collection[int], viewer_id: int | None) -> list[schema.Turn]:
+    """Those of these turns that the viewer sees (None: all), with their attempts, but without items and posts."""
+    these = turns.c.id.in_(ids), seen_by(channel.viewer(viewer_id))
+    found = [to_schema(row) for row in connection.execute(_selected().where(*these).order_by(turns.c.id))]
     tried = attempt.of_turns(connection, found)
     return [each.model_copy(update={"attempts": tried[each.id]}) for each in found]
 
 
-def newest(connection: Connection, agent_id: int | None, limit: int) -> list[schema.Turn]:
-    query = _selected().order_by(turns.c.id.desc()).limit(limit)
+def newest(connection: Connection, agent_id: int | None, limit: int, viewer_id: int | None) -> list[schema.Turn]:
+    query = _selected().where(seen_by(channel.viewer(viewer_id))).order_by(turns.c.id.desc()).limit(limit)
     return [to_schema(row) for row in connection.execute(query.where(turns.c.agent_id == agent_id) if agent_id else query)]
 
 

@@ -84,9 +84,9 @@ _RELEASE = Prepared(
 )
 
 
-def find(connection: Connection, username: str) -> Row[tuple[object, ...]]:
-    """Raises `NotFound`."""
-    row = _FIND.first(connection, {"name": username})
+def find(connection: Connection, username: str, *, lock: bool = False) -> Row[tuple[object, ...]]:
+    """Raises `NotFound`. `lock` lets nobody else change the user until the transaction ends."""
+    row = (_LOCK if lock else _FIND).first(connection, {"name": username})
     if row is None:
         raise errors.NotFound(f"no user {username}")
     return row

@@ -15,7 +15,7 @@ from server.models.claim import outlook
 @handles(operations.AGENTS)
 def agents(call: Call, request: schema.ListAgents) -> schema.Agents:
     together = limits.together(call.connection, call.config.terms.limits, call.now)
-    return schema.Agents(agents=agent_model.listed(call.connection, call.config.patience, call.now), colony=together)
+    return schema.Agents(agents=agent_model.listed(call.connection, call.config.patience, call.now, call.viewer_id), colony=together)
 
 
 @handles(operations.HEARTBEAT)
@@ -35,13 +35,13 @@ def set_status(call: Call, request: schema.SetStatus) -> schema.Agent:
         call.announce(settle.bury(call.connection, found, call.now))
         call.wake(EGRESS)
     call.wake(("user", found.id), ("turn", found.id), "identities")  # the dead are nobody at once
-    return agent_model.listed(call.connection, call.config.patience, call.now, request.agent)[0]
+    return agent_model.listed(call.connection, call.config.patience, call.now, call.viewer_id, request.agent)[0]
 
 
 @handles(operations.SET_OWNER)
 def set_owner(call: Call, request: schema.SetOwner) -> schema.Agent:
     user.give(call.connection, user.find_agent(call.connection, request.agent).id, request.owner)
-    return agent_model.listed(call.connection, call.config.patience, call.now, request.agent)[0]
+    return agent_model.listed(call.connection, call.config.patience, call.now, call.viewer_id, request.agent)[0]
 
 
 @handles(operations.SET_LIMITS)
@@ -50,7 +50,7 @@ def set_limits(call: Call, request: schema.SetLimits) -> schema.Agent:
     user.limit(call.connection, found.id, request)
     user.release(call.connection, found.id)
     call.wake(("user", found.id))
-    return agent_model.listed(call.connection, call.config.patience, call.now, request.agent)[0]
+    return agent_model.listed(call.connection, call.config.patience, call.now, call.viewer_id, request.agent)[0]
 
 
 def owned(call: Call, agent: str) -> Row[tuple[object, ...]]:

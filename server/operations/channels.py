@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
-from colony import operations, schema
+from sqlalchemy import Row
+
+from colony import errors, operations, schema
 from server.gate import Call, handles
-from server.models import channel
+from server.models import channel, ops
 
 
 @handles(operations.CHANNELS)
 def channels(call: Call, request: schema.ListChannels) -> schema.Channels:
-    return schema.Channels(channels=channel.listed(call.connection, call.caller.id))
+    return schema.Channels(channels=channel.listed(call.connection, call.caller.id, call.viewer_id))
 
 
 @handles(operations.CREATE_CHANNEL)
 def create_channel(call: Call, request: schema.CreateChannel) -> schema.Channel:
-    return channel.create(call.connection, request.name, request.topic, call.now)
+    if not request.private:
+        return channel.create(call.connection, request.name, request.topic, call.now)
+    require_person(call, "open private channels")
+    if request.name == ops.OPS:
+        raise errors.Invalid(f"private: in {ops.OPS} the colony tells everybody how it is doing")
+    created = channel.create(call.connection, request.name, request.topic, call.now, creator_id=call.caller.id)
+    call.room = created.id
+    return created
 
 
 @handles(operations.WATCH)
 def watch(call: Call, request: schema.WatchChannel) -> schema.Channel:
-    channel.watch(call.connection, request.channel, call.caller.id)
+    found = entered(call, request.channel)
+    if found.is_private:
+        found = channel.hold(call.connection, request.channel, call.viewer_id)
+    channel.watch(call.connection, found, call.caller.id)
     return channel.show(call.connection, request.channel, call.caller.id)
 
 
 @handles(operations.UNWATCH)
 def unwatch(call: Call, request: schema.UnwatchChannel) -> schema.Channel:
-    channel.unwatch(call.connection, request.channel, call.caller.id)
+    channel.unwatch(call.connection, entered(call, request.channel).id, call.caller.id)
     return channel.show(call.connection, request.channel, call.caller.id)
+
+
+def entered(call: Call, name: str) -> Row[tuple[object, ...]]:
+    """The channel, if it is there for the caller. Raises `NotFound`."""
+    found = channel.find(call.connection, name, call.viewer_id)
+    call.room = found.id if found.is_private else None
+    return found
+
+
+def require_person(call: Call, what: str) -> None:
+    """Raises `Forbidden` for everyone but people and administrators."""
+    if call.caller.kind != "ape" and not call.caller.is_admin:
+        raise errors.Forbidden(f"people {what}; {call.caller.username} is of kind {call.caller.kind}")

@@ -45,7 +45,7 @@ def _once_settled(
 
 def _page(call: Call, request: schema.ListEvents, until: event.Position) -> schema.Events | Wait:
     since = event.parsed(request.since)
-    found = event.page(call.connection, since, until, request.limit, sees_all=call.caller.is_admin)
+    found = event.page(call.connection, since, until, request.limit, call.viewer_id)
     if found.events or found.position != str(since) or not request.wait:
         return found
     return Wait(EVENTS, request.wait, found, lambda later: events(later, request))

@@ -7,6 +7,7 @@ from server.gate import Call, Wait, handles
 from server.models import explain as explain_model
 from server.models import message, posting, turn
 from server.models import retry as retry_model
+from server.operations.channels import entered
 
 
 @handles(operations.POST)
@@ -22,22 +23,24 @@ def post(call: Call, request: schema.PostMessage) -> schema.Message:
 
 @handles(operations.READ)
 def read(call: Call, request: schema.ReadMessages) -> schema.Messages | Wait:
-    channel_id, found = message.read(call.connection, request.channel, request.since, request.limit)
+    channel = entered(call, request.channel)
+    found = message.read(call.connection, channel, request.since, request.limit)
     is_behind = found.last_seq < (request.since or 0)  # of what the caller has read: a backup was restored, which is news
     if found.messages or is_behind or not request.wait:
         return found
-    return Wait(("channel", channel_id), request.wait, found, lambda later: read(later, request))
+    return Wait(("channel", channel.id), request.wait, found, lambda later: read(later, request))
 
 
 @handles(operations.EXPLAIN)
 def explain(call: Call, request: schema.ExplainMessage) -> schema.Explanation:
-    viewer_id = None if call.caller.is_admin else call.caller.id
-    return explain_model.explain(call.connection, request.id, viewer_id, call.config.patience, call.now)
+    return explain_model.explain(call.connection, request.id, call.viewer_id, call.config.patience, call.now)
 
 
 @handles(operations.RETRY)
 def retry(call: Call, request: schema.RetryMessage) -> schema.Retried:
     caller = call.caller
-    retried, woken = retry_model.retry(call.connection, request.id, request.agent, caller.id, call.now, is_admin=caller.is_admin)
+    said = message.find(call.connection, request.id, call.viewer_id)
+    call.room = said.channel_id if said.is_private else None
+    retried, woken = retry_model.retry(call.connection, said, request.agent, caller.id, call.now, is_admin=caller.is_admin)
     call.wake(*(("user", agent_id) for agent_id in woken))
     return retried

@@ -11,8 +11,8 @@ from sqlalchemy.exc import DatabaseError
 from colony import errors, failures, operations, schema
 from server import keyring
 from server.gate import Call, Wait, handles
+from server.models import channel, secret, settle, slots, turn, unreadable, user
 from server.models import claim as claim_model
-from server.models import secret, settle, slots, turn, unreadable, user
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ def claim(call: Call, request: schema.ClaimTurn) -> schema.Claim:
 @handles(operations.FINISH)
 def finish(call: Call, request: schema.FinishTurn) -> schema.Turn:
     call.announce(settle.finish(call.connection, call.author, _fenced(call, request.id), request, call.config.guard, call.now))
-    _wake_next(call, call.caller.id)
-    return turn.show(call.connection, request.id)
+    wake_next(call, call.caller.id)
+    return turn.show_end(call.connection, request.id, call.caller.id)
 
 
 @handles(operations.FAIL)
@@ -63,8 +63,8 @@ def fail(call: Call, request: schema.FailTurn) -> schema.Turn:
         first_backoff_seconds=call.config.terms.first_backoff_seconds,
     )
     call.announce(notices)
-    _wake_next(call, call.caller.id)
-    return turn.show(call.connection, request.id)
+    wake_next(call, call.caller.id)
+    return turn.show_end(call.connection, request.id, call.caller.id)
 
 
 @handles(operations.RENEW)
@@ -85,26 +85,27 @@ def _lease(call: Call, request: schema.RenewTurn, until: datetime) -> schema.Lea
 
 @handles(operations.STOP)
 def stop(call: Call, request: schema.StopTurn) -> schema.Turn:
-    found = turn.locked(call.connection, request.id)
+    found = turn.locked(call.connection, request.id, call.viewer_id)
+    call.room = found.channel_id if channel.is_private(call.connection, found.channel_id) else None
     if not (call.caller.is_admin or call.caller.id in turn.masters(call.connection, found)):
         raise errors.Forbidden(f"turn {found.id} is not yours: whoever it answers, the agent's owner and administrators stop it")
     call.announce(settle.stop(call.connection, found, call.caller.username, call.now))
-    _wake_next(call, found.agent_id)
-    return turn.show(call.connection, found.id)
+    wake_next(call, found.agent_id)
+    return turn.show(call.connection, found.id, call.viewer_id)
 
 
 @handles(operations.TURN)
 def show(call: Call, request: schema.GetTurn) -> schema.Turn:
-    return turn.show(call.connection, request.id)
+    return turn.show(call.connection, request.id, call.viewer_id)
 
 
 @handles(operations.TURNS)
 def turns(call: Call, request: schema.ListTurns) -> schema.Turns:
     agent_id = user.find_agent(call.connection, request.agent).id if request.agent else None
-    return schema.Turns(turns=turn.newest(call.connection, agent_id, request.limit))
+    return schema.Turns(turns=turn.newest(call.connection, agent_id, request.limit, call.viewer_id))
 
 
-def _wake_next(call: Call, agent_id: int) -> None:
+def wake_next(call: Call, agent_id: int) -> None:
     """The agent itself, the lease of the turn that has ended, and who has waited for a slot."""
     in_line = slots.next_in_line(call.connection, call.config.terms.slots, call.now)
     call.wake(("turn", agent_id), *(("user", user_id) for user_id in (agent_id, *in_line)))

@@ -28,7 +28,7 @@ COMMANDS = dict(commands(cli.group))
 RENAMED = {
     "issue_token": "token", "set_status": "pause", "set_limits": "limits", "egress_rules": "egress list", "set_egress": "egress allow",
     "drop_egress": "egress forget", "egress_log": "egress log", "secrets": "secret list", "set_secret": "secret set",
-    "drop_secret": "secret rm",
+    "drop_secret": "secret rm", "remove_member": "remove",
 }  # fmt: skip
 
 

@@ -161,7 +161,7 @@ def test_no_message_keeps_a_terminal_waiting(piece: str, size: int) -> None:
 def test_a_table_of_a_pipe_has_one_header_and_one_line_per_row() -> None:
     channel = schema.Channel(id=1, name="general", topic="all\tof\nit", last_seq=2, created_at=NOW)
     assert shown(schema.Channels(channels=[channel])) == (
-        "name\tlast_seq\twatched\ttopic\tcreated_at\ngeneral\t2\tno\tall of it\t2026-03-01T12:00:00Z\n"
+        "name\tlast_seq\twatched\ttopic\tcreated_at\tis_private\ngeneral\t2\tno\tall of it\t2026-03-01T12:00:00Z\tno\n"
     )
 
 
@@ -221,6 +221,7 @@ def test_every_operation_s_response_can_be_shown(face: str, operation: operation
         "message_id": 1, "token": "t0ken", "due": False, "created_at": NOW, "lease_until": NOW, "started_at": NOW, "position": "1.1",
     }  # fmt: skip
     values |= {"effect": "allow", "host": "pypi.org", "version": "1", "recorded": 1, "turn_id": 1, "placeholder": "x"}
+    values |= {"added_by": "ann", "added_at": NOW}
     if operation.response in (schema.EgressPolicy, schema.EgressSecrets):
         values["agents"] = {}
     if operation.response is schema.Turn:

@@ -116,3 +116,24 @@ def test_a_turn_that_ends_well_says_nothing_of_its_lease(scout: Agent) -> None:
     done = scout.turn()
     assert done.returncode == 0
     assert "lease" not in done.stderr
+
+
+def test_an_agent_that_is_taken_out_of_a_channel_stops_there_and_answers_once_it_is_back(scout: Agent) -> None:
+    mark, ann, attic = new_mark(), scout.house.ann, f"{scout.name}-attic"
+    scout.settle(f"echo run >> runs; [ $(wc -l < runs) -gt 1 ] || sleep {mark}; echo answered")
+    invited = schema.InviteMembers(channel=attic, usernames=[scout.name])
+    ann.call(operations.CREATE_CHANNEL, schema.CreateChannel(name=attic, private=True))
+    ann.call(operations.INVITE, invited)
+    with scout.worker() as worker:
+        asked = scout.ask(channel=attic)
+        wait_for(lambda: running(mark), "running turn")
+        ann.call(operations.REMOVE_MEMBER, schema.RemoveMember(channel=attic, username=scout.name))
+        wait_for(lambda: not running(mark), "end of its runner")
+        scout.ask("elsewhere")
+        assert scout.await_said() == ["answered"]
+        assert scout.said(attic) == []
+        ann.call(operations.INVITE, invited)
+        ann.call(operations.RETRY, schema.RetryMessage(id=asked.id))
+        wait_for(lambda: scout.said(attic) == ["answered"], "answer in the channel")
+        assert scout.outcomes() == ["answered"] * 2
+        assert "Traceback" not in worker.log()

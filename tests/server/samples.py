@@ -81,6 +81,14 @@ def _egress_secrets(colony: Colony) -> Sample:
     return colony.client(token), schema.GetEgressSecrets()
 
 
+def room(colony: Colony, *guests: str, name: str = "attic") -> str:
+    """A private channel of ann's with these guests."""
+    colony.ann.call(operations.CREATE_CHANNEL, schema.CreateChannel(name=name, private=True))
+    if guests:
+        colony.ann.call(operations.INVITE, schema.InviteMembers(channel=name, usernames=list(guests)))
+    return name
+
+
 SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "whoami": lambda colony: (colony.ann, schema.Whoami()),
     "users": lambda colony: (colony.ann, schema.ListUsers()),
@@ -92,6 +100,10 @@ SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "create_channel": lambda colony: (colony.ann, schema.CreateChannel(name="garden")),
     "watch": lambda colony: (colony.bob, schema.WatchChannel(channel="general")),
     "unwatch": lambda colony: (colony.bob, schema.UnwatchChannel(channel="general")),
+    "members": lambda colony: (colony.ann, schema.ListMembers(channel=room(colony))),
+    "invite": lambda colony: (colony.ann, schema.InviteMembers(channel=room(colony), usernames=["bob"])),
+    "leave": lambda colony: (colony.bob, schema.LeaveChannel(channel=room(colony, "bob"))),
+    "remove_member": lambda colony: (colony.ann, schema.RemoveMember(channel=room(colony, "bob"), username="bob")),
     "read": lambda colony: (colony.ann, schema.ReadMessages(channel="general")),
     "post": lambda colony: (colony.ann, schema.PostMessage(channel="general", body=SECRET)),
     "explain": lambda colony: (colony.ann, schema.ExplainMessage(id=colony.post(colony.ann, "@scout hello").id)),

@@ -149,7 +149,7 @@ def test_a_stale_attempt_can_change_nothing(colony: Colony, operation: AnyOperat
     known = {"id": turn.id, "code": "crashed", "ids": [turn.items[0].id], "username": "zoe", "kind": "ape", "name": "attic"}
     known |= {"channel": "general", "body": "late", "agent": "scout", "status": "paused"}
     known |= {"effect": "allow", "host": "pypi.org", "contacts": []}
-    known |= {"linux_user": "scout", "model": "m", "cost_usd": 0.0, "value": "a-secret-value", "hosts": ["pypi.org"]}
+    known |= {"linux_user": "scout", "model": "m", "cost_usd": 0.0, "value": "a-secret-value", "hosts": ["pypi.org"], "usernames": ["bob"]}
     if operation.name == "claim":
         known["kind"] = "answer"
     if operation.name == "meter":

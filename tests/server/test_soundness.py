@@ -13,10 +13,11 @@ from sqlalchemy import text
 from colony import errors, operations, schema
 from server import invariants, soundness
 from server.database import open_database, sqlite_url
-from tests.server.samples import contact
+from tests.server.samples import contact, room
 from tests.server.support import Colony
 
 _FIRST, _UNBOUND = "(SELECT min(id) FROM turns)", "turn_id IS NULL AND acked_at IS NULL"
+_ATTIC = "(SELECT id FROM channels WHERE name = 'attic')"
 BREAKS = {
     "messages are numbered without gaps": ["UPDATE channels SET last_seq = last_seq + 1 WHERE name = 'general'"],
     "a message reaches a user once": [
@@ -46,6 +47,11 @@ BREAKS = {
     "egress_rules.effect is known": ["UPDATE egress_rules SET effect = 'maybe'"],
     "egress_log.verdict is known": ["UPDATE egress_log SET verdict = 'lost'"],
     "egress_log.kind is known": ["UPDATE egress_log SET kind = 'pigeon'"],
+    "what waits in a private channel waits for a member": ["UPDATE channels SET is_private = true WHERE name = 'general'"],
+    "who works in a private channel is a member": ["UPDATE channels SET is_private = true WHERE name = 'garden'"],
+    "who watches a private channel is a member": [f"INSERT INTO watches (channel_id, user_id) VALUES ({_ATTIC}, 1)"],
+    "only private channels have members": ["UPDATE channels SET is_private = false"],
+    "the dead are members of nothing": ["UPDATE users SET status = 'dead' WHERE username = 'ann'"],
     "turns.state is known": [f"UPDATE turns SET state = 'lost' WHERE id = {_FIRST}"],
 }
 
@@ -57,7 +63,8 @@ def check(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def used(colony: Colony) -> Colony:
-    """A colony with a turn that is finished, one that runs, and a message that waits."""
+    """A colony with a turn that is finished, one that runs, a message that waits, and a private channel."""
+    room(colony)
     colony.open_channel("garden")
     colony.post(colony.ann, "@scout one")
     colony.finish(colony.turn(colony.scout), "done")
@@ -72,10 +79,10 @@ def used(colony: Colony) -> Colony:
 def test_a_colony_that_is_used_is_sound(used: Colony) -> None:
     report = soundness.examine(used.database_url)
     assert report.findings == []
-    assert report.sizes == {"users": 5, "channels": 3, "messages": 4, "inbox": 3, "turns": 2}
+    assert report.sizes == {"users": 5, "channels": 4, "messages": 4, "inbox": 3, "turns": 2}
     ran = check("--database", used.database_url)
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert "sound; 5 users, 3 channels, 4 messages, 3 inbox, 2 turns" in ran.stdout
+    assert "sound; 5 users, 4 channels, 4 messages, 3 inbox, 2 turns" in ran.stdout
 
 
 def test_every_rule_has_a_way_to_break_it() -> None:

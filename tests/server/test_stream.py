@@ -179,3 +179,27 @@ def test_only_a_head_is_answered_without_a_stream_left_open(database_url: str, c
         for _ in range(3):
             assert http.head("/api/events").status_code == 200
     colony.close()
+
+
+def test_a_stream_tells_of_a_private_channel_while_its_reader_is_a_member(server: Server) -> None:
+    with server.client(token_of("ann")) as ann, server.client(token_of("bob")) as bob, server.client(token_of("rook")) as rook:
+        position = ann.call(operations.EVENTS, schema.ListEvents()).position
+        taps = [Tap(ann, position), Tap(bob, position), Tap(rook, position)]
+
+        def say(body: str, channel: str = "attic") -> None:
+            ann.call(operations.POST, schema.PostMessage(channel=channel, body=body))
+            wait_for(lambda: body in taps[0].bodies(), "the message in its author's stream")
+
+        ann.call(operations.CREATE_CHANNEL, schema.CreateChannel(name="attic", private=True))
+        ann.call(operations.INVITE, schema.InviteMembers(channel="attic", usernames=["bob"]))
+        say("for two")
+        wait_for(lambda: "for two" in taps[1].bodies(), "the message in its reader's stream")
+        ann.call(operations.REMOVE_MEMBER, schema.RemoveMember(channel="attic", username="bob"))
+        say("for one")
+        say("for all", "general")
+        for tap in taps:
+            wait_for(lambda tap=tap: "for all" in tap.bodies(), "the public message")
+        assert [tap.bodies() for tap in taps[1:]] == [["ann has invited @bob.", "for two", "for all"], ["for all"]]
+        assert taps[0].bodies() == ["ann has invited @bob.", "for two", "ann has removed bob.", "for one", "for all"]
+        deeds = [[each.deed.operation for each in tap.seen if each.deed] for tap in taps]
+        assert (deeds[0], deeds[1][-1], deeds[2]) == (["create_channel", "invite", "remove_member"], "invite", [])
