@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 TURNED_AWAY = 16  # who are told why at the same time; others are just hung up on
 TURNED_AWAY_PER_UID = 4  # of these
+ALARM_SECONDS = 5.0  # for the colony to hear of what can't wait
 PAUSE_SECONDS = 0.1  # when this process may open no more files
 Identify = Callable[[socket.socket], str | None]
 
@@ -111,12 +112,20 @@ class Gate:
                 await self._proxy.serve(client, user, head, raw)
         except Refusal as error:
             self._tell(user, error)
+            if error.is_betrayal:
+                await self._until_told(user)
             await client.refuse(error, has_body=head is None or head.method != "HEAD", for_model=bool(head and head.is_for_model))
         except (Gone, OSError):
             pass  # the agent's end is gone
         except Exception:
             log.exception("the work on a request broke user=%s", user)
             await client.refuse(errors.ColonyError("the gate could not handle this; its log says why"))
+
+    async def _until_told(self, user: str) -> None:
+        """Whoever gives its honeytoken away hears of it when the colony has: by then its turn is over."""
+        end = asyncio.get_running_loop().time() + ALARM_SECONDS
+        while self._ledger.owes(user) and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.05)
 
     async def _turn_away(self, client: Client, error: Refusal) -> None:
         """Who has no seat must not hold one by listening slowly to why.

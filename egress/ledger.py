@@ -63,6 +63,7 @@ class Ledger:
         self._mutex = threading.Lock()
         self._folds = Folds(clock)
         self._waiting: dict[str, _Waiting] = {}
+        self._on_its_way: list[schema.Contact] = []
         self._numbers = itertools.count()
         self._visits: dict[str, tuple[Visit, float | None]] = {}  # those that go on, and when each was told of last
         self._dropped = 0
@@ -121,6 +122,11 @@ class Ledger:
     def count(self) -> int:
         return sum(map(len, self._waiting.values()))
 
+    def owes(self, user: str) -> bool:
+        """Whether there is something of that agent that the server has not heard of."""
+        with self._mutex:
+            return user in self._waiting or any(contact.linux_user == user for contact in self._on_its_way)
+
     def _go_on(self) -> None:
         pause = self._every_seconds
         while not self._stops.wait(pause):
@@ -135,6 +141,7 @@ class Ledger:
                 self._deliver(batch)
             except Exception as error:  # a thread that ended would note nothing any more
                 self._give_back(batch)
+                self._on_its_way = []
                 self._tell(str(error), is_known=isinstance(error, errors.ColonyError))
                 return False
         self._trouble = ""
@@ -172,6 +179,7 @@ class Ledger:
                 for user in list(self._waiting)[: BATCH - len(batch)]:
                     batch.append(self._waiting[user].pop())
                     self._forget_if_empty(user)
+            self._on_its_way = batch
         return batch
 
     def _give_back(self, batch: list[schema.Contact]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from colony import schema
+from colony import errors, schema
 from egress.settings import Model
 from tests.egress.house import OK, House, answering, code, echo, everything, status, until
 from tests.egress.test_gate_secrets import HOST, Site, open_site, secret
@@ -99,6 +99,21 @@ def test_the_model_may_think_of_it(open_house: Callable[..., House]) -> None:
     plant(house)
     assert status(house.ask(f"GET /v1/models HTTP/1.1\r\nHost: x\r\nX-Note: {TOKEN}\r\n\r\n".encode())) == 200
     assert not any(contact.holds_honeytoken for contact in house.colony.contacts)
+
+
+def test_who_gives_it_away_hears_of_it_when_the_colony_has(house: House) -> None:
+    plant(house)
+    house.colony.trouble = errors.Unavailable("restarts")
+    upstream = house.upstream()
+    with house.knock() as line:
+        line.sendall(request(upstream.port, f"/{TOKEN}"))
+        line.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            line.recv(1)
+        house.colony.trouble = None
+        line.settimeout(10)
+        assert status(line.recv(4096)) == 403
+    assert [contact.holds_honeytoken for contact in house.colony.contacts] == [True]
 
 
 def test_each_time_is_told_by_itself(house: House) -> None:

@@ -218,7 +218,7 @@ def test_who_lets_its_honeytoken_go_is_stopped(host: Guest) -> None:
     reason = "it was about to give away a token that lies in its sandbox to be stolen"
     until(lambda: any("jay could not answer" in message["body"] and reason in message["body"] for message in messages(host)))
     assert any("jay was about to give its honeytoken away in turn" in said for said in ops(host))
-    until(lambda: status(host, "jay")["status"] == "paused")
+    until(lambda: status(host, "jay")["member"]["status"] == "paused")
     assert log(host, "jay")[0]["verdict"] == "denied"
     host.run("colony", "resume", "jay")
     assert asked(host, "get http://web.example/", "jay") == "a page"
