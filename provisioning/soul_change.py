@@ -96,10 +96,12 @@ def _settings(found: Facts, now: Lived, wanted: Soul) -> Step | None:
 def _units(found: Facts, now: Lived, wanted: Soul) -> Step | None:
     before = found.resident
     known = _record(before, wanted)
-    if known == before:
+    # The units of a release from before there were containers let nobody make one.
+    needs_new = wanted.sandbox == "podman" != now.soul.sandbox and bool(birth.changed_units(found, known))
+    if known == before and not needs_new:
         return None
     kinds = [f"runner {before.runner} → {known.runner}"] if known.runner != before.runner else []
-    rooms = soul_words.changes(now.soul, wanted, *soul_words.ROOMS)
+    rooms = soul_words.changes(now.soul, wanted, *soul_words.ROOMS, *(["sandbox"] if needs_new else []))
     # The record comes last: until then another change finds the units to be made.
     made: tuple[Act, ...] = (*birth.changed_units(found, known), Reload(), Enable(units.lasting(found.name)), Write(known.path, known.text))
     return _step("units", f"its units: {', '.join(kinds + rooms)}", *made)

@@ -1,4 +1,4 @@
-"""Podman: a container with an operator's image, or with this host's /usr. Without root, without a daemon, and without anything left.
+"""Podman: a container with an operator's image, or with this host's /usr. Without root, without a daemon, and nothing is left of it.
 
 Podman runs in namespaces of its own (`stage`), in which it is root and outside of which it is the agent: so it needs no range of user
 ids, no cgroup, no service and no folder, and the end of the first process in there is the end of podman and of all that it started. The
@@ -25,8 +25,8 @@ from colony_agent.sandbox import instructions, stage, view
 from colony_agent.sandbox.command import Command, environment
 from colony_agent.sandbox.gate import INSIDE, URL, Gate
 from colony_agent.settings import MACHINE_FILES, Home
+from provisioning.reach import PODMAN
 
-PROGRAMS = ("podman", "crun", "catatonit")  # Debian packages of the same names
 NAMESPACES = ("--user", "--map-root-user", "--mount", "--mount-proc", "--pid", "--fork", "--kill-child=KILL")
 ENGINE = (
     *("--runtime", stage.RUNTIME, "--cgroup-manager", "cgroupfs", "--tmpdir", f"{stage.PLACE}/tmp"),
@@ -53,6 +53,7 @@ ITS_OWN = {  # podman's environment, which no file of the agent's changes
     "CONTAINERS_CONF": f"{stage.PLACE}/containers.conf",
     "CONTAINERS_STORAGE_CONF": f"{stage.PLACE}/storage.conf",
 }
+CRUN = '{"msg":"'  # says crun, where podman is no longer listening
 NO_PROGRAM = "ERROR (catatonit:2): failed to exec pid1: "  # says the first process of the container
 
 
@@ -83,7 +84,7 @@ class Podman:
         return Command((*apart, *script), variables, self.home.path.absolute(), (order,), explain=partial(explain, argv[0]))
 
     def _require_engine(self) -> None:
-        for program in PROGRAMS:
+        for program in PODMAN:
             if not shutil.which(program):
                 raise RunnerFailed(CRASHED, f"{program} is not installed: apt-get install {program}")
         image = self.home.agent.image
@@ -136,6 +137,8 @@ def explain(program: str, stderr: str) -> str | None:
         return f"{lines[-1]}; allow unprivileged user namespaces (sysctl user.max_user_namespaces, on Ubuntu an AppArmor profile)"
     if lines[-1].startswith(NO_PROGRAM):
         return f"the sandbox did not start: can't start {program}: {lines[-1].removeprefix(NO_PROGRAM)}"
+    if lines[-1].startswith(CRUN):
+        return f"the sandbox did not start: crun: {json.loads(lines[-1])['msg']}"
     if lines[-1] != stage.COULD_NOT:
         return None
     reasons = [line for line in lines[:-1] if line.startswith(("Error: ", "mount: ", "forwarder: "))]
