@@ -27,7 +27,7 @@ from colony_agent.sandbox.gate import INSIDE, URL, Gate
 from colony_agent.settings import MACHINE_FILES, Home
 from provisioning.reach import PODMAN
 
-NAMESPACES = ("--user", "--map-root-user", "--mount", "--mount-proc", "--pid", "--fork", "--kill-child=KILL")
+NAMESPACES = ("--user", "--map-root-user", "--mount", "--mount-proc", "--pid", "--cgroup", "--fork", "--kill-child=KILL")
 ENGINE = (
     *("--runtime", stage.RUNTIME, "--cgroup-manager", "cgroupfs", "--tmpdir", f"{stage.PLACE}/tmp"),
     *("--events-backend", "none", "--log-level", "error"),
