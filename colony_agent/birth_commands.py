@@ -19,6 +19,7 @@ _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON docum
 @click.option("--from", "archive", type=click.Path(path_type=Path), help="The archive of a home that becomes its own; a soul comes first.")
 @click.option("--repo", metavar="URL|PATH", help="A repository of which it gets a clone; '': of none, though it had one before.")
 @click.option("--runner", metavar="claude|command:…", help="What thinks; default: as the soul says, else claude.")
+@click.option("--sandbox", metavar="bwrap|podman[:IMAGE]", help="Where it thinks; default: as the soul says, else bwrap.")
 @click.option("--memory-max", metavar="SIZE", help="The most memory of all its processes, like 4G.")
 @click.option("--home-max", metavar="SIZE", help="The most that its home may hold, like 10G.")
 @click.option("--watch", metavar="CHANNEL", multiple=True, help="It gets every message of this channel, besides the soul's.")
@@ -32,6 +33,7 @@ def birth(
     archive: Path | None,
     repo: str | None,
     runner: str | None,
+    sandbox: str | None,
     memory_max: str | None,
     home_max: str | None,
     watch: tuple[str, ...],
@@ -56,6 +58,7 @@ def birth(
         kept=unpacking.read(archive.absolute()) if archive else None,
         repo=repo,
         runner=runner,
+        sandbox=sandbox,
         rooms={key: size for key, size in {"memory_max": memory_max, "home_max": home_max}.items() if size is not None},
         watch=watch,
         owner=owner,

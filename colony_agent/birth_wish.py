@@ -26,6 +26,7 @@ class Said:
     kept: Archived | None
     repo: str | None
     runner: str | None
+    sandbox: str | None
     rooms: Mapping[str, str]  # sizes, by their keys in a soul's limits
     watch: Sequence[str]
     owner: str | None
@@ -40,6 +41,7 @@ def made(said: Said, caller: str | None) -> Wish:
     kind, command = souls.parse_runner(said.runner, Path.cwd()) if said.runner else (soul.runner or "claude", soul.command)
     if kind == "command" and not command:
         raise errors.Invalid("the archive does not say which program the agent runs; say so: --runner command:PROGRAM")
+    sandbox, image = souls.parse_sandbox(said.sandbox) if said.sandbox else (soul.sandbox or "bwrap", soul.image)
     repo = said.repo if said.repo is not None else _kept_repo(said.kept)
     limits = soul.limits.model_dump(exclude_none=True) | {key: souls.parse_room(size) for key, size in said.rooms.items()}
     memory_max, home_max = limits.pop("memory_max", MEMORY_MAX_BYTES), limits.pop("home_max", HOME_MAX_BYTES)
@@ -50,6 +52,8 @@ def made(said: Said, caller: str | None) -> Wish:
         runner=kind,
         command=command,
         model=(soul.model or "") if kind == "claude" else "",
+        sandbox=sandbox,
+        image=image,
         repo=str(Path(repo).absolute()) if repo and Path(repo).is_dir() else repo,
         watch=tuple(dict.fromkeys((*(soul.watch or ()), *said.watch))),
         egress=soul.egress or (),

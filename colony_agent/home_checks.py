@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from colony import errors, files
 from colony.config import PROJECT_FILE
-from colony_agent import overflow
+from colony_agent import overflow, process
+from colony_agent.runner import RunnerFailed
+from colony_agent.sandbox import for_home
 from colony_agent.settings import Home, load
 from provisioning import places, reach, stepdown
 from provisioning.checks import writers
@@ -50,7 +53,17 @@ def memory(scene: Scene, resident: Resident) -> Findings:
         raise Unseen("its settings can't be used") from error
 
 
-CHECKS = (("its settings", settings), ("its memory", memory))
+def container(scene: Scene, resident: Resident) -> Findings:
+    """Whether podman starts where it is to think in a container; bubblewrap is all agents' matter."""
+    try:
+        _as_agent(scene, resident, lambda path: _require_container(load(path)))
+    except errors.Unavailable as error:
+        yield Finding(resident.name, f"no turn of it can run: {error.detail}", f"apt-get install {' '.join(reach.PODMAN)}")
+    except errors.Invalid as error:
+        raise Unseen("its settings can't be used") from error
+
+
+CHECKS = (("its settings", settings), ("its container", container), ("its memory", memory))
 
 
 def _fit(resident: Resident, home: Home) -> None:
@@ -72,6 +85,18 @@ def _require_safe(command: Sequence[str], scene: Scene, resident: Resident) -> N
     for path, facts in (*writers.above(program), (program, program.stat())):
         if how := writers.among(facts, uids, gids):
             raise errors.Conflict(f"agents can change {path}, on the way to the program that it runs: {how}")
+
+
+def _require_container(home: Home) -> None:
+    """Raises `Unavailable`."""
+    if home.agent.sandbox != "podman":
+        return
+    try:
+        ended = process.run(for_home(home).confine(["/bin/true"], {}), b"", lambda _: None, PATIENCE_SECONDS, threading.Event())
+    except RunnerFailed as failed:
+        raise errors.Unavailable(failed.detail) from failed
+    if ended.returncode:
+        raise errors.Unavailable(ended.last_words)
 
 
 def _bounded(home: Home) -> None:

@@ -10,9 +10,10 @@ from typing import Any, Literal, get_args, get_type_hints
 from colony import config, errors
 from colony.bounds import BOUNDS, DEFAULTS
 
-SandboxKind = Literal["bwrap", "none"]
+SandboxKind = Literal["bwrap", "podman", "none"]
 RunnerKind = Literal["claude", "command"]
 GATE = r"unix:/[^/]+/[^/]+/"  # the sandbox shows the socket's folder: not all of /run
+IMAGE = r"/[^,:\\]+"  # what an overlay can be made of
 KINDS = {str: "text", int: "a whole number", bool: "true or false"}
 MACHINE_FILES = (config.PROJECT_FILE, config.STATE_FILE)  # masked inside the sandbox
 
@@ -25,6 +26,7 @@ class AgentSettings:
     claude: str = "claude"  # for the runner `claude`: its binary
     model: str = ""  # for the runner `claude`: empty leaves the choice to it
     sandbox: SandboxKind = "bwrap"
+    image: str = ""  # for the sandbox `podman`: a folder that holds a root file system; empty: this host's /usr
     egress: str = ""  # the gate's socket, as unix:PATH, and the only way out of the sandbox; empty: there is none, but for a host's agents
     may_write_instructions: bool = False  # CLAUDE.md, .claude, .mcp.json and the history's .git
     repo: str = ""  # the clone that the agent works on, relative to its home
@@ -88,6 +90,8 @@ def _checked(file: Path, table: dict[str, Any]) -> dict[str, Any]:
             raise errors.Invalid(f"{file}: agent.{key} must be {KINDS[types[key]]}")
         if key == "egress" and value and not re.match(GATE, value):
             raise errors.Invalid(f"{file}: agent.egress must be unix: and an absolute path, in a folder that holds nothing else")
+        if key == "image" and value and not re.fullmatch(IMAGE, value):
+            raise errors.Invalid(f"{file}: agent.image must be the absolute path of a folder, without any of , : \\")
         if key in BOUNDS and not BOUNDS[key][0] <= value <= BOUNDS[key][1]:
             raise errors.Invalid(f"{file}: agent.{key} must be from {BOUNDS[key][0]} to {BOUNDS[key][1]}")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}

@@ -29,6 +29,8 @@ def bear(wish: Wish, tell: Tell = silently, *, dry_run: bool = False) -> list[St
                 clone.require_reachable(wish.repo)
             if wish.command:
                 reach.require_runnable(wish.command[0])
+            if wish.sandbox == "podman":
+                reach.require_podman()
         units.check(unit_files(steps))
         if not dry_run:
             try:

@@ -51,7 +51,8 @@ def _limits(agent: Mapping[str, Any], member: schema.Agent, known: Record) -> Li
 
 
 def _thinking(soul: Soul, agent: Mapping[str, Any]) -> Soul:
-    soul = replace(soul, pulse_minutes=_number(agent, "pulse_minutes"))
+    sandbox, image = agent.get("sandbox", "bwrap"), agent.get("image", "")
+    soul = replace(soul, pulse_minutes=_number(agent, "pulse_minutes"), sandbox=sandbox, image=image)
     if agent.get("runner", "claude") == "claude":
         return replace(soul, runner="claude", model=agent.get("model", ""))
     return replace(soul, runner="command", command=tuple(agent.get("command", ())))

@@ -8,12 +8,22 @@ from pathlib import Path
 
 from colony import errors
 
+PATH = "/usr/local/bin:/usr/bin:/bin"
 HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # from every agent's service
+
+
+PODMAN = ("podman", "crun", "catatonit")  # Debian packages, each with a program of its name
+
+
+def require_podman() -> None:
+    """Raises `Invalid` where agents can have no containers."""
+    if missing := [program for program in PODMAN if not shutil.which(program, path=PATH)]:
+        raise errors.Invalid(f"{missing[0]} is not installed: apt-get install {' '.join(missing)}")
 
 
 def require_runnable(program: str) -> Path:
     """Where it really is. Raises `Invalid` for a program that is not there, or not for everybody."""
-    found = shutil.which(program, path="/usr/local/bin:/usr/bin:/bin")
+    found = shutil.which(program, path=PATH)
     if not found:
         raise errors.Invalid(f"there is no program {program}")
     real = Path(found).resolve()

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -19,6 +19,7 @@ from provisioning import front_matter
 from provisioning.front_matter import Unsound
 
 RunnerKind = Literal["claude", "command"]
+SandboxKind = Literal["bwrap", "podman", "none"]
 MAX_BYTES = 64 * 1024
 ROOM = (64 * 2**20, 16 * 2**40)  # bytes, of memory or of a disk: with less no runner starts
 MAX_COMPLAINTS = 3  # told at once
@@ -27,6 +28,7 @@ NO_MODEL = "model is for the runner claude; a command chooses its own"
 MAX_QUOTED = 60  # characters
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}  # as systemd means them
 _COMMAND = "command:"
+_IMAGE = "podman:"
 _EXPECTED = {  # where pydantic's own words speak of Python
     "string_type": "must be text, in quotes where YAML takes it for something else",
     "string_unicode": "must be text",
@@ -81,6 +83,25 @@ def parse_runner(said: str, folder: Path) -> tuple[RunnerKind, tuple[str, ...]]:
     if program.startswith("/") and not (os.path.isfile(program) and os.access(program, os.X_OK)):
         raise errors.Invalid(f"{program} is no file that can be run; make it executable, or name another program")
     return "command", (program, *words[1:])
+
+
+def parse_sandbox(said: str) -> tuple[SandboxKind, str]:
+    """What `bwrap`, `podman` or `podman:IMAGE` names: the sandbox and the image's folder, if there is one. Raises `Invalid`."""
+    if said in ("bwrap", "podman"):
+        return cast("SandboxKind", said), ""
+    if not said.startswith(_IMAGE):
+        raise errors.Invalid(f"{_quoted(said)} is no sandbox; give bwrap, podman or podman:FOLDER")
+    image = said.removeprefix(_IMAGE)
+    if not re.fullmatch(r"/[^,:\\]+", image) or not image.isprintable():
+        raise errors.Invalid(f"{_quoted(image)} is no image; give the absolute path of a folder, without any of , : \\")
+    if not (Path(image) / "usr").is_dir() or os.path.samefile(image, "/"):
+        raise errors.Invalid(f"{image} holds no root file system; podman export fills a folder with one")
+    return "podman", image
+
+
+def worded_sandbox(kind: SandboxKind, image: str) -> str:
+    """What `parse_sandbox` understands."""
+    return f"{_IMAGE}{image}" if image else kind
 
 
 def _within(key: str) -> Any:
@@ -144,6 +165,7 @@ class _FrontMatter(_Foreign):
     watch: _Channels | None = None
     egress: _Targets | None = None
     runner: str | None = None
+    sandbox: str | None = None
     model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,99}$")] | None = None
     limits: Limits = NO_LIMITS
     pulse_minutes: Annotated[int, _within("pulse_minutes")] | None = None
@@ -162,6 +184,8 @@ class Soul:
     limits: Limits = NO_LIMITS
     pulse_minutes: int | None = None  # 0: no pulse
     egress: tuple[str, ...] | None = None  # HOST[:PORT[,PORT]…] that it may reach
+    sandbox: SandboxKind | None = None  # none: as somebody has written into an agent's settings; no soul asks for it
+    image: str = ""  # for the sandbox `podman`: a folder; empty: the host's own /usr
 
 
 def load(path: Path) -> Soul:
@@ -180,6 +204,7 @@ def load(path: Path) -> Soul:
 def over(lived: Soul, said: Soul) -> Soul:
     """What `said` says, and where it leaves that to others, what `lived` does. Raises `Invalid` for a model without Claude Code."""
     thinks = said if said.runner else lived
+    confined = said if said.sandbox else lived
     wanted = replace(
         lived,
         text=said.text,
@@ -187,6 +212,8 @@ def over(lived: Soul, said: Soul) -> Soul:
         egress=lived.egress if said.egress is None else said.egress,
         runner=thinks.runner,
         command=thinks.command,
+        sandbox=confined.sandbox,
+        image=confined.image,
         limits=lived.limits.model_copy(update=said.limits.model_dump(exclude_none=True)),
         pulse_minutes=lived.pulse_minutes if said.pulse_minutes is None else said.pulse_minutes,
     )
@@ -204,7 +231,10 @@ def _soul(found: _FrontMatter, body: str, folder: Path) -> Soul:
     if runner == "command" and found.model:
         raise Unsound(NO_MODEL)
     model = "" if found.model == OWN_CHOICE else found.model
-    return Soul(f"{body.strip()}\n", found.name, found.watch, runner, command, model, found.limits, found.pulse_minutes, found.egress)
+    sandbox, image = parse_sandbox(found.sandbox) if found.sandbox is not None else (None, "")
+    text = f"{body.strip()}\n"
+    rest = (found.limits, found.pulse_minutes, found.egress, sandbox, image)
+    return Soul(text, found.name, found.watch, runner, command, model, *rest)
 
 
 def _text(path: Path) -> str:

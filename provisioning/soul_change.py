@@ -16,7 +16,7 @@ from provisioning.soul import Soul, over
 from provisioning.steps import Act, Ask, Enable, Reload, Run, Start, Step, Stop, Write, WriteAs
 from provisioning.systemd import Systemd
 
-_OF_SETTINGS = ("runner", "command", "model", "turn_timeout_seconds", "pulse_minutes")  # they stand in its home
+_OF_SETTINGS = ("runner", "command", "model", "sandbox", "image", "turn_timeout_seconds", "pulse_minutes")  # they stand in its home
 _OF_LIMITS = ("budget_usd_per_day", "turns_per_hour", "posts_per_turn")  # the colony keeps them
 START = "start"  # the name of a step
 
@@ -39,6 +39,8 @@ def change(name: str, said: Soul, tell: Tell = silently, *, dry_run: bool = Fals
         steps = plan(found, now, said)
         if (command := over(now.soul, said).command) and command != now.soul.command:
             reach.require_runnable(command[0])
+        if over(now.soul, said).sandbox == "podman":
+            reach.require_podman()
         if not dry_run:
             _carry_out(systemd, found, now, steps, tell)
     return Change(steps, show.clean("\n".join(_diff(now.soul.text, said.text))))
@@ -83,7 +85,8 @@ def _settings(found: Facts, now: Lived, wanted: Soul) -> Step | None:
     changes = soul_words.changes(now.soul, wanted, *_OF_SETTINGS)
     if not changes:
         return None
-    told = {key: value for key, value in soul_words.flat(wanted).items() if key in _OF_SETTINGS} | {"model": wanted.model}
+    told = {key: value for key, value in soul_words.flat(wanted).items() if key in _OF_SETTINGS}
+    told |= {"model": wanted.model, "sandbox": "" if wanted.sandbox == "bwrap" else wanted.sandbox}
     agent = {key: value for key, value in {**now.settings["agent"], **told}.items() if value not in (None, "", [])}
     connection = {key: value for key, value in now.settings.items() if key != "agent"}
     written = WriteAs(found.name, places.HOMES / found.name, PROJECT_FILE, home.settings(connection, agent))
@@ -93,10 +96,12 @@ def _settings(found: Facts, now: Lived, wanted: Soul) -> Step | None:
 def _units(found: Facts, now: Lived, wanted: Soul) -> Step | None:
     before = found.resident
     known = _record(before, wanted)
-    if known == before:
+    # The units of a release from before there were containers let nobody make one.
+    needs_new = wanted.sandbox == "podman" != now.soul.sandbox and bool(birth.changed_units(found, known))
+    if known == before and not needs_new:
         return None
     kinds = [f"runner {before.runner} → {known.runner}"] if known.runner != before.runner else []
-    rooms = soul_words.changes(now.soul, wanted, *soul_words.ROOMS)
+    rooms = soul_words.changes(now.soul, wanted, *soul_words.ROOMS, *(["sandbox"] if needs_new else []))
     # The record comes last: until then another change finds the units to be made.
     made: tuple[Act, ...] = (*birth.changed_units(found, known), Reload(), Enable(units.lasting(found.name)), Write(known.path, known.text))
     return _step("units", f"its units: {', '.join(kinds + rooms)}", *made)

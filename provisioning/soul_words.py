@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from provisioning.soul import OWN_CHOICE, Soul, worded_bytes
+from provisioning.soul import OWN_CHOICE, Soul, worded_bytes, worded_sandbox
 
 ROOMS = ("memory_max", "home_max")  # in bytes; the host keeps them
 
@@ -19,6 +19,8 @@ def keys(soul: Soul) -> dict[str, object]:
         "runner": soul.runner,
         "command": list(soul.command),
         "model": OWN_CHOICE if soul.model == "" else soul.model,
+        "sandbox": soul.sandbox,
+        "image": soul.image or None,
         "watch": None if soul.watch is None else list(soul.watch),
         "egress": None if soul.egress is None else list(soul.egress),
         "limits": soul.limits.model_dump(),
@@ -56,6 +58,7 @@ def written(soul: Soul) -> str:
         "egress": None if soul.egress is None else list(soul.egress),
         "runner": f"command:{shlex.join(soul.command)}" if soul.runner == "command" else soul.runner,
         "model": OWN_CHOICE if soul.model == "" else soul.model,
+        "sandbox": None if soul.sandbox in (None, "none") else worded_sandbox(soul.sandbox, soul.image),
         "limits": limits or None,
         "pulse_minutes": soul.pulse_minutes,
     }

@@ -16,6 +16,8 @@ class Wish:
     runner: str = "claude"  # or command
     command: tuple[str, ...] = ()
     model: str = ""
+    sandbox: str = "bwrap"  # or podman
+    image: str = ""  # for the sandbox `podman`: a folder
     repo: str = ""  # a URL, or the path of a repository on this machine
     watch: tuple[str, ...] = ()  # channels
     egress: tuple[str, ...] = ()  # HOST[:PORT[,PORT]…] that it may reach
@@ -39,4 +41,6 @@ class Wish:
         command = {"command": list(self.command)} if self.command else {}
         model = {"model": self.model} if self.model else {}
         repo = {"repo": "repo"} if self.repo else {}
-        return {"name": self.name, "runner": self.runner, **command, **model, **repo, **self.settings}
+        sandbox = {"sandbox": self.sandbox} if self.sandbox != "bwrap" else {}
+        image = {"image": self.image} if self.image else {}
+        return {"name": self.name, "runner": self.runner, **command, **model, **sandbox, **image, **repo, **self.settings}

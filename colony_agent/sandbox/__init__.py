@@ -13,8 +13,14 @@ __all__ = ["Command", "Sandbox", "for_home"]
 
 
 def for_home(home: Home, binds: tuple[Path, ...] = (), honeytoken: str = "", *, keeps_history: bool = False) -> Sandbox:
-    """The sandbox that the home's settings name; everything confined by it can read `binds`. With `keeps_history` it is for git alone.
+    """The sandbox that the home's settings name; everything confined by it can read `binds`, and finds the `honeytoken`.
 
-    `honeytoken` lies where credentials are looked for.
+    With `keeps_history` it is for git alone, which bubblewrap confines wherever something does.
     """
-    return Unconfined(home) if home.agent.sandbox == "none" else Bwrap(home, binds, keeps_history, honeytoken)
+    if home.agent.sandbox == "none":
+        return Unconfined(home)
+    if home.agent.sandbox == "podman" and not keeps_history:
+        from colony_agent.sandbox.podman import Podman
+
+        return Podman(home, binds, honeytoken)
+    return Bwrap(home, binds, keeps_history, honeytoken)

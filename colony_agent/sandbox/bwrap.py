@@ -18,22 +18,15 @@ from pathlib import Path
 
 from colony.failures import CRASHED
 from colony_agent.runner import RunnerFailed
-from colony_agent.sandbox import instructions
+from colony_agent.sandbox import instructions, view
 from colony_agent.sandbox.command import Command, environment
-from colony_agent.sandbox.gate import URL, Gate
+from colony_agent.sandbox.gate import INSIDE, URL, Gate
 from colony_agent.settings import MACHINE_FILES, Home
 
 ISOLATION = (
     *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
     *("--die-with-parent", "--new-session", "--cap-drop", "ALL"),
 )
-# Not the whole of /etc/ssl: a root outside reads its private keys as the agent inside.
-ETC = (
-    *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ca-certificates", "/etc/ca-certificates.conf", "/etc/pki/tls/certs"),
-    *("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives"),
-)
-HONEYTOKEN_FILE = Path("/run/secrets/colony-admin-token")  # where who looks for credentials looks
-ROOT_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")  # into /usr, unless the host is not merged
 
 
 @dataclass(frozen=True)
@@ -58,15 +51,16 @@ class Bwrap:
         if not bwrap:
             raise RunnerFailed(CRASHED, "bwrap is not installed: apt-get install bubblewrap")
         home = self.home.path.absolute()
-        uid = os.getuid() or 1000  # what is root's outside looks like an ordinary user's inside
-        way_out = self._way_out
-        leads = way_out.binds() if way_out else []
+        uid, way_out = view.uid(), self._way_out
+        leads = _leads(way_out) if way_out else []
         covers = [] if self.home.agent.may_write_instructions else list(instructions.covers(home, writes_history=self.keeps_history))
-        covered = [_existing(home / name) for name in MACHINE_FILES]
-        files = {Path("/etc/passwd"): _passwd(self.home, uid), Path("/etc/group"): _group(self.home, uid), **dict.fromkeys(covered, "")}
-        if self.honeytoken:
-            files[HONEYTOKEN_FILE] = self.honeytoken + "\n"
-        contents = {path: _data(text) for path, text in files.items()}
+        files = {
+            Path("/etc/passwd"): view.passwd(self.home, uid),
+            Path("/etc/group"): view.group(self.home, uid),
+            **dict.fromkeys((view.existing(home / name) for name in MACHINE_FILES), ""),
+            **({view.HONEYTOKEN: f"{self.honeytoken}\n"} if self.honeytoken else {}),
+        }
+        contents = {path: view.in_memory(text) for path, text in files.items()}
         told, tells = os.pipe()
         words: list[str | int | Path] = [bwrap, *ISOLATION, "--info-fd", tells]
         words += ["--uid", uid, "--gid", uid, "--hostname", self.home.agent.name]
@@ -77,8 +71,10 @@ class Bwrap:
         words += ["--bind", home, home]
         for path, content in contents.items():
             words += ["--ro-bind-data", content, path]
-        words += [*covers, *leads]
-        words += ["--remount-ro", "/", "--chdir", home, "--", *(way_out.argv() if way_out else []), *argv]
+        for cover in covers:
+            words += ["--bind" if cover.is_open else "--ro-bind", cover.path, cover.path]
+        words += leads
+        words += ["--remount-ro", "/", "--chdir", home, "--", *(way_out.forwarder(INSIDE / way_out.socket.name) if way_out else []), *argv]
         return Command(
             argv=tuple(map(str, words)),
             # Not among the words, which every user of the host can read.
@@ -101,40 +97,17 @@ def explain(stderr: str) -> str | None:
 
 
 def _system() -> Iterator[str | Path]:
-    yield from ("--ro-bind", "/usr", "/usr")
-    for path in map(Path, ROOT_LINKS):
-        if path.is_symlink():
-            yield from ("--symlink", path.readlink(), path)
-        elif path.is_dir():
-            yield from ("--ro-bind", path, path)
-    for name in ETC:
-        yield from ("--ro-bind-try", name, name)
+    for path in view.system():
+        yield from ("--ro-bind", path, path)
+    for link, target in view.links().items():
+        yield from ("--symlink", target, link)
+
+
+def _leads(way_out: Gate) -> list[str | Path]:
+    script = way_out.script
+    return ["--ro-bind", way_out.folder(), INSIDE, "--ro-bind", script, script]
 
 
 def _first_pid(told: int) -> int | None:
     with open(told) as pipe:
         return json.loads(pipe.read() or "{}").get("child-pid")  # type: ignore[no-any-return]
-
-
-def _existing(file: Path) -> Path:
-    """The file, created empty if it is missing: only what exists can be covered."""
-    try:
-        os.close(os.open(file, os.O_CREAT | os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise RunnerFailed(CRASHED, f"can't cover {file} in the sandbox: {error.strerror}") from error
-    return file
-
-
-def _data(text: str) -> int:
-    descriptor = os.memfd_create("colony")
-    os.write(descriptor, text.encode())
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
-
-
-def _passwd(home: Home, uid: int) -> str:
-    return f"{home.agent.name}:x:{uid}:{uid}::{home.path.absolute()}:/bin/bash\nnobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n"
-
-
-def _group(home: Home, gid: int) -> str:
-    return f"{home.agent.name}:x:{gid}:\nnogroup:x:65534:\n"

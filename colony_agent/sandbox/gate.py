@@ -34,25 +34,25 @@ class Gate:
         """The one that the home's settings name."""
         return cls(Path(home.agent.egress.removeprefix("unix:"))) if home.agent.egress else None
 
-    def binds(self) -> list[str | Path]:
-        """What bubblewrap has to show for `argv` to work. Raises `RunnerFailed` when there is no gate."""
+    def folder(self) -> Path:
+        """What a sandbox shows at `INSIDE`. Raises `RunnerFailed` when there is no gate."""
         if not self.socket.is_socket():
             raise RunnerFailed(UNREACHABLE, f"there is no egress gate at {self.socket}; start it: systemctl start colony-egress")
-        # Its folder, since a gate that is started anew makes another socket there: whoever was shown the former one would be lost.
-        return ["--ro-bind", self.socket.parent, INSIDE, "--ro-bind", _script(), _script()]
+        # Not the socket alone, since a gate that is started anew makes another one there: whoever was shown the former one would be lost.
+        return self.socket.parent
 
     def environment(self) -> dict[str, str]:
         """How programs find the gate, and whom they trust."""
         is_there = (self.socket.parent / TRUSTED).exists()
         return {**PROXIES, **(dict.fromkeys(TRUSTING, str(INSIDE / TRUSTED)) if is_there else {})}
 
-    def argv(self) -> list[str]:
-        """What the program's own words come after."""
-        return [os.path.realpath(sys.executable), "-I", "-S", str(_script()), str(PORT), str(INSIDE / self.socket.name)]
+    @property
+    def script(self) -> Path:
+        from colony_agent import bytecode
+        from colony_agent.sandbox import forwarder
 
+        return bytecode.script(forwarder)
 
-def _script() -> Path:
-    from colony_agent import bytecode
-    from colony_agent.sandbox import forwarder
-
-    return bytecode.script(forwarder)
+    def forwarder(self, socket: Path) -> list[str]:
+        """What the program's own words come after; `socket` is where the forwarder finds the gate's."""
+        return [os.path.realpath(sys.executable), "-I", "-S", str(self.script), str(PORT), str(socket)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from colony.failures import CRASHED
@@ -24,18 +25,22 @@ CLAUDE, GIT = ".claude", ".git"
 OPEN = (".claude/projects",)  # sessions; it does without all else
 
 
-def covers(home: Path, *, writes_history: bool = False) -> Iterator[str | Path]:
-    """Bubblewrap's words for a home that is bound already. Raises `RunnerFailed` where a link would lead around a cover."""
+@dataclass(frozen=True)
+class Cover:
+    """A path in the home that is shown again, over itself."""
+
+    path: Path
+    is_open: bool = False  # it can be written
+
+
+def covers(home: Path, *, writes_history: bool = False) -> Iterator[Cover]:
+    """In this order, over a home that is shown already. Raises `RunnerFailed` where a link would lead around a cover."""
     for name, content in FILES.items():
-        yield from _bound("--ro-bind", _made(home / name, content))
-    yield from _bound("--ro-bind", _made(home / CLAUDE))
+        yield Cover(_made(home / name, content))
+    yield Cover(_made(home / CLAUDE))
     for name in OPEN:
-        yield from _bound("--bind", _made(home / name))
-    yield from _bound("--bind" if writes_history else "--ro-bind", _made(home / GIT))
-
-
-def _bound(option: str, path: Path) -> tuple[str | Path, ...]:
-    return option, path, path
+        yield Cover(_made(home / name), is_open=True)
+    yield Cover(_made(home / GIT), is_open=writes_history)
 
 
 def _made(path: Path, content: bytes | None = None) -> Path:

@@ -43,7 +43,8 @@ def test_every_setting_can_be_set(tmp_path: Path) -> None:
         "command": ("/bin/sh", "brain.sh"),
         "claude": "/opt/claude",
         "model": "claude-test",
-        "sandbox": "none",
+        "sandbox": "podman",
+        "image": "/opt/images/tools",
         "egress": "unix:/run/colony-egress/egress.sock",
         "may_write_instructions": True,
         "repo": "repo",
@@ -104,6 +105,11 @@ def test_a_value_of_the_wrong_kind_is_refused_with_its_key(tmp_path: Path, name:
 @pytest.mark.parametrize("value", ["/run/colony-egress/egress.sock", "unix:egress.sock", "unix:/run/egress.sock", "http://127.0.0.1:3128"])
 def test_a_gate_is_a_unix_socket_by_its_whole_path(tmp_path: Path, value: str) -> None:
     assert "agent.egress must be unix: and an absolute path" in refused(tmp_path, f'name = "scout"\negress = "{value}"')
+
+
+@pytest.mark.parametrize("value", ["tools", "/", "/opt/a,b", "/opt/a:b"])
+def test_an_image_is_a_folder_by_its_whole_path(tmp_path: Path, value: str) -> None:
+    assert "agent.image must be the absolute path of a folder" in refused(tmp_path, f'name = "scout"\nimage = "{value}"')
 
 
 @pytest.mark.parametrize("name", ["runner", "sandbox"])

@@ -11,6 +11,7 @@ from colony.failures import UNREACHABLE
 from colony_agent.runner.claude import HELD_BY_THE_GATE
 from tests.colony_agent.agents import DONE, FAILED, Agent, House
 from tests.colony_agent.cast import running
+from tests.colony_agent.engines import ENGINES
 from tests.colony_agent.gates import KEY, HttpGate
 from tests.colony_agent.test_claude_runner import Scout
 from tests.standin import Standin, prompt_text, text, tool, tool_result
@@ -32,9 +33,9 @@ def gate(tmp_path: Path, api: Standin) -> Iterator[HttpGate]:
         yield gate
 
 
-@pytest.fixture
-def scout(tmp_path: Path, api: Standin, gate: HttpGate) -> Iterator[Scout]:
-    scout = Scout(tmp_path / "scout", api, egress=gate.egress)
+@pytest.fixture(params=ENGINES)
+def scout(request: pytest.FixtureRequest, tmp_path: Path, api: Standin, gate: HttpGate) -> Iterator[Scout]:
+    scout = Scout(tmp_path / "scout", api, sandbox=request.param, egress=gate.egress)
     scout.environ = {"ANTHROPIC_API_KEY": OWN_KEY, "ANTHROPIC_BASE_URL": "http://127.0.0.1:1", "CLAUDE_CODE_OAUTH_TOKEN": OWN_KEY}
     yield scout
     assert running(str(tmp_path)) == []
@@ -79,6 +80,9 @@ def test_a_fetch_goes_to_the_gate_as_a_tunnel(scout: Scout, api: Standin, gate: 
 
 def test_without_its_forwarder_the_turn_fails_as_out_of_reach(scout: Scout, api: Standin) -> None:
     api.script([tool("Bash", {"command": "pkill -9 -f '[f]orwarder.*py'; echo killed"}), text("done")])
+    if scout.home.agent.sandbox == "podman":  # it runs outside of the container
+        assert scout.ask().reply == "done"
+        return
     failed = scout.fails()
     assert (failed.failure, len(api.requests)) == (UNREACHABLE, 1)
     assert failed.detail

@@ -1,4 +1,4 @@
-"""The forwarder in real bubblewrap: the only way out, which harms nothing that it carries, and no trace in the program that it becomes."""
+"""The forwarder of real sandboxes: the only way out, which harms nothing that it carries, and no trace in the program that it becomes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from colony_agent.runner import RunnerFailed
 from colony_agent.sandbox import for_home
 from colony_agent.settings import Home
 from tests.colony_agent.cast import new_mark, running, scout_at, wait_until
+from tests.colony_agent.engines import ENGINES
 from tests.colony_agent.gates import HttpGate, Serve, Socket, echo
 
 PYTHON = Path(sys.executable).resolve()
@@ -42,10 +43,10 @@ IGNORED_HERE = {number for number in NAMED_SIGNALS - {signal.SIGPIPE, signal.SIG
 class Inside:
     """Scout's sandbox with a gate, and what a program in it says."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, engine: str) -> None:
         self.socket, self.path = path / "gate" / "egress.sock", path / "scout"
         self.socket.parent.mkdir()
-        self.home: Home = scout_at(self.path, egress=f"unix:{self.socket}")
+        self.home: Home = scout_at(self.path, sandbox=engine, egress=f"unix:{self.socket}")
 
     def gate(self, serve: Serve) -> Socket:
         return Socket(self.socket, serve)
@@ -62,9 +63,9 @@ class Inside:
         return self.run("/bin/sh", "-c", 'exec 2>&1; exec "$0" -c "$1"', str(PYTHON), script)[1].decode()
 
 
-@pytest.fixture
-def inside(tmp_path: Path) -> Iterator[Inside]:
-    yield Inside(tmp_path)
+@pytest.fixture(params=ENGINES)
+def inside(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inside]:
+    yield Inside(tmp_path, request.param)
     assert running(str(tmp_path)) == []
 
 
@@ -316,7 +317,7 @@ def test_streams_are_the_programs_to_the_last_byte(inside: Inside) -> None:
 
 
 def test_a_program_that_is_not_there_is_named(inside: Inside) -> None:
-    with inside.gate(echo), pytest.raises(RunnerFailed, match="the sandbox did not start: forwarder: can't start /no/such: No such file"):
+    with inside.gate(echo), pytest.raises(RunnerFailed, match=r"sandbox did not start: (forwarder: )?can't start /no/such: No such file"):
         inside.run("/no/such")
 
 
@@ -345,5 +346,5 @@ def test_a_program_that_is_killed_leaves_no_forwarder(inside: Inside) -> None:
     threading.Thread(target=kill).start()
     with inside.gate(echo):
         assert inside.run("/bin/sleep", mark)[0].returncode == 128 + signal.SIGKILL
-    assert names == {"bwrap", "sleep", PYTHON.name}
+    assert {"sleep", PYTHON.name} < names, "the engine's own"
     assert running(mark) == []

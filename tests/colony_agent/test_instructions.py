@@ -1,4 +1,4 @@
-"""What tells an agent how to live, in real bubblewrap: read by it and by git, and never changed from inside."""
+"""What tells an agent how to live, in real sandboxes: read by it and by git, and never changed from inside."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from colony_agent.runner import RunnerFailed
 from colony_agent.sandbox import for_home
 from colony_agent.settings import Home
 from tests.colony_agent.cast import scout_at
+from tests.colony_agent.engines import ENGINES
 from tests.colony_agent.test_sandbox import inside
 
 TEXT = "as the operator wrote it\n"
@@ -82,6 +83,16 @@ def test_an_instruction_can_be_read(home: Home, file: str) -> None:
 def test_an_instruction_holds_against(home: Home, file: str, attack: str) -> None:
     before = everything(home)
     inside(for_home(home), attack.format(file=file, top=file.split("/")[0], exchange=EXCHANGE))
+    require_unharmed(home, before)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("file", [*FILES, *MISSING])
+def test_an_instruction_holds_against_all_of_it_in_a_row(home: Home, file: str, engine: str) -> None:
+    home = replace(home, agent=replace(home.agent, sandbox=engine))
+    before = everything(home)
+    attacks = "\n".join(f"({attack.format(file=file, top=file.split('/')[0], exchange=EXCHANGE)})" for attack in ATTACKS)
+    inside(for_home(home), attacks)
     require_unharmed(home, before)
 
 

@@ -25,6 +25,7 @@ from colony_agent.settings import load
 from colony_agent.tool_socket import ToolSocket
 from colony_agent.tools import TOOLS, described
 from tests.colony_agent.agents import LONG, Agent, House, toolbox
+from tests.colony_agent.engines import ENGINES
 
 INITIALIZE = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
 
@@ -171,7 +172,9 @@ def test_the_model_is_told_that_it_may_post_no_more(opened: ToolSocket, scout: A
     assert "say the rest in your reply" in str(refused)
 
 
-def test_the_tools_work_from_within_the_sandbox(opened: ToolSocket, scout: Agent) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_tools_work_from_within_the_sandbox(opened: ToolSocket, scout: Agent, engine: str) -> None:
+    scout.settle(sandbox=engine)
     command = for_home(load(scout.home), opened.binds).confine(opened.argv, {})
     with subprocess.Popen(
         command.argv, env=command.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=command.descriptors

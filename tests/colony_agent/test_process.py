@@ -18,14 +18,15 @@ from colony_agent.process import Exit
 from colony_agent.runner import RunnerFailed
 from colony_agent.sandbox import Command, Sandbox, for_home
 from tests.colony_agent.cast import new_mark, running, scout_at, wait_until
+from tests.colony_agent.engines import ENGINES
 
 MEGABYTE = 2**20
 PYTHON = str(Path(sys.executable).resolve())
 
 
-@pytest.fixture(params=["bwrap", "none"])
+@pytest.fixture(params=[*ENGINES, "none"])
 def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Sandbox:
-    """Each test sees a process that bwrap keeps, and a bare one."""
+    """Each test sees a process that an engine keeps, and a bare one."""
     return for_home(scout_at(tmp_path / "scout", sandbox=request.param))
 
 

@@ -1,4 +1,4 @@
-"""Real bubblewrap: what an agent sees, what it can change, and that nothing of it outlives its turn."""
+"""Real sandboxes: what an agent sees, what it can change, and that nothing of it outlives its turn."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ import pytest
 from colony_agent import process
 from colony_agent.runner import RunnerFailed
 from colony_agent.sandbox import Sandbox, for_home
-from colony_agent.sandbox.bwrap import Bwrap, explain
+from colony_agent.sandbox.bwrap import explain
 from colony_agent.settings import MACHINE_FILES, Home
 from tests.colony_agent.cast import new_mark, running, scout_at, wait_until
+from tests.colony_agent.engines import ENGINES
 
 SECRETS = ("SSH_AUTH_SOCK", "ANTHROPIC_API_KEY", "COLONY_TOKEN")
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return scout_at(tmp_path / "deep" / "homes" / "scout")
+@pytest.fixture(params=ENGINES)
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
+    return scout_at(tmp_path / "deep" / "homes" / "scout", sandbox=request.param)
 
 
 def inside(sandbox: Sandbox, script: str, **env: str) -> str:
@@ -50,7 +51,8 @@ def test_nothing_else_of_the_host_is_visible(home: Home, tmp_path: Path) -> None
         *(f"{tmp_path}/deep:", "homes"),
         *(f"{tmp_path}/deep/homes:", "scout"),
     ]
-    system = {"bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "tmp", "usr"}
+    system = {"sys"} if home.agent.sandbox == "podman" else set[str]()  # an empty folder
+    system |= {"bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "tmp", "usr"}
     assert set(inside(for_home(home), "ls -A /").split()) <= system | {tmp_path.parts[1], Path(sys.base_prefix).parts[1]}
 
 
@@ -84,6 +86,7 @@ def test_the_environment_is_what_was_asked_for_and_no_more(home: Home, monkeypat
     for name in SECRETS:
         monkeypatch.setenv(name, "secret")
     found = dict(line.split("=", 1) for line in inside(for_home(home), "env", ASKED="for").splitlines())
+    assert found.pop("HOSTNAME", "scout") == "scout"  # podman's
     assert set(found) - {"PWD", "SHLVL", "_"} == {"HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "TERM", "ASKED"}
     assert found["HOME"] == str(home.path)
 
@@ -148,7 +151,7 @@ def test_what_is_bound_can_be_read_and_not_written(home: Home, tmp_path: Path) -
     brain.write_text("think")
     other.write_text("unseen")
     script = f"cat {brain}; echo x > {brain}; cat {other}"
-    said = inside(Bwrap(home, binds=(brain,)), script)
+    said = inside(for_home(home, (brain,)), script)
     assert said.startswith("think")
     assert "Read-only" in said
     assert "No such file" in said
@@ -161,7 +164,7 @@ def test_a_bound_socket_can_be_talked_to(home: Home, tmp_path: Path) -> None:
         server.bind(str(address))
         server.listen()
         script = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(address)!r}); s.sendall(b'hi')"
-        said = inside(Bwrap(home, binds=(address,)), f'{Path(sys.executable).resolve()} -c "{script}"')
+        said = inside(for_home(home, (address,)), f'{Path(sys.executable).resolve()} -c "{script}"')
         connection, _ = server.accept()
         with connection:
             assert (said, connection.recv(9)) == ("", b"hi")
@@ -180,8 +183,8 @@ def test_the_network_is_shared_but_not_with_git(home: Home) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         python, port = Path(sys.executable).resolve(), server.getsockname()[1]
         connect = f"{python} -c 'import socket; socket.create_connection((\"127.0.0.1\", {port}))'"
-        assert inside(Bwrap(home), connect) == ""
-        assert "ConnectionRefusedError" in inside(Bwrap(home, keeps_history=True), connect)
+        assert inside(for_home(home), connect) == ""
+        assert "ConnectionRefusedError" in inside(for_home(home, keeps_history=True), connect)
 
 
 def test_it_dies_with_its_parent(home: Home, tmp_path: Path) -> None:
@@ -194,7 +197,8 @@ from pathlib import Path
 from colony_agent import process
 from colony_agent.sandbox import for_home
 from tests.colony_agent.cast import scout_at
-command = for_home(scout_at(Path({str(home.path)!r}))).confine(["/bin/sh", "-c", "setsid sleep {mark} & sleep {mark}"], {{}})
+home = scout_at(Path({str(home.path)!r}), sandbox={home.agent.sandbox!r})
+command = for_home(home).confine(["/bin/sh", "-c", "setsid sleep {mark} & sleep {mark}"], {{}})
 process.run(command, b"", print, 60, threading.Event())
 """
     )
@@ -204,9 +208,10 @@ process.run(command, b"", print, 60, threading.Event())
         wait_until(lambda: not running(mark))
 
 
-def test_without_bwrap_it_says_what_to_install(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_engine_it_says_what_to_install(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(RunnerFailed, match="bwrap is not installed: apt-get install bubblewrap"):
+    said = {"bwrap": "bwrap is not installed: apt-get install bubblewrap", "podman": "podman is not installed: apt-get install podman"}
+    with pytest.raises(RunnerFailed, match=said[home.agent.sandbox]):
         for_home(home).confine(["/bin/true"], {})
 
 
@@ -219,7 +224,7 @@ def test_without_user_namespaces_it_says_what_to_allow() -> None:
 
 
 def test_a_program_that_is_not_there_is_named(home: Home) -> None:
-    with pytest.raises(RunnerFailed, match="the sandbox did not start: bwrap: execvp /no/such: No such file"):
+    with pytest.raises(RunnerFailed, match=r"the sandbox did not start: (bwrap: execvp|can't start) /no/such: No such file"):
         process.run(for_home(home).confine(["/no/such"], {}), b"", print, 20, threading.Event())
 
 

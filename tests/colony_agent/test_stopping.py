@@ -12,6 +12,7 @@ import pytest
 from colony import operations, schema
 from tests.colony_agent.agents import Agent, House, Process, living, wait_for
 from tests.colony_agent.cast import new_mark, running
+from tests.colony_agent.engines import ENGINES
 
 STOPPED_SECONDS = 2.0
 ROUNDS = 3  # the machine may be busy with something else: one of them must be in time
@@ -42,7 +43,7 @@ def by_its_lease_alone(scout: Agent) -> Process:
     return scout.begin("turn")
 
 
-@pytest.mark.parametrize("sandbox", ["bwrap", "none"])
+@pytest.mark.parametrize("sandbox", [*ENGINES, "none"])
 @pytest.mark.parametrize("begin", [with_worker, by_its_lease_alone])
 @pytest.mark.parametrize("end", [stop, pause, drain])
 def test_a_running_turn_ends_with_its_whole_tree_within_two_seconds(

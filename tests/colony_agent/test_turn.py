@@ -184,7 +184,7 @@ def test_sigterm_hands_the_turn_back_uncounted(scout: Agent) -> None:
 
 
 def test_a_program_holds_the_secrets_that_people_let_it_hold_and_nobody_reads_them(house: House, scout: Agent) -> None:
-    for name, more in (("HELD", {"as_environment": True}), ("BOUND", {"hosts": ["api.example"]})):
+    for name, more in (("HELD", {"hosts": [], "as_environment": True}), ("BOUND", {"hosts": ["api.example"]})):
         house.admin.call(operations.SET_SECRET, schema.SetSecret(name=name, value=f"the-value-of-{name}", agent=scout.name, **more))
     scout.settle('echo "${#HELD} $BOUND $HELD"')
     scout.ask()

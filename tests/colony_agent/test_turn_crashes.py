@@ -10,6 +10,7 @@ import pytest
 from colony import failpoints
 from colony.failpoints import EXIT_CODE, POINTS, VARIABLE
 from tests.colony_agent.agents import Agent, House, housed
+from tests.colony_agent.engines import ENGINES
 
 BEFORE_THE_TURN = {"turn.before_claim"}
 DELIVERED_LATER = {"turn.journaled", "turn.before_finish", "turn.finish_answered"}
@@ -88,7 +89,7 @@ def test_a_turn_that_ends_while_it_is_handed_back_is_done_again(scout: Agent, po
     assert (scout.runs(), scout.outcomes(), scout.turns()[0].failures) == (2, ["answered"], 1)
 
 
-@pytest.mark.parametrize("sandbox", ["bwrap", "none"])
+@pytest.mark.parametrize("sandbox", [*ENGINES, "none"])
 def test_failpoints_are_unknown_in_the_sandbox(scout: Agent, points: Path, sandbox: str) -> None:
     scout.settle(BRAIN, sandbox=sandbox)
     scout.ask()

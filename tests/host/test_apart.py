@@ -57,6 +57,14 @@ def test_the_same_succeeds_for_who_may(outcomes: Outcomes, attempt: Attempt) -> 
     assert outcomes(attempt.works_for)[attempt.says] == "ok"
 
 
+def test_in_podmans_container_all_that_a_turn_tries_is_refused_too(stage: Stage) -> None:
+    refused = [attempt for attempt in ATTEMPTS if Who.TURN in attempt.refused]
+    ended = stage.contained_outcomes({attempt.says: attempt.call for attempt in refused})
+    assert [says for says, how in ended.items() if how == "ok"] == []
+    proved = {attempt.says: attempt.proof for attempt in ATTEMPTS if attempt.works_for is By.TURN}
+    assert {*stage.contained_outcomes(proved).values()} == {"ok"}
+
+
 @pytest.mark.parametrize("guard", WITHOUT, ids=named)
 def test_without_its_guard_it_ends_otherwise(stage: Stage, guard: Guard) -> None:
     found = 0

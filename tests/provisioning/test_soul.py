@@ -21,6 +21,7 @@ WHOLE = """\
 name: scout
 watch: [general, ops]
 runner: claude
+sandbox: podman
 model: claude-sonnet-5
 limits:
   budget_usd_per_day: 2.5
@@ -62,11 +63,13 @@ def test_front_matter_says_how_it_lives_and_is_no_part_of_the_text(file: Path) -
     limits = Limits(
         budget_usd_per_day=2.5, turns_per_hour=30, posts_per_turn=0, memory_max=2**32, home_max=20 * 2**30, turn_timeout_seconds=600
     )
-    assert load(written(file, WHOLE)) == Soul(BODY, "scout", ("general", "ops"), "claude", (), "claude-sonnet-5", limits, 0)
+    whole = Soul(BODY, "scout", ("general", "ops"), "claude", (), "claude-sonnet-5", limits, 0, sandbox="podman")
+    assert load(written(file, WHOLE)) == whole
 
 
 def test_the_test_above_says_every_key() -> None:
-    assert set(Limits.model_fields) | {"name", "watch", "runner", "model", "limits", "pulse_minutes"} == set(re.findall(r"(\w+):", WHOLE))
+    keys = {"name", "watch", "runner", "sandbox", "model", "limits", "pulse_minutes"}
+    assert set(Limits.model_fields) | keys == set(re.findall(r"(\w+):", WHOLE))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,7 @@ def test_a_whole_number_is_a_budget_and_a_number_of_bytes_a_size(file: Path) -> 
 @pytest.mark.parametrize(
     ("front_matter", "said"),
     [
-        ("nmae: scout", "unknown key nmae; known are name, watch, egress, runner, model, limits, pulse_minutes"),
+        ("nmae: scout", "unknown key nmae; known are name, watch, egress, runner, sandbox, model, limits, pulse_minutes"),
         ("limits: {turns: 3}", "unknown key limits.turns; known are " + ", ".join(Limits.model_fields)),
         ("name: 5", "name: must be text"),
         ("name: yes", "name: must be text"),
@@ -147,6 +150,12 @@ def test_a_whole_number_is_a_budget_and_a_number_of_bytes_a_size(file: Path) -> 
         ("runner: command:grep 'x", "can't be split into words: no closing quotation"),
         ('runner: "command:sh \\0"', "control characters"),
         ('runner: "command:sh \\ud800"', "control characters"),
+        ("sandbox: none", "'none' is no sandbox; give bwrap, podman or podman:FOLDER"),
+        ("sandbox: podman:python", "'python' is no image; give the absolute path of a folder"),
+        ("sandbox: podman:/usr:/x", "'/usr:/x' is no image"),
+        ("sandbox: podman:/", "'/' is no image"),
+        ("sandbox: podman:/..", "/.. holds no root file system"),
+        ("sandbox: podman:/etc", "/etc holds no root file system; podman export fills a folder with one"),
         ("runner: command:sh\nmodel: claude-sonnet-5", "model is for the runner claude"),
         ("limits: {turns_per_hour: -1, posts_per_turn: -1}", "limits.turns_per_hour: must be greater than or equal to 0; limits.posts"),
     ],

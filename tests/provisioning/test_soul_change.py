@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
 }
 LIMITS = Limits(posts_per_turn=10, memory_max=MEMORY_MAX_BYTES, home_max=HOME_MAX_BYTES, turn_timeout_seconds=600)
 SOUL = Soul("# Scout\n", "scout", ("general",), "command", ("/bin/true",), None, LIMITS, 30)
+OWN = {"turn_timeout_seconds": 600, "pulse_minutes": 30}
 NOW = Lived(SOUL, "", SETTINGS)
 KEY = {"ANTHROPIC_API_KEY": Path("/etc/colony/credentials/ANTHROPIC_API_KEY")}
 
@@ -62,11 +63,36 @@ def test_what_a_soul_leaves_open_stays() -> None:
         (Soul("# Scout\n", runner="command", command=("/bin/false",)), ["stop", "settings", "start"]),
         (Soul("# Scout\n", limits=Limits(memory_max=2**30)), ["stop", "units", "start"]),
         (Soul("# Scout\n", limits=Limits(home_max=2**30)), ["stop", "units", "start"]),
+        (Soul("# Scout\n", sandbox="podman", image="/opt/image"), ["stop", "settings", "start"]),
         (Soul("# Scout\n", runner="claude"), ["stop", "settings", "units", "start"]),
     ],
 )
 def test_only_what_differs_is_changed_and_the_worker_starts_anew_only_for_what_needs_it(said: Soul, steps: list[str]) -> None:
     assert names(plan(lives(credentials=KEY), NOW, said)) == steps
+
+
+def test_a_sandbox_is_changed_with_its_image_and_bubblewrap_is_not_written_down() -> None:
+    now = replace(NOW, soul=replace(SOUL, sandbox="bwrap"))
+    contained = plan(lives(), now, Soul("# Scout\n", sandbox="podman", image="/opt/image"))
+    assert contained[1].says == "its settings: sandbox bwrap → podman, image none → /opt/image"
+    assert settings(contained)["agent"] == {**SETTINGS["agent"], **OWN, "sandbox": "podman", "image": "/opt/image"}
+    now = replace(NOW, soul=replace(SOUL, sandbox="podman", image="/opt/image"), settings=settings(contained))
+    assert plan(lives(), now, Soul("# Scout\n")) == []
+    assert settings(plan(lives(), now, Soul("# Scout\n", sandbox="bwrap")))["agent"] == {**SETTINGS["agent"], **OWN}
+
+
+def test_a_soul_that_leaves_the_sandbox_open_leaves_one_alone_that_somebody_has_set_by_hand() -> None:
+    by_hand = {**SETTINGS, "agent": {**SETTINGS["agent"], "sandbox": "none"}}
+    now = replace(NOW, soul=replace(SOUL, sandbox="none"), settings=by_hand)
+    assert settings(plan(lives(), now, Soul("# Scout\n", pulse_minutes=0)))["agent"]["sandbox"] == "none"
+
+
+def test_containers_bring_the_units_of_this_release() -> None:
+    now = replace(NOW, soul=replace(SOUL, sandbox="bwrap"))
+    facts = lives()
+    old = replace(facts, unit_files={**facts.unit_files, "agent-scout-worker.service": "[Service]\nSystemCallFilter=@system-service\n"})
+    assert names(plan(old, now, Soul("# Scout\n", sandbox="podman"))) == ["stop", "settings", "units", "start"]
+    assert names(plan(old, now, Soul("# Scout\n", pulse_minutes=0))) == ["stop", "settings", "start"]
 
 
 def test_what_may_fail_comes_before_the_rest() -> None:

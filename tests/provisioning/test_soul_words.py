@@ -26,6 +26,8 @@ WHOLE = Limits(budget_usd_per_day=2.5, turns_per_hour=30, posts_per_turn=0, memo
             "command",
             ("sh", "-c", "echo 'a: b' # \"c\"", "", "snow \N{SNOWMAN}\N{FOX FACE}"),
         ),
+        Soul(TEXT, sandbox="bwrap"),
+        Soul(TEXT, sandbox="podman"),
         Soul(TEXT, runner="command", command=("a" * 300, "b " * 300)),
     ],
 )
@@ -36,9 +38,9 @@ def test_what_is_written_reads_the_same(soul: Soul, tmp_path: Path) -> None:
 
 
 def test_every_key_that_a_soul_can_have_is_written_and_has_its_words() -> None:
-    soul = Soul(TEXT, "scout", ("general",), "claude", (), "claude-sonnet-5", WHOLE, 0, ("pypi.org",))
+    soul = Soul(TEXT, "scout", ("general",), "claude", (), "claude-sonnet-5", WHOLE, 0, ("pypi.org",), "podman", "/opt/image")
     assert None not in flat(soul).values()
-    for key in flat(soul).keys() - {"command"}:
+    for key in flat(soul).keys() - {"command", "image"}:
         assert f"{key}:" in written(soul)
 
 

@@ -83,6 +83,18 @@ class Stage:
         assert found.keys() == calls.keys()
         return found
 
+    def contained_outcomes(self, calls: Mapping[str, Call]) -> dict[str, str]:
+        """How each of the calls ends in a turn that runs in podman's container."""
+        self._settle("podman")
+        try:
+            return self.outcomes(Who.TURN, calls)
+        finally:
+            self._settle("bwrap")
+
+    def _settle(self, sandbox: str) -> None:
+        self.machine.write("/opt/brains/settled.md", f"---\nsandbox: {sandbox}\n---\nA spy.\n")
+        self.machine.run("colony-agent", "soul", "set", "scout", "/opt/brains/settled.md")
+
     def _said(self, who: Who | By, calls: str, drop_in: str) -> str:
         if who is By.MACHINE:
             return _on_this_machine(calls)

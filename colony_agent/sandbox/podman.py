@@ -1,0 +1,157 @@
+"""Podman: a container with an operator's image, or with this host's /usr. Without root, without a daemon, and nothing is left of it.
+
+Podman runs in namespaces of its own (`stage`), in which it is root and outside of which it is the agent: so it needs no range of user
+ids, no cgroup, no service and no folder, and the end of the first process in there is the end of podman and of all that it started. The
+container's processes stay in the cgroup of whoever starts them, within its bounds.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from colony.failures import CRASHED
+from colony_agent import bytecode
+from colony_agent.runner import RunnerFailed
+from colony_agent.sandbox import instructions, stage, view
+from colony_agent.sandbox.command import Command, environment
+from colony_agent.sandbox.gate import INSIDE, URL, Gate
+from colony_agent.settings import MACHINE_FILES, Home
+from provisioning.reach import PODMAN
+
+NAMESPACES = ("--user", "--map-root-user", "--mount", "--mount-proc", "--pid", "--cgroup", "--fork", "--kill-child=KILL")
+ENGINE = (
+    *("--runtime", stage.RUNTIME, "--cgroup-manager", "cgroupfs", "--tmpdir", f"{stage.PLACE}/tmp"),
+    *("--events-backend", "none", "--log-level", "error"),
+)
+CONTAINER = (
+    *("--interactive", "--log-driver", "passthrough", "--pidfile", stage.STARTED, "--pull", "never", "--entrypoint", "", "--init"),
+    *("--cap-drop", "all", "--security-opt", "no-new-privileges"),
+    *("--security-opt", "apparmor=unconfined", "--security-opt", "label=disable"),  # only the host's root could load any
+    *("--read-only", "--read-only-tmpfs=false", "--cgroups", "disabled", "--ulimit", "host", "--oom-score-adj", "1000"),
+    *("--network", "host", "--no-hosts", "--dns", "none", "--http-proxy=false"),  # "host" is the namespace that podman is in
+)
+PRIVATE = (
+    "type=tmpfs,destination=/tmp,notmpcopyup,tmpfs-mode=1777",
+    "type=tmpfs,destination=/run,notmpcopyup,tmpfs-mode=1777",
+    "type=tmpfs,destination=/sys,notmpcopyup,ro",
+)
+BAIT = f"{stage.PLACE}/honeytoken"
+SETTINGS = "[containers]\ndefault_sysctls = []\nkeyring = false\n"
+STORAGE = f'[storage]\ndriver = "vfs"\ngraphroot = "{stage.PLACE}/storage"\nrunroot = "{stage.PLACE}/run"\n'
+ITS_OWN = {  # podman's environment, which no file of the agent's changes
+    "HOME": stage.PLACE,
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "TMPDIR": stage.PLACE,
+    "CONTAINERS_CONF": f"{stage.PLACE}/containers.conf",
+    "CONTAINERS_STORAGE_CONF": f"{stage.PLACE}/storage.conf",
+}
+CRUN = '{"msg":"'  # says crun, where podman is no longer listening
+NO_PROGRAM = "ERROR (catatonit:2): failed to exec pid1: "  # says the first process of the container
+
+
+@dataclass(frozen=True)
+class Podman:
+    home: Home
+    binds: tuple[Path, ...] = ()
+    honeytoken: str = ""
+
+    @property
+    def gate(self) -> str:
+        return URL if self._way_out else ""
+
+    @property
+    def _way_out(self) -> Gate | None:
+        return Gate.of(self.home)
+
+    def confine(self, argv: Sequence[str], env: Mapping[str, str], binds: Sequence[Path] = ()) -> Command:
+        self._require_engine()
+        way_out = self._way_out
+        variables = environment(self.home, {**(way_out.environment() if way_out else {}), **env})
+        # Most by their names alone: every user of the host can read the words.
+        words = [word for name, value in variables.items() for word in ("--env", f"{name}={value}" if name in ITS_OWN else name)]
+        words += [word for mount in self._mounts(way_out, binds) for word in ("--mount", mount)]
+        run = ["podman", *ENGINE, "run", *CONTAINER, *self._identity(), *words, "--rootfs", stage.ROOT, *argv]
+        order = view.in_memory(json.dumps(self._order(run, way_out)))
+        apart = ("setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, *(("--net",) if way_out else ()), "--")
+        script = (os.path.realpath(sys.executable), "-I", "-S", str(bytecode.script(stage)), str(order))
+        return Command((*apart, *script), variables, self.home.path.absolute(), (order,), explain=partial(explain, argv[0]))
+
+    def _require_engine(self) -> None:
+        for program in PODMAN:
+            if not shutil.which(program):
+                raise RunnerFailed(CRASHED, f"{program} is not installed: apt-get install {program}")
+        image = self.home.agent.image
+        if image and not Path(image, "usr").is_dir():
+            raise RunnerFailed(CRASHED, f"agent.image holds no root file system: {image}")
+
+    def _identity(self) -> Iterator[str]:
+        uid = view.uid()
+        yield from ("--user", f"{uid}:{uid}", "--uidmap", f"{uid}:0:1", "--gidmap", f"{uid}:0:1")
+        yield from ("--hostname", self.home.agent.name, "--workdir", str(self.home.path.absolute()))
+
+    def _mounts(self, way_out: Gate | None, binds: Sequence[Path]) -> Iterator[str]:
+        """Podman puts them in the order of their depth."""
+        home = self.home.path.absolute()
+        yield from PRIVATE
+        yield from () if self.home.agent.image else map(_bound, view.system())
+        for path in (Path(sys.base_prefix), *self.binds, *binds):
+            if not path.is_relative_to("/usr"):
+                yield _bound(path.absolute())
+        if way_out:
+            yield _bound(way_out.folder(), INSIDE)
+        yield _bound(home, is_read_only=False)
+        if self.honeytoken:
+            yield _bound(Path(BAIT), view.HONEYTOKEN)
+        for name in MACHINE_FILES:
+            yield _bound(stage.EMPTY, view.existing(home / name))
+        if not self.home.agent.may_write_instructions:
+            for cover in instructions.covers(home):
+                yield _bound(cover.path, is_read_only=not cover.is_open)
+
+    def _order(self, argv: Sequence[str], way_out: Gate | None) -> Mapping[str, object]:
+        """What `stage` is to do."""
+        accounts = {"/etc/passwd": view.passwd(self.home, view.uid()), "/etc/group": view.group(self.home, view.uid())}
+        return {
+            "image": self.home.agent.image,
+            "links": {} if self.home.agent.image else {str(path): str(target) for path, target in view.links().items()},
+            "files": {
+                **{f"{stage.ROOT}{path}": text for path, text in accounts.items()},
+                BAIT: f"{self.honeytoken}\n",
+                ITS_OWN["CONTAINERS_CONF"]: SETTINGS,
+                ITS_OWN["CONTAINERS_STORAGE_CONF"]: STORAGE,
+            },
+            "env": ITS_OWN,
+            "argv": [*(way_out.forwarder(way_out.socket) if way_out else []), *argv],
+            "has_gate": way_out is not None,
+        }
+
+
+def explain(program: str, stderr: str) -> str | None:
+    """Why the container did not start, or None if it is not the engine that speaks."""
+    lines = stderr.strip().splitlines() or [""]
+    if lines[-1].startswith("unshare: "):
+        return f"{lines[-1]}; allow unprivileged user namespaces (sysctl user.max_user_namespaces, on Ubuntu an AppArmor profile)"
+    if lines[-1].startswith(NO_PROGRAM):
+        return f"the sandbox did not start: can't start {program}: {lines[-1].removeprefix(NO_PROGRAM)}"
+    if lines[-1].startswith(CRUN):
+        return f"the sandbox did not start: crun: {json.loads(lines[-1])['msg']}"
+    if lines[-1] != stage.COULD_NOT:
+        return None
+    reasons = [line for line in lines[:-1] if line.startswith(("Error: ", "mount: ", "forwarder: "))]
+    return f"the sandbox did not start: {(reasons or lines)[-1]}"
+
+
+def _bound(source: Path | str, destination: Path | None = None, *, is_read_only: bool = True) -> str:
+    line = io.StringIO()  # podman reads a line of CSV
+    words = ("type=bind", f"source={source}", f"destination={destination or source}", f"ro={str(is_read_only).lower()}")
+    csv.writer(line, lineterminator="").writerow(words)
+    return line.getvalue()
