@@ -69,9 +69,10 @@ Do it. To tell someone, use your tools: what you answer here is not posted. If n
 
 def _task(turn: schema.Turn) -> str:
     several = "one answer to all of them" if len(turn.items) > 1 else "an answer"
+    discretion = f"#{turn.channel} is private: keep what is said there to its members. " if turn.is_private else ""
     return (
         f"Handle this. Your final text is posted in #{turn.channel} as {several}; to write elsewhere, use your tools. "
-        "If there is really nothing to say, answer HEARTBEAT_OK."
+        f"{discretion}If there is really nothing to say, answer HEARTBEAT_OK."
     )
 
 

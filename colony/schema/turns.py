@@ -90,6 +90,7 @@ class Turn(Response):
     agent: str
     kind: TurnKind
     channel: str | None = None
+    is_private: bool = False  # the channel is
     state: TurnState
     attempt: int
     failures: int = 0

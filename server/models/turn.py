@@ -21,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     bindparam,
+    false,
     func,
     or_,
     select,
@@ -74,8 +75,9 @@ def seen_by(viewer: ColumnElement[int]) -> ColumnElement[bool]:
 
 def _selected() -> Select[tuple[object, ...]]:
     names = users.c.username.label("agent"), channels.c.name.label("channel")
+    is_private = func.coalesce(channels.c.is_private, false()).label("is_private")
     joined = turns.join(users, users.c.id == turns.c.agent_id).outerjoin(channels, channels.c.id == turns.c.channel_id)
-    return select(turns, *names).select_from(joined)
+    return select(turns, *names, is_private).select_from(joined)
 
 
 _of_agent = select(turns).where(turns.c.agent_id == bindparam("agent")).with_for_update(key_share=True)

@@ -33,6 +33,11 @@ def test_it_says_who_and_when_and_where() -> None:
     assert "HEARTBEAT_OK" in said
 
 
+def test_it_says_that_a_channel_is_private() -> None:
+    assert "private" not in render(item(3, "hello"))
+    assert "#general is private: keep what is said there to its members." in render(item(3, "hello"), is_private=True)
+
+
 BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
 

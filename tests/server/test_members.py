@@ -162,6 +162,7 @@ def test_a_turn_of_a_removed_agent_ends_and_nothing_of_it_is_accepted(colony: Co
     room(colony, "scout")
     asked = colony.post(colony.ann, "@scout one", "attic")
     turn = colony.turn(colony.scout)
+    assert turn.is_private
     late = colony.in_turn(turn)
     waits = colony.post(colony.ann, "@scout two", "attic")
     with ThreadPoolExecutor(2) as pool:
@@ -201,6 +202,7 @@ def test_a_turn_elsewhere_goes_on_without_the_channel(colony: Colony) -> None:
     room(colony, "scout")
     colony.post(colony.ann, "@scout here")
     turn = colony.turn(colony.scout)
+    assert not turn.is_private
     colony.post(colony.in_turn(turn), "from next door", "attic")
     colony.post(colony.ann, "@scout there", "attic")
     remove(colony.ann, "scout")
