@@ -18,7 +18,10 @@ from colony.operations import Operation, Q, R
 if TYPE_CHECKING:
     from colony.client import Client
 
-SIGILS = {"channel": "#", "name": "#", "user": "@", "username": "@", "agent": "@", "owner": "@"}  # what people write before such names
+SIGILS = {  # what people write before such names
+    **dict.fromkeys(("channel", "name"), "#"),
+    **dict.fromkeys(("user", "username", "agent", "owner", "principal"), "@"),
+}
 MAX_QUOTED = 60  # characters of a refused value that its error repeats
 
 

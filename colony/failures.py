@@ -43,6 +43,7 @@ GONE = Failure("gone", "it is no longer part of the colony", "mention another ag
 STOPPED = Failure("stopped", "the turn was stopped", "it goes on when the agent does", counted=False, hold_seconds=0)
 CANCELLED = Failure("cancelled", "a person stopped its turn", "mention it again, or somebody else", permanent=True)
 UNREADABLE = Failure("unreadable", "the message can't be read", "post it again", permanent=True, can_be_retried=False)
+FORBIDDEN = Failure("forbidden", "it may not answer here", "ask `colony acl why` which row denies it", permanent=True)
 
 FAILURES: dict[str, Failure] = {
     failure.code: failure
@@ -61,6 +62,7 @@ FAILURES: dict[str, Failure] = {
         STOPPED,
         CANCELLED,
         UNREADABLE,
+        FORBIDDEN,
     )
 }
 

@@ -109,6 +109,7 @@ class Turn(Response):
     items: list[InboxItem] = []
     context: list[Message] = []  # what else was said in the channel lately
     environment: dict[str, str] = {}  # for who works on it: what stands for its secrets
+    tools: list[str] | None = None  # for who works on it: the tools that it may use; absent: nobody has said
     posts: list[Message] = []  # what this turn has posted so far, in whichever attempt
 
 

@@ -60,6 +60,9 @@ _NEWEST = Prepared(_in_channel.order_by(messages.c.seq.desc()))
 _SINCE = Prepared(_in_channel.where(messages.c.seq > bindparam("since")).order_by(messages.c.seq))
 _OF_TURN = Prepared(selected().where(messages.c.turn_id == bindparam("turn")).order_by(messages.c.id))
 _BY_CLIENT_ID = Prepared(selected().where(messages.c.author_id == bindparam("author"), messages.c.client_id == bindparam("client_id")))
+_CHANNEL_NAME = Prepared(
+    select(channels.c.name).join(messages, messages.c.channel_id == channels.c.id).where(messages.c.id == bindparam("id"))
+)
 _CHANNEL = Prepared(select(messages.c.channel_id).where(messages.c.id == bindparam("id")))
 
 
@@ -77,6 +80,12 @@ def find(connection: Connection, message_id: int) -> Row[tuple[object, ...]]:
     if row is None:
         raise errors.NotFound(f"no message {message_id}")
     return row
+
+
+def channel_of(connection: Connection, message_id: int) -> str | None:
+    """The name of the channel that it stands in; None for no message."""
+    found: str | None = _CHANNEL_NAME.scalar(connection, {"id": message_id})
+    return found
 
 
 def around(connection: Connection, channel_id: int, items: list[schema.Message], limit: int) -> list[schema.Message]:

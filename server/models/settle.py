@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from colony import errors, failures, schema
 from colony.failures import Failure
-from server.models import attempt, channel, contact, egress, ending, inbox, message, model_use, posting, secret, spending, user
+from server.models import acl, attempt, channel, contact, egress, ending, inbox, message, model_use, posting, secret, spending, user
 from server.models.posting import Author, LoopGuard, Posted
 from server.models.turn import running, turns
 
@@ -25,7 +25,7 @@ def finish(
         return []
     if turn.state != "running":
         raise errors.StaleTurn(f"turn {turn.id} has failed already")
-    posted = _reply(connection, agent, turn, (request.reply or "").strip(), guard, now)
+    posted = _reply(connection, agent, turn, request, guard, now)
     has_spoken = any(said.channel == _channel_name(connection, turn) for said in message.of_turn(connection, turn.id))
     outcome: schema.Outcome = "answered" if has_spoken else "ignored"
     inbox.close(connection, turn.id, outcome, now)
@@ -117,6 +117,7 @@ def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) 
     channel.unwatch_all(connection, agent.id)
     egress.drop_all(connection, agent.id)
     secret.drop_all(connection, agent.id)
+    acl.drop_all(connection, agent.id, agent.username)
     contact.forget_hosts(connection, agent.id)
     channels_left = sorted({item.message.channel for item in still_open})
     regrets = {name: [item for item in still_open if item.message.channel == name] for name in channels_left}
@@ -128,17 +129,20 @@ def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) 
     ]
 
 
+def replies_in(connection: Connection, turn: Row[tuple[object, ...]], request: schema.FinishTurn) -> str | None:
+    """The channel in which the reply is posted; None for a turn that says nothing."""
+    return None if (request.reply or "").strip() in NOTHING_TO_SAY else _channel_name(connection, turn)
+
+
 def _reply(
-    connection: Connection, agent: Author, turn: Row[tuple[object, ...]], reply: str, guard: LoopGuard, now: datetime
+    connection: Connection, agent: Author, turn: Row[tuple[object, ...]], request: schema.FinishTurn, guard: LoopGuard, now: datetime
 ) -> list[Posted]:
-    channel = _channel_name(connection, turn)
-    if channel is None or reply in NOTHING_TO_SAY:
+    channel = replies_in(connection, turn, request)
+    if channel is None:
         return []
-    items = inbox.of_turn(connection, turn.id)
-    request = schema.PostMessage(
-        channel=channel, body=reply, reply_to=items[-1].message.id if items else None, client_id=f"{turn.id}:reply"
-    )
-    return posting.post(connection, agent, request, guard, now)
+    items, body = inbox.of_turn(connection, turn.id), (request.reply or "").strip()
+    reply = schema.PostMessage(channel=channel, body=body, reply_to=items[-1].message.id if items else None, client_id=f"{turn.id}:reply")
+    return posting.post(connection, agent, reply, guard, now)
 
 
 def _give_up(connection: Connection, turn: Row[tuple[object, ...]], failure: Failure, reason: str, now: datetime) -> list[Posted]:

@@ -14,7 +14,11 @@ def channels(call: Call, request: schema.ListChannels) -> schema.Channels:
 
 @handles(operations.CREATE_CHANNEL)
 def create_channel(call: Call, request: schema.CreateChannel) -> schema.Channel:
-    return channel.create(call.connection, request.name, request.topic, call.now)
+    created = channel.create(call.connection, request.name, request.topic, call.now)
+    if call.caller.kind != "agent":
+        return created
+    channel.watch(call.connection, request.name, call.caller.id)  # else it could neither read nor write there
+    return channel.show(call.connection, request.name, call.caller.id)
 
 
 @handles(operations.WATCH)

@@ -29,13 +29,22 @@ def claim(call: Call, request: schema.ClaimTurn) -> schema.Claim:
         log.exception("claim broke agent=%s", agent.username)
         claimed, notices = schema.Claim(reason="a message could not be read"), unreadable.set_back(call.connection, agent, call.now)
     call.announce(notices)
-    call.concerns = claimed.turn.id if claimed.turn else None
-    return claimed
+    if claimed.turn is None:
+        return claimed
+    call.concerns = claimed.turn.id
+    told = claimed.turn.model_copy(update={"tools": call.rights.tools(call.connection, call.caller)})
+    return claimed.model_copy(update={"turn": told})
 
 
 @handles(operations.FINISH)
 def finish(call: Call, request: schema.FinishTurn) -> schema.Turn:
-    call.announce(settle.finish(call.connection, call.author, _fenced(call, request.id), request, call.config.guard, call.now))
+    found = _fenced(call, request.id)
+    channel = settle.replies_in(call.connection, found, request) if found.state == "running" else None
+    refusal = call.rights.reply_refusal(call.connection, call.caller, channel) if channel else None
+    if refusal:  # a finish that is refused would be tried for ever
+        call.announce(settle.fail(call.connection, found, failures.FORBIDDEN, refusal, request.usage, call.now))
+    else:
+        call.announce(settle.finish(call.connection, call.author, found, request, call.config.guard, call.now))
     _wake_next(call, call.caller.id)
     return turn.show(call.connection, request.id)
 

@@ -221,6 +221,7 @@ def test_every_operation_s_response_can_be_shown(face: str, operation: operation
         "message_id": 1, "token": "t0ken", "due": False, "created_at": NOW, "lease_until": NOW, "started_at": NOW, "position": "1.1",
     }  # fmt: skip
     values |= {"effect": "allow", "host": "pypi.org", "version": "1", "recorded": 1, "turn_id": 1, "placeholder": "x"}
+    values |= {"principal": "scout", "user": "scout", "action": "post", "scope": "*", "reason": "no row allows it"}
     if operation.response in (schema.EgressPolicy, schema.EgressSecrets):
         values["agents"] = {}
     if operation.response is schema.Turn:
