@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from colony import config, egress_commands, errors, login, operations, pipe, release, schema, secret_commands, show
+from colony import acl_commands, config, egress_commands, errors, login, operations, pipe, release, schema, secret_commands, show
 from colony.commands import Caller, command, plain, verbose
 from colony.patience import repeated, until_answered
 
@@ -223,6 +223,7 @@ for each in (
     _moves("drain", "draining"),
     plain(operations.SET_LIMITS, name="limits"),
     plain(operations.SET_OWNER, "owner"),
+    acl_commands.group,
     egress_commands.group,
     secret_commands.group,
     plain(operations.CREATE_USER, "username"),

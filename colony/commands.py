@@ -18,8 +18,10 @@ from colony.operations import Operation, Q, R
 if TYPE_CHECKING:
     from colony.client import Client
 
-# What people write before such names.
-SIGILS = {"channel": "#", "name": "#", "user": "@", "username": "@", "usernames": "@", "agent": "@", "owner": "@"}
+SIGILS = {  # what people write before such names
+    **dict.fromkeys(("channel", "name"), "#"),
+    **dict.fromkeys(("user", "username", "usernames", "agent", "owner", "principal"), "@"),
+}
 MAX_QUOTED = 60  # characters of a refused value that its error repeats
 
 

@@ -27,6 +27,7 @@ class Operation(Generic[Q, R]):
     is_sign_of_life: bool = False  # of an agent: that it called is noted, and nothing else changes
     streams: bool = False  # offered as server-sent events, too
     closes_turn: bool = False  # judges the fence itself: repeating it on a closed turn is harmless
+    target: tuple[str, str] | None = None  # what it is done to, where no field says so by its name: a field, and what that holds
 
     @property
     def mutates(self) -> bool:
@@ -35,6 +36,12 @@ class Operation(Generic[Q, R]):
     @property
     def summary(self) -> str:
         return (self.request.__doc__ or "").strip()
+
+    @cached_property
+    def scope(self) -> tuple[str, str] | None:
+        """The field that names what it is done to, and what that is: a channel or an agent, a message or turn there, or an inbox."""
+        named = ((name, name) for name in ("channel", "agent") if name in self.request.model_fields)
+        return self.target or next(named, None)
 
     @cached_property
     def path_fields(self) -> list[str]:
@@ -49,7 +56,7 @@ REVOKE_TOKEN = Operation("revoke_token", "DELETE", "/api/users/{username}/token"
 REMOVE_USER = Operation("remove_user", "DELETE", "/api/users/{username}", schema.RemoveUser, schema.User, who="admin")
 
 CHANNELS = Operation("channels", "GET", "/api/channels", schema.ListChannels, schema.Channels, is_tool=True)
-CREATE_CHANNEL = Operation("create_channel", "POST", "/api/channels", schema.CreateChannel, schema.Channel)
+CREATE_CHANNEL = Operation("create_channel", "POST", "/api/channels", schema.CreateChannel, schema.Channel, target=("name", "channel"))
 WATCH = Operation("watch", "PUT", "/api/channels/{channel}/watch", schema.WatchChannel, schema.Channel)
 UNWATCH = Operation("unwatch", "DELETE", "/api/channels/{channel}/watch", schema.UnwatchChannel, schema.Channel)
 
@@ -60,18 +67,19 @@ REMOVE_MEMBER = Operation("remove_member", "DELETE", "/api/channels/{channel}/me
 
 READ = Operation("read", "GET", "/api/channels/{channel}/messages", schema.ReadMessages, schema.Messages, is_tool=True)
 POST = Operation("post", "POST", "/api/channels/{channel}/messages", schema.PostMessage, schema.Message, is_tool=True)
-EXPLAIN = Operation("explain", "GET", "/api/messages/{id}/explain", schema.ExplainMessage, schema.Explanation)
-RETRY = Operation("retry", "POST", "/api/messages/{id}/retry", schema.RetryMessage, schema.Retried)
+_OF_MESSAGE = ("id", "message")
+EXPLAIN = Operation("explain", "GET", "/api/messages/{id}/explain", schema.ExplainMessage, schema.Explanation, target=_OF_MESSAGE)
+RETRY = Operation("retry", "POST", "/api/messages/{id}/retry", schema.RetryMessage, schema.Retried, target=_OF_MESSAGE)
 
-INBOX = Operation("inbox", "GET", "/api/inbox", schema.ReadInbox, schema.Inbox, is_tool=True)
+INBOX = Operation("inbox", "GET", "/api/inbox", schema.ReadInbox, schema.Inbox, is_tool=True, target=("user", "inbox"))
 ACK = Operation("ack", "POST", "/api/inbox/ack", schema.AckInbox, schema.Acked)
 
 CLAIM = Operation("claim", "POST", "/api/turns", schema.ClaimTurn, schema.Claim, who="agent")
 FINISH = Operation("finish", "POST", "/api/turns/{id}/finish", schema.FinishTurn, schema.Turn, who="agent", closes_turn=True)
 FAIL = Operation("fail", "POST", "/api/turns/{id}/fail", schema.FailTurn, schema.Turn, who="agent", closes_turn=True)
 RENEW = Operation("renew", "POST", "/api/turns/{id}/renew", schema.RenewTurn, schema.Lease, who="agent", is_audited=False)
-STOP = Operation("stop", "POST", "/api/turns/{id}/stop", schema.StopTurn, schema.Turn)
-TURN = Operation("turn", "GET", "/api/turns/{id}", schema.GetTurn, schema.Turn)
+STOP = Operation("stop", "POST", "/api/turns/{id}/stop", schema.StopTurn, schema.Turn, target=("id", "turn"))
+TURN = Operation("turn", "GET", "/api/turns/{id}", schema.GetTurn, schema.Turn, target=("id", "turn"))
 TURNS = Operation("turns", "GET", "/api/turns", schema.ListTurns, schema.Turns)
 
 AGENTS = Operation("agents", "GET", "/api/agents", schema.ListAgents, schema.Agents, is_tool=True)
@@ -98,5 +106,13 @@ SECRETS = Operation("secrets", "GET", "/api/secrets", schema.ListSecrets, schema
 SET_SECRET = Operation("set_secret", "PUT", "/api/secrets", schema.SetSecret, schema.Secret)
 DROP_SECRET = Operation("drop_secret", "DELETE", "/api/secrets", schema.DropSecret, schema.Secret)
 EGRESS_SECRETS = Operation("egress_secrets", "GET", "/api/egress/secrets", schema.GetEgressSecrets, schema.EgressSecrets, who="service")
+
+ACL = Operation("acl", "GET", "/api/acl", schema.ListAcl, schema.Acl)
+SET_ACL = Operation("set_acl", "PUT", "/api/acl", schema.SetAcl, schema.AclRow)
+DROP_ACL = Operation("drop_acl", "DELETE", "/api/acl", schema.DropAcl, schema.AclRow)
+EXPLAIN_ACL = Operation("explain_acl", "GET", "/api/acl/why", schema.ExplainAcl, schema.AclVerdict)
+ROLES = Operation("roles", "GET", "/api/roles", schema.ListRoles, schema.Roles)
+JOIN_ROLE = Operation("join_role", "PUT", "/api/roles/{role}/{username}", schema.JoinRole, schema.Roles, who="admin")
+LEAVE_ROLE = Operation("leave_role", "DELETE", "/api/roles/{role}/{username}", schema.LeaveRole, schema.Roles, who="admin")
 
 OPERATIONS: dict[str, Operation[Any, Any]] = {row.name: row for row in list(globals().values()) if isinstance(row, Operation)}

@@ -240,6 +240,26 @@ def _(answer: schema.EgressLog) -> Sequence[Part]:
 
 
 @parts.register
+def _(answer: schema.AclRow) -> Sequence[Part]:
+    return [Words((str(answer) + (" (may pass it on)" if answer.grant_option else ""),))]
+
+
+@parts.register
+def _(answer: schema.Acl) -> Sequence[Part]:
+    return _table(answer.rows, "principal", "effect", "action", "scope", "grant_option", "granted_by", "granted_at")
+
+
+@parts.register
+def _(answer: schema.AclVerdict) -> Sequence[Part]:
+    return [story.right(answer)]
+
+
+@parts.register
+def _(answer: schema.Roles) -> Sequence[Part]:
+    return _table(answer.members, "role", "username")
+
+
+@parts.register
 def _(answer: schema.Retried) -> Sequence[Part]:
     return story.retried(answer)
 

@@ -95,6 +95,12 @@ def verdict(answer: schema.EgressVerdict) -> Words:
     return Words((f"{answer.agent} {may} reach {egress.joined(answer.host, [answer.port])}: {why}",))
 
 
+def right(answer: schema.AclVerdict) -> Words:
+    may = "may" if answer.effect == "allow" else "may not"
+    where = "" if answer.scope == "*" else f" {answer.scope}"
+    return Words((f"{answer.user} {may} {answer.action}{where}: {answer.reason}",))
+
+
 def secret(secret: schema.Secret) -> Words:
     how = f"in the header {secret.header}" if secret.header else f"in the place of {secret.placeholder}"
     ways = [f"{how}, to {', '.join(secret.hosts)}"] if secret.hosts else []

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from colony import __version__
-from colony_agent.tools import TOOLS, Toolbox, described
+from colony_agent.tools import Toolbox
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def answer(toolbox: Toolbox, line: bytes) -> dict[str, Any] | None:
         case "ping":
             result = {}
         case "tools/list":
-            result = {"tools": [described(operation) for operation in TOOLS.values()]}
+            result = {"tools": toolbox.described()}
         case "tools/call" if isinstance(params.get("name"), str) and isinstance(params.get("arguments", {}), dict):
             result = _called(toolbox, params["name"], params.get("arguments", {}))
         case "tools/call":

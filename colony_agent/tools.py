@@ -37,7 +37,12 @@ class Toolbox:
         self._reference = f"{turn.id}:{turn.attempt}"
         self._numbers = itertools.count()
         self._earlier = list(turn.posts)
+        self._usable = TOOLS.keys() if turn.tools is None else TOOLS.keys() & set(turn.tools)
         self._unsure: dict[tuple[str, str], str] = {}  # posts whose fate is unknown: their client_ids by channel and body
+
+    def described(self) -> list[dict[str, Any]]:
+        """The tools that the agent may use. That it uses no other is the server's business, which judges each call."""
+        return [described(operation) for name, operation in TOOLS.items() if name in self._usable]
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> Result:
         """The operation's response as JSON, or what was wrong, in words for the model."""

@@ -1,4 +1,4 @@
-"""The one way in: authenticate → authorise → parse → handle → audit → commit → wake, for every face and every operation."""
+"""The one way in: authenticate → parse → authorise → handle → audit → commit → wake, for every face and every operation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from time import monotonic, perf_counter
 from typing import Any, NoReturn
 
@@ -24,12 +25,14 @@ from server.metrics import Metrics
 from server.models import alarm, audit, base, ending, turn
 from server.models.posting import Author, Posted
 from server.presence import Presence
+from server.rights import Rights, require_kind
 from server.waiters import Topic, Waiters
 
 EVENTS = "events"  # the topic of those who want to know of everything
 EVERYBODY = "everybody"  # whatever they wait for
 EGRESS = "egress"  # the topic of those who want to know what agents may reach
 MAX_HOPS = 10**6  # more can't be; a number that the database couldn't hold would keep the turn from ever ending
+ACL = "acl"  # the topic of those who remember who may do what
 LOOKS = 2  # at once, of those who were woken: a crowd that wakes together would fight for the interpreter
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ class Call:
     now: datetime
     config: ServerConfig
     database: Database
+    rights: Rights
     turn: Row[tuple[object, ...]] | None = None  # the turn the caller speaks for, past the fence
     concerns: int | None = None  # the id of a turn that the audit shall name, beside the one that the caller speaks for
     room: int | None = None  # the id of the private channel that the operation is about: only who sees that is told of the deed
@@ -88,6 +92,7 @@ class Wait:
 
 
 Handler = Callable[[Call, Any], schema.Response | Wait]
+Judge = Callable[[Call], None]
 HANDLERS: dict[str, Handler] = {}
 
 
@@ -112,6 +117,7 @@ class Gate:
         self.clock = clock
         self.metrics = Metrics()
         self.presence = Presence(database, clock)
+        self.rights = Rights()
         self._identities = Identities(database, clock)
         self._censor = Censor(database, config.secret_keys)
         self._looks = threading.Semaphore(LOOKS)
@@ -145,7 +151,7 @@ class Gate:
         moment, era = self.waiters.moment, self._identities.era  # before anything is looked up: what changes from now on is noticed
         try:
             caller = self._identities.identify(credentials)
-            _authorise(operation, caller)
+            require_kind(operation, caller)
             reference = turn.Reference.parse(turn_header) if turn_header is not None else None
             fields = {**sent(), **path}  # only now: a stranger's body is not even read
             if self._censor.is_betrayed(caller, fields):
@@ -153,10 +159,11 @@ class Gate:
             request = _parse(operation, self._censor.covered(operation, fields))
             if operation.is_sign_of_life:
                 self.presence.heard(caller.id, has_just_come=not request.wait)
+            judge = partial(_judge, operation, request)
             if operation.mutates:
                 result = self._write(operation, caller, request, reference, surface)
             else:
-                result = self._read(caller, reference, lambda call: HANDLERS[operation.name](call, request))
+                result = self._read(caller, reference, judge, lambda call: HANDLERS[operation.name](call, request))
         except Exception as error:
             self.metrics.performed(operation.name, _code(error), perf_counter() - began)
             # For want of space nothing is written down: what little is left is for leases and answers.
@@ -164,7 +171,7 @@ class Gate:
                 self._audit_refusal(operation, caller, path, surface, error)
             raise
         self.metrics.performed(operation.name, "ok", perf_counter() - began)
-        settled = self._settled(result, Known(caller, credentials, era), reference, moment)
+        settled = self._settled(result, Known(caller, credentials, era), reference, judge, moment)
         return self._censor.shown(operation, caller, settled)
 
     def identify(self, credentials: Credentials) -> Caller:
@@ -180,6 +187,7 @@ class Gate:
             call, ended = self._call(connection, caller), ending.begin(connection)
             if reference:
                 call.turn = turn.fenced(connection, caller.id, reference, may_be_closed=operation.closes_turn)
+            _judge(operation, request, call)
             result = HANDLERS[operation.name](call, request)
             if operation.is_audited:
                 target, turn_id = _target(operation, request.__dict__), reference.id if reference else call.concerns
@@ -230,24 +238,29 @@ class Gate:
             self.presence.forget()
         if topics is None or EGRESS in topics:
             self._censor.forget()
+        if topics is None or ACL in topics or "identities" in topics:
+            self.rights.forget()
         if topics is None or EVERYBODY in topics:
             self.waiters.wake_all()
         else:
             self.waiters.wake(*topics)
 
     def _read(
-        self, caller: Caller, reference: turn.Reference | None, ask: Callable[[Call], schema.Response | Wait]
+        self, caller: Caller, reference: turn.Reference | None, judge: Judge, ask: Callable[[Call], schema.Response | Wait]
     ) -> schema.Response | Wait:
         with self.database.read() as connection:
             call = self._call(connection, caller)
             if reference:
                 call.turn = turn.fenced(connection, caller.id, reference, may_be_closed=False)
+            judge(call)
             return ask(call)
 
-    def _settled(self, result: schema.Response | Wait, known: Known, reference: turn.Reference | None, moment: int) -> schema.Response:
+    def _settled(
+        self, result: schema.Response | Wait, known: Known, reference: turn.Reference | None, judge: Judge, moment: int
+    ) -> schema.Response:
         """The answer, waited for as long as the handler asks; no connection is held meanwhile.
 
-        Raises `Unauthenticated` for a caller who has become nobody, unless the answer is about just that.
+        Raises `Unauthenticated` for a caller who has become nobody, unless the answer is about just that; `Forbidden` for who may no more.
         """
         deadline: float | None = None
         while isinstance(result, Wait):
@@ -266,7 +279,7 @@ class Gate:
             if not self._looks.acquire(timeout=max(0.0, deadline - monotonic())):
                 return result.answer
             try:
-                result = self._read(known.caller, reference, result.again)  # at the deadline, too, for the news of other servers
+                result = self._read(known.caller, reference, judge, result.again)  # at the deadline, too, for the news of other servers
             finally:
                 self._looks.release()
             if isinstance(result, Wait) and (is_over or not is_still):
@@ -274,7 +287,7 @@ class Gate:
         return result
 
     def _call(self, connection: Connection, caller: Caller) -> Call:
-        return Call(connection, caller, self.clock(), self.config, self.database)
+        return Call(connection, caller, self.clock(), self.config, self.database, self.rights)
 
     def _audit_refusal(
         self, operation: Operation[Any, Any], caller: Caller | None, path: Mapping[str, Any], surface: str, error: Exception
@@ -301,13 +314,9 @@ def _topics(posted: list[Posted]) -> list[Topic]:
     return [topic for each in posted for topic in (("channel", each.channel_id), *(("user", user_id) for user_id in each.woken))]
 
 
-def _authorise(operation: Operation[Any, Any], caller: Caller) -> None:
-    if operation.who == "admin" and not caller.is_admin:
-        raise errors.Forbidden(f"{operation.name} is for administrators: call it on the server's machine as root or as its user")
-    if operation.who == "agent" and caller.kind != "agent":
-        raise errors.Forbidden(f"{operation.name} is for agents; {caller.username} is of kind {caller.kind}")
-    if operation.who == "service" and caller.kind != "service" and not caller.is_admin:
-        raise errors.Forbidden(f"{operation.name} is for services; {caller.username} is of kind {caller.kind}")
+def _judge(operation: Operation[Any, Any], request: schema.Request, call: Call) -> None:
+    """Raises `Forbidden` and `NotFound` for what the caller may not do to that target."""
+    call.rights.require(call.connection, call.caller, operation, request, in_turn=call.turn is not None)
 
 
 def _parse(operation: Operation[Q, R], fields: Mapping[str, Any]) -> Q:

@@ -1,5 +1,6 @@
 """What travels between the server and its clients: the only definition of the wire."""
 
+from colony.schema.acl import *
 from colony.schema.agents import *
 from colony.schema.base import *
 from colony.schema.conversation import *

@@ -113,6 +113,7 @@ class Turn(Response):
     environment: dict[str, str] = {}  # for who works on it: what stands for its secrets
     secrets: dict[str, str] = {}  # for who works on it: those that it may hold, as they are
     honeytoken: str | None = None  # for who works on it: what lies in its sandbox to be stolen
+    tools: list[str] | None = None  # for who works on it: the tools that it may use; absent: nobody has said
     posts: list[Message] = []  # what this turn has posted so far, in whichever attempt
 
 

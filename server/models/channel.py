@@ -132,6 +132,11 @@ def is_private(connection: Connection, channel_id: int | None) -> bool:
     return bool(connection.execute(select(channels.c.is_private).where(channels.c.id == channel_id)).scalar())
 
 
+def hidden(connection: Connection, viewer_id: int | None) -> set[str]:
+    """The names of the channels that are not there for the viewer; None sees all."""
+    return set(connection.execute(select(channels.c.name).where(~seen_by(viewer(viewer_id)))).scalars())
+
+
 def name_of(connection: Connection, channel_id: int | None) -> str | None:
     """None where there is none."""
     found: str | None = _NAME.scalar(connection, {"id": channel_id})

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from colony import errors
-from server.models import channel, inbox, user
+from server.models import acl, channel, inbox, user
 
 
 def depart(connection: Connection, username: str, now: datetime) -> None:
@@ -24,4 +24,5 @@ def depart(connection: Connection, username: str, now: datetime) -> None:
         raise errors.Conflict(f"{username} is an agent; on its host: sudo colony-agent death {username}")
     channel.leave_all(connection, leaver.id)
     inbox.close_all(connection, leaver.id, "by_hand", now)
+    acl.drop_all(connection, leaver.id, username)
     user.part_with(connection, leaver.id, now)

@@ -62,6 +62,9 @@ _is_seen = channel_model.seen_by(bindparam("viewer", type_=Key))
 _OF_TURN = Prepared(selected().where(messages.c.turn_id == bindparam("turn"), _is_seen).order_by(messages.c.id))
 _with_privacy = selected().add_columns(channels.c.is_private)
 _BY_CLIENT_ID = Prepared(_with_privacy.where(messages.c.author_id == bindparam("author"), messages.c.client_id == bindparam("client_id")))
+_CHANNEL_NAME = Prepared(
+    select(channels.c.name).join(messages, messages.c.channel_id == channels.c.id).where(messages.c.id == bindparam("id"))
+)
 _CHANNEL = Prepared(select(messages.c.channel_id).where(messages.c.id == bindparam("id")))
 
 
@@ -79,6 +82,12 @@ def find(connection: Connection, message_id: int, viewer_id: int | None) -> Row[
     if row is None:
         raise errors.NotFound(f"no message {message_id}")
     return row
+
+
+def channel_of(connection: Connection, message_id: int) -> str | None:
+    """The name of the channel that it stands in; None for no message."""
+    found: str | None = _CHANNEL_NAME.scalar(connection, {"id": message_id})
+    return found
 
 
 def around(connection: Connection, channel_id: int, items: list[schema.Message], limit: int) -> list[schema.Message]:

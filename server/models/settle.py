@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, select, update
 
 from colony import errors, failures, schema
 from colony.failures import Failure
-from server.models import attempt, channel, contact, egress, ending, inbox, message, model_use, posting, secret, spending, user
+from server.models import acl, attempt, channel, contact, egress, ending, inbox, message, model_use, posting, secret, spending, user
 from server.models.posting import Author, LoopGuard, Posted
 from server.models.turn import running, turns
 
@@ -25,7 +25,7 @@ def finish(
         return []
     if turn.state != "running":
         raise errors.StaleTurn(f"turn {turn.id} has failed already")
-    posted = _reply(connection, agent, turn, (request.reply or "").strip(), guard, now)
+    posted = _reply(connection, agent, turn, request, guard, now)
     has_spoken = any(said.channel == _channel_name(connection, turn) for said in message.of_turn(connection, turn.id, None))
     outcome: schema.Outcome = "answered" if has_spoken else "ignored"
     inbox.close(connection, turn.id, outcome, now)
@@ -114,6 +114,7 @@ def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) 
     inbox.close_all(connection, agent.id, "dead", now)
     egress.drop_all(connection, agent.id)
     secret.drop_all(connection, agent.id)
+    acl.drop_all(connection, agent.id, agent.username)
     contact.forget_hosts(connection, agent.id)
     channels_left = sorted({item.message.channel for item in still_open})
     regrets = {name: [item for item in still_open if item.message.channel == name] for name in channels_left}
@@ -156,17 +157,20 @@ def _end_turns(
         ending.of_turn(connection, kind, "failed", failure.code)
 
 
+def replies_in(connection: Connection, turn: Row[tuple[object, ...]], request: schema.FinishTurn) -> str | None:
+    """The channel in which the reply is posted; None for a turn that says nothing."""
+    return None if (request.reply or "").strip() in NOTHING_TO_SAY else _channel_name(connection, turn)
+
+
 def _reply(
-    connection: Connection, agent: Author, turn: Row[tuple[object, ...]], reply: str, guard: LoopGuard, now: datetime
+    connection: Connection, agent: Author, turn: Row[tuple[object, ...]], request: schema.FinishTurn, guard: LoopGuard, now: datetime
 ) -> list[Posted]:
-    name = _channel_name(connection, turn)
-    if name is None or reply in NOTHING_TO_SAY:
+    name = replies_in(connection, turn, request)
+    if name is None:
         return []
-    items = inbox.of_turn(connection, turn.id)
-    request = schema.PostMessage(
-        channel=name, body=reply, reply_to=items[-1].message.id if items else None, client_id=f"{turn.id}:reply"
-    )
-    return posting.post(connection, agent, request, guard, now)
+    items, body = inbox.of_turn(connection, turn.id), (request.reply or "").strip()
+    reply = schema.PostMessage(channel=name, body=body, reply_to=items[-1].message.id if items else None, client_id=f"{turn.id}:reply")
+    return posting.post(connection, agent, reply, guard, now)
 
 
 def _give_up(connection: Connection, turn: Row[tuple[object, ...]], failure: Failure, reason: str, now: datetime) -> list[Posted]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.models import attempt, audit, channel, contact, egress, inbox, message, model_use, retry, secret, spending, turn, user
+from server.models import acl, attempt, audit, channel, contact, egress, inbox, message, model_use, retry, secret, spending, turn, user
 from server.models.base import metadata
 
 TABLES = (
@@ -22,6 +22,8 @@ TABLES = (
     contact.egress_hosts,
     model_use.model_uses,
     secret.secrets,
+    acl.acl,
+    acl.role_members,
 )
 
 __all__ = ["TABLES", "metadata"]

@@ -62,6 +62,7 @@ turns = Table(
     Column("error", String(500)),
     Column("attempt_began_at", Timestamp),  # when it was handed out last
     Index("ix_turns_agent_started", "agent_id", "started_at"),
+    Index("ix_turns_agent_channel", "agent_id", "channel_id"),
     # An agent has at most one live turn: the database itself refuses a second.
     Index("uq_turns_running", "agent_id", unique=True, sqlite_where=text("state = 'running'"), postgresql_where=text("state = 'running'")),
 )
@@ -85,6 +86,7 @@ _FENCED = Prepared(_of_agent.where(turns.c.id == bindparam("id")))
 _RUNNING = Prepared(_of_agent.where(turns.c.state == "running"))
 _RENEW = Prepared(update(turns).where(turns.c.id == bindparam("turn")).values(lease_until=bindparam("until")))
 _SHOWN = Prepared(_selected().where(turns.c.id == bindparam("id"), seen_by(bindparam("viewer", type_=Key))))
+_AGENT = Prepared(select(users.c.username).join(turns, turns.c.agent_id == users.c.id).where(turns.c.id == bindparam("id")))
 _ROOM = Prepared(
     select(
         select(users.c.posts_per_turn).where(users.c.id == bindparam("agent")).scalar_subquery(),
@@ -150,6 +152,12 @@ def masters(connection: Connection, turn: Row[tuple[object, ...]]) -> set[int | 
     asked = select(said.author_id).join(inbox.inbox, item.message_id == said.id).join(users, users.c.id == said.author_id)
     people = connection.execute(asked.where(item.turn_id == turn.id, users.c.kind == "ape")).scalars()
     return {*people, connection.execute(select(users.c.owner_id).where(users.c.id == turn.agent_id)).scalar_one()}
+
+
+def agent_of(connection: Connection, turn_id: int) -> str | None:
+    """The name of the agent whose turn it is; None for no turn."""
+    found: str | None = _AGENT.scalar(connection, {"id": turn_id})
+    return found
 
 
 def concerns(connection: Connection, turn_id: int, user_id: int) -> bool:

@@ -139,6 +139,8 @@ def create(connection: Connection, request: schema.CreateUser, now: datetime) ->
     """
     if request.username in schema.BROADCASTS:
         raise errors.Conflict(f"{request.username} is reserved: @{request.username} addresses all of them")
+    if request.username in schema.KINDS:
+        raise errors.Conflict(f"{request.username} is reserved: it means all of that kind")
     status = "provisioning" if request.kind == "agent" else "healthy"
     if request.owner and request.kind != "agent":
         raise errors.Invalid(f"owner: agents have one, and {request.username} is to be of kind {request.kind}")

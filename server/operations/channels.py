@@ -16,14 +16,19 @@ def channels(call: Call, request: schema.ListChannels) -> schema.Channels:
 
 @handles(operations.CREATE_CHANNEL)
 def create_channel(call: Call, request: schema.CreateChannel) -> schema.Channel:
-    if not request.private:
-        return channel.create(call.connection, request.name, request.topic, call.now)
-    require_person(call, "open private channels")
-    if request.name == ops.OPS:
-        raise errors.Invalid(f"private: in {ops.OPS} the colony tells everybody how it is doing")
-    created = channel.create(call.connection, request.name, request.topic, call.now, creator_id=call.caller.id)
-    call.room = created.id
-    return created
+    if request.private:
+        require_person(call, "open private channels")
+        if request.name == ops.OPS:
+            raise errors.Invalid(f"private: in {ops.OPS} the colony tells everybody how it is doing")
+        created = channel.create(call.connection, request.name, request.topic, call.now, creator_id=call.caller.id)
+        call.room = created.id
+        return created
+    created = channel.create(call.connection, request.name, request.topic, call.now)
+    if call.caller.kind != "agent":
+        return created
+    found = channel.find(call.connection, request.name, call.viewer_id)
+    channel.watch(call.connection, found, call.caller.id)  # else it could neither read nor write there
+    return channel.show(call.connection, request.name, call.caller.id)
 
 
 @handles(operations.WATCH)

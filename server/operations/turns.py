@@ -34,6 +34,7 @@ def claim(call: Call, request: schema.ClaimTurn) -> schema.Claim:
         return claimed
     call.concerns = claimed.turn.id
     given: dict[str, object] = {"environment": secret.environment(call.connection, agent.id), "honeytoken": agent.honeytoken}
+    given["tools"] = call.rights.tools(call.connection, call.caller)
     if request.takes_secrets:
         given["secrets"] = secret.held(call.connection, agent.id, lambda: keyring.load(call.config.secret_keys))
     return claimed.model_copy(update={"turn": claimed.turn.model_copy(update=given)})
@@ -41,7 +42,13 @@ def claim(call: Call, request: schema.ClaimTurn) -> schema.Claim:
 
 @handles(operations.FINISH)
 def finish(call: Call, request: schema.FinishTurn) -> schema.Turn:
-    call.announce(settle.finish(call.connection, call.author, _fenced(call, request.id), request, call.config.guard, call.now))
+    found = _fenced(call, request.id)
+    channel = settle.replies_in(call.connection, found, request) if found.state == "running" else None
+    refusal = call.rights.reply_refusal(call.connection, call.caller, channel) if channel else None
+    if refusal:  # a finish that is refused would be tried for ever
+        call.announce(settle.fail(call.connection, found, failures.FORBIDDEN, refusal, request.usage, call.now))
+    else:
+        call.announce(settle.finish(call.connection, call.author, found, request, call.config.guard, call.now))
     wake_next(call, call.caller.id)
     return turn.show_end(call.connection, request.id, call.caller.id)
 

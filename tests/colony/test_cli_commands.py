@@ -28,7 +28,8 @@ COMMANDS = dict(commands(cli.group))
 RENAMED = {
     "issue_token": "token", "set_status": "pause", "set_limits": "limits", "egress_rules": "egress list", "set_egress": "egress allow",
     "drop_egress": "egress forget", "egress_log": "egress log", "secrets": "secret list", "set_secret": "secret set",
-    "drop_secret": "secret rm", "remove_member": "remove",
+    "drop_secret": "secret rm", "remove_member": "remove", "acl": "acl list", "set_acl": "acl allow", "drop_acl": "acl forget",
+    "explain_acl": "acl why", "roles": "acl role list", "join_role": "acl role add", "leave_role": "acl role rm",
 }  # fmt: skip
 
 

@@ -222,6 +222,7 @@ def test_every_operation_s_response_can_be_shown(face: str, operation: operation
     }  # fmt: skip
     values |= {"effect": "allow", "host": "pypi.org", "version": "1", "recorded": 1, "turn_id": 1, "placeholder": "x"}
     values |= {"added_by": "ann", "added_at": NOW}
+    values |= {"principal": "scout", "user": "scout", "action": "post", "scope": "*", "reason": "no row allows it"}
     if operation.response in (schema.EgressPolicy, schema.EgressSecrets):
         values["agents"] = {}
     if operation.response is schema.Turn:

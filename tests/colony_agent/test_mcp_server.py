@@ -24,7 +24,7 @@ from colony_agent.sandbox import for_home
 from colony_agent.settings import load
 from colony_agent.tool_socket import ToolSocket
 from colony_agent.tools import TOOLS, described
-from tests.colony_agent.agents import LONG, Agent, House, toolbox
+from tests.colony_agent.agents import LONG, Agent, House, claim, toolbox
 from tests.colony_agent.engines import ENGINES
 
 INITIALIZE = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
@@ -113,6 +113,24 @@ def test_every_tool_is_described_by_mcp(opened: ToolSocket) -> None:
             name: described(operation)["inputSchema"] for name, operation in TOOLS.items()
         }
         assert all(tool["description"] for tool in listed)
+
+
+def test_an_agent_is_shown_the_tools_that_it_may_use_and_can_use_no_other(scout: Agent) -> None:
+    deny = {"principal": scout.name, "effect": "deny"}
+    scout.house.admin.call(operations.SET_ACL, schema.SetAcl(**deny, action="tool:post"))
+    scout.house.admin.call(operations.SET_ACL, schema.SetAcl(**deny, action="users"))
+    scout.ask()
+    with serving(scout, claim(scout)) as server, model(server) as claude:
+        claude.shake_hands()
+        listed = [tool["name"] for tool in claude.ask("tools/list")["result"]["tools"]]
+        assert listed == [name for name in TOOLS if name not in ("post", "users")]
+        refused = claude.call("post", channel=scout.name, body="all the same")
+        assert refused["isError"]
+        text = refused["content"][0]["text"]
+        assert text == f"{scout.name} may not post channel:{scout.name}: {scout.name} deny tool:post * (by colony)"
+        assert claude.call("users")["isError"]
+        assert not claude.call("read", channel=scout.name).get("isError")
+    assert scout.said() == []
 
 
 def test_a_call_is_made_with_the_turns_identity(opened: ToolSocket, scout: Agent, turn: schema.Turn) -> None:

@@ -75,6 +75,17 @@ def _drop_secret(colony: Colony) -> Sample:
     return colony.admin, schema.DropSecret(name="TOKEN")
 
 
+def _acl_row(colony: Colony) -> schema.SetAcl:
+    colony.open_channel("garden")
+    return schema.SetAcl(principal="rook", action="post", scope="channel:garden", effect="deny")
+
+
+def _drop_acl(colony: Colony) -> Sample:
+    row = _acl_row(colony)
+    colony.admin.call(operations.SET_ACL, row)
+    return colony.admin, schema.DropAcl(principal=row.principal, action=row.action, scope=row.scope)
+
+
 def _egress_secrets(colony: Colony) -> Sample:
     colony.admin.call(operations.CREATE_USER, schema.CreateUser(username="colony-egress", kind="service"))
     token = colony.admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username="colony-egress")).token
@@ -133,5 +144,12 @@ SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "set_secret": lambda colony: (colony.admin, schema.SetSecret(name="TOKEN", value=SECRET, hosts=["api.example"])),
     "drop_secret": _drop_secret,
     "egress_secrets": _egress_secrets,
+    "acl": lambda colony: (colony.ann, schema.ListAcl()),
+    "set_acl": lambda colony: (colony.admin, _acl_row(colony)),
+    "drop_acl": _drop_acl,
+    "explain_acl": lambda colony: (colony.ann, schema.ExplainAcl(user="rook", action="post")),
+    "roles": lambda colony: (colony.ann, schema.ListRoles()),
+    "join_role": lambda colony: (colony.admin, schema.JoinRole(role="editors", username="ann")),
+    "leave_role": lambda colony: (colony.admin, schema.LeaveRole(role="editors", username="ann")),
     "egress_log": lambda colony: (colony.scout, schema.ReadEgressLog(agent="scout")),
 }

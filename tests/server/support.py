@@ -112,6 +112,9 @@ class Colony:
         self.ann.call(operations.CREATE_CHANNEL, schema.CreateChannel(name=name))
         return name
 
+    def watch(self, watcher: Client, channel: str) -> None:
+        watcher.call(operations.WATCH, schema.WatchChannel(channel=channel))
+
     # --- what the database holds
 
     def rows(self, table: Table, *conditions: Any) -> list[Any]:

@@ -282,10 +282,10 @@ def test_the_log_is_for_the_agent_its_owner_and_administrators(house: Colony) ->
     for caller in (house.admin, house.bob, house.scout):
         assert [entry.agent for entry in log(house, "scout", caller)] == ["scout"]
     for caller in (house.ann, house.rook):
-        with pytest.raises(errors.Forbidden, match="agent scout is not yours"):
+        with pytest.raises(errors.Forbidden, match=r"agent scout is not yours|rook may not egress_log agent:scout"):
             log(house, "scout", caller)
     for caller in (house.ann, house.bob, house.scout):
-        with pytest.raises(errors.Forbidden, match="administrators alone"):
+        with pytest.raises(errors.Forbidden, match=r"administrators alone|scout may not egress_log: no row"):
             log(house, None, caller)
     for nobody in ("newt", "ann", "agents"):
         with pytest.raises(errors.NotFound):

@@ -108,7 +108,7 @@ def test_the_audit_and_the_events_say_who_changed_what(house: Colony) -> None:
     before = house.ann.call(operations.EVENTS, schema.ListEvents()).position
     put(house.bob, "scout", "pypi.org", 443)
     drop(house.bob, "scout", "pypi.org")
-    seen = house.rook.call(operations.EVENTS, schema.ListEvents(since=before)).events
+    seen = house.ann.call(operations.EVENTS, schema.ListEvents(since=before)).events
     assert [(event.deed.actor, event.deed.operation, event.deed.fields) for event in seen if event.deed] == [
         ("bob", "set_egress", {"agent": "scout", "effect": "allow", "host": "pypi.org", "ports": [443]}),
         ("bob", "drop_egress", {"agent": "scout", "host": "pypi.org"}),

@@ -174,7 +174,7 @@ def test_only_the_newest_attempts_of_a_turn_that_waited_for_long_are_told(colony
 def test_an_answer_says_what_it_answers(colony: Colony) -> None:
     asked = [ask(colony), colony.post(colony.bob, "@scout and this")]
     turn = colony.turn(colony.scout)
-    colony.open_channel("garden")
+    colony.watch(colony.scout, colony.open_channel("garden"))
     aside = colony.post(colony.in_turn(turn), "look there", channel="garden", client_id=f"{turn.id}:0")
     answer = colony.finish(turn, "x" * 1000).posts[-1]
     for message in (answer, aside):

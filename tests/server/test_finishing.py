@@ -52,7 +52,7 @@ def test_a_turn_with_nothing_to_say_posts_nothing(colony: Colony, reply: str | N
 
 
 def test_a_turn_that_spoke_in_its_channel_has_answered_without_a_final_reply(colony: Colony) -> None:
-    colony.open_channel("garden")
+    colony.watch(colony.scout, colony.open_channel("garden"))
     colony.post(colony.ann, "@scout")
     turn = colony.turn(colony.scout)
     colony.post(colony.in_turn(turn), "elsewhere", channel="garden", client_id=f"{turn.id}:0")
@@ -64,7 +64,7 @@ def test_a_turn_that_spoke_in_its_channel_has_answered_without_a_final_reply(col
 
 
 def test_a_turn_that_spoke_only_elsewhere_has_ignored_its_channel(colony: Colony) -> None:
-    colony.open_channel("garden")
+    colony.watch(colony.scout, colony.open_channel("garden"))
     colony.post(colony.ann, "@scout")
     turn = colony.turn(colony.scout)
     colony.post(colony.in_turn(turn), "elsewhere", channel="garden", client_id=f"{turn.id}:0")

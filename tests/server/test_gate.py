@@ -150,6 +150,7 @@ def test_a_stale_attempt_can_change_nothing(colony: Colony, operation: AnyOperat
     known |= {"channel": "general", "body": "late", "agent": "scout", "status": "paused"}
     known |= {"effect": "allow", "host": "pypi.org", "contacts": []}
     known |= {"linux_user": "scout", "model": "m", "cost_usd": 0.0, "value": "a-secret-value", "hosts": ["pypi.org"], "usernames": ["bob"]}
+    known |= {"principal": "rook", "action": "post", "role": "editors", "user": "rook"}
     if operation.name == "claim":
         known["kind"] = "answer"
     if operation.name == "meter":

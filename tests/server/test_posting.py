@@ -248,7 +248,7 @@ def test_a_person_ends_the_streak(colony: Colony) -> None:
 
 
 def test_a_streak_in_one_channel_silences_no_other(colony: Colony) -> None:
-    colony.open_channel("garden")
+    colony.watch(colony.scout, colony.open_channel("garden"))
     for n in range(22):
         colony.post(colony.scout, f"@rook {n}")
     colony.post(colony.scout, "@rook", channel="garden")

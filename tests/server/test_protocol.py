@@ -172,7 +172,13 @@ class House(RuleBasedStateMachine):
     @rule(agent=agents, channel=channels)
     def say_something(self, agent: str, channel: str) -> None:
         if turn := self.held.get(agent):
-            said = self.colony.post(self.colony.in_turn(turn), "on it", channel=channel, client_id=f"{turn.id}:0")
+            may = channel == "general" or (agent, channel) in self.watched or self.was_addressed(agent, channel)
+            try:
+                said = self.colony.post(self.colony.in_turn(turn), "on it", channel=channel, client_id=f"{turn.id}:0")
+            except errors.Forbidden:
+                assert not may
+                return
+            assert may
             for name in self.expected:
                 self.expected[name] += not said.duplicate and name != agent and (name, said.channel) in self.watched
 
@@ -270,6 +276,11 @@ class House(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.ids = {name: self.colony.id_of(name) for name in self.expected}
+
+    def was_addressed(self, agent: str, channel: str) -> bool:
+        waiting = self.colony.inbox(self.client(agent))
+        had = self.colony.ann.call(operations.TURNS, schema.ListTurns(agent=agent, limit=500)).turns
+        return any(item.message.channel == channel for item in waiting) or any(turn.channel == channel for turn in had)
 
     def client(self, agent: str) -> Any:
         return self.colony.scout if agent == "scout" else self.colony.rook

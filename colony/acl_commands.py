@@ -1,0 +1,79 @@
+"""The commands of `colony acl`: who may do what, and why."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import click
+
+from colony import operations, schema, show
+from colony.commands import Caller, command, plain
+from colony.patience import repeated
+
+WHO = "PRINCIPAL is a user, `agents`, `apes`, `gateways`, `services`, or role:NAME."
+WHAT = "ACTION is an operation like `post`, tool:NAME for what agents ask for within a turn, tool:* or * (quote it for the shell)."
+WHERE = "SCOPE is channel:NAME or #NAME, agent:NAME or @NAME, channel:*, agent:*, or * which it is where none is given."
+_NOUNS = {"#": "channel:", "@": "agent:"}
+
+
+@click.group("acl")
+def group() -> None:
+    """Say who may do what, and see why."""
+
+
+@click.group("role")
+def roles() -> None:
+    """Give several users what rows say of role:NAME."""
+
+
+def _scope(context: click.Context, parameter: click.Parameter, text: str) -> str:
+    return f"{_NOUNS[text[0]]}{text[1:]}" if text[:1] in _NOUNS else text
+
+
+_in_scope = click.argument("scope", default="*", callback=_scope)
+
+
+def _sets(effect: schema.Effect, summary: str) -> click.Command:
+    help = f"{summary}\n\n{WHO}\n\n{WHAT}\n\n{WHERE}\n\nIt takes the place of the row that they have for that action and scope."
+
+    @command(operations.SET_ACL, "principal", "action", name=effect, without=("scope", "effect"), help=help)
+    @_in_scope
+    def run(caller: Caller, **fields: Any) -> None:
+        caller.show(repeated(partial(caller.call, operations.SET_ACL, effect=effect, **fields)))
+
+    return run
+
+
+@command(operations.DROP_ACL, "principal", "action", name="forget", without=("scope",), help=f"{operations.DROP_ACL.summary}\n\n{WHERE}")
+@_in_scope
+def forget(caller: Caller, **fields: Any) -> None:
+    caller.show(caller.call(operations.DROP_ACL, **fields))
+    show.note("this row is gone")
+
+
+WHY = f"{operations.EXPLAIN_ACL.summary}\n\n{WHAT} egress:HOST[:PORT] asks the egress rules.\n\n{WHERE}"
+
+
+@command(operations.EXPLAIN_ACL, "user", "action", name="why", without=("scope",), help=WHY)
+@_in_scope
+def why(caller: Caller, **fields: Any) -> None:
+    caller.show(caller.call(operations.EXPLAIN_ACL, **fields))
+
+
+for each in (
+    plain(operations.ACL, "principal", name="list"),
+    _sets("allow", "Allow somebody an action."),
+    _sets("deny", "Deny somebody an action, whatever else allows it."),
+    forget,
+    why,
+    roles,
+):
+    group.add_command(each)
+
+for each in (
+    plain(operations.ROLES, name="list"),
+    plain(operations.JOIN_ROLE, name="add"),
+    plain(operations.LEAVE_ROLE, name="rm"),
+):
+    roles.add_command(each)

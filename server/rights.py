@@ -1,0 +1,171 @@
+"""May they? Asked by the gate about each call, with who calls and what it is done to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from sqlalchemy import Connection
+
+from colony import errors, schema
+from colony.operations import OPERATIONS, POST, Operation
+from colony.schema import KINDS, OWN, AclRow
+from server.identity import Caller
+from server.judgement import DEFAULTS, EVERYWHERE, TOOL, Decision, covers, decide
+from server.models import acl, channel, message, turn
+
+CACHE_SECONDS = 2.0  # how long a row that is gone may still count at another server; at this one it ends at once
+NO_MESSAGE = "no such message, or not visible to you"
+_KIND_WORDS = {kind: word for word, kind in KINDS.items()}
+
+
+@dataclass(frozen=True)
+class Law:
+    """All rows at one moment."""
+
+    rows: tuple[AclRow, ...]
+    roles: Mapping[int, frozenset[str]]
+    _about: dict[tuple[int, str, bool], tuple[tuple[AclRow, ...], Decision | None]] = field(default_factory=dict)
+
+    def principals(self, who: Caller) -> frozenset[str]:
+        """All that rows may call somebody."""
+        return self.roles.get(who.id, frozenset()) | {who.username, _KIND_WORDS[who.kind]}
+
+    def of(self, who: Caller) -> tuple[AclRow, ...]:
+        """The rows that count for somebody."""
+        principals = self.principals(who)
+        return tuple(row for row in self.rows if row.principal in principals)
+
+    def about(self, who: Caller, action: str, *, in_turn: bool) -> tuple[tuple[AclRow, ...], Decision | None]:
+        """The rows about what somebody does; and the decision, where the target makes no difference."""
+        key = who.id, action, in_turn
+        if key not in self._about:
+            names = _names(action, in_turn=in_turn)
+            found = tuple(row for row in self.of(who) if any(covers(row.action, name) for name in names))
+            is_plain = all(row.scope == EVERYWHERE for row in found) or {row.effect for row in found} == {"allow"}
+            whole = decide(found, self.principals(who), names, [EVERYWHERE])
+            self._about[key] = found, whole if is_plain and (whole.row or not found) else None
+        return self._about[key]
+
+
+class Rights:
+    """Decides what callers may do, with rows that are remembered for a moment."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[Law, float]] = []
+
+    def forget(self) -> None:
+        """Rows, roles or users have changed."""
+        self._kept = []
+
+    def law(self, connection: Connection) -> Law:
+        kept = self._kept  # what is read before a `forget` must not be remembered after it
+        if kept and kept[0][1] > monotonic():
+            return kept[0][0]
+        law = Law((*DEFAULTS, *acl.rows(connection)), acl.roles(connection))
+        kept[:] = [(law, monotonic() + CACHE_SECONDS)]
+        return law
+
+    def require(
+        self, connection: Connection, who: Caller, operation: Operation[Any, Any], request: schema.Request, *, in_turn: bool
+    ) -> None:
+        """Raises `Forbidden`, and `NotFound` where the caller must not even learn that there is such a thing.
+
+        Administrators may do everything. What keeps an agent's turns going is not judged: an agent is paused instead.
+        """
+        if who.is_admin or operation.who == "agent":
+            return
+        rows, decision = self.law(connection).about(who, operation.name, in_turn=in_turn)
+        if decision is None or decision.effect != "allow":
+            scope = _scope(connection, who, operation, request)
+            self._require(connection, who, operation, scope, _decided(connection, who, operation.name, scope, rows, in_turn=in_turn))
+
+    def reply_refusal(self, connection: Connection, who: Caller, channel_name: str) -> str | None:
+        """Why a turn's reply must not be posted in its channel; None if it may."""
+        scope = f"channel:{channel_name}"
+        decision = self.decision(connection, who, POST.name, scope, in_turn=True)
+        return None if decision.effect == "allow" else refusal(who.username, POST.name, scope, decision)
+
+    def decision(self, connection: Connection, who: Caller, action: str, scope: str, *, in_turn: bool) -> Decision:
+        rows, _ = self.law(connection).about(who, action, in_turn=in_turn)
+        return _decided(connection, who, action, scope, rows, in_turn=in_turn)
+
+    def tools(self, connection: Connection, who: Caller) -> list[str]:
+        """The tools that some row lets the agent use somewhere, and none denies everywhere."""
+        law = self.law(connection)
+        usable = []
+        for operation in OPERATIONS.values():
+            rows = law.about(who, operation.name, in_turn=True)[0] if operation.is_tool else ()
+            effects = {row.effect for row in rows if row.effect == "allow" or row.scope == EVERYWHERE}
+            if "allow" in effects and "deny" not in effects:
+                usable.append(operation.name)
+        return usable
+
+    def _require(self, connection: Connection, who: Caller, operation: Operation[Any, Any], scope: str, decision: Decision) -> None:
+        if decision.effect == "allow":
+            return
+        noun = operation.scope[1] if operation.scope else ""
+        if noun == "message":  # whose ids can be guessed
+            raise errors.NotFound(NO_MESSAGE)
+        if noun == "channel" and operation.name != "create_channel":
+            channel.find(connection, scope.partition(":")[2], who.id)
+        raise errors.Forbidden(refusal(who.username, operation.name, scope, decision))
+
+
+def require_kind(operation: Operation[Any, Any], caller: Caller) -> None:
+    """What some kinds of users alone may do, no row opens to others. Raises `Forbidden`."""
+    if operation.who == "admin" and not caller.is_admin:
+        raise errors.Forbidden(f"{operation.name} is for administrators: call it on the server's machine as root or as its user")
+    if operation.who == "agent" and caller.kind != "agent":
+        raise errors.Forbidden(f"{operation.name} is for agents; {caller.username} is of kind {caller.kind}")
+    if operation.who == "service" and caller.kind != "service" and not caller.is_admin:
+        raise errors.Forbidden(f"{operation.name} is for services; {caller.username} is of kind {caller.kind}")
+
+
+def refusal(username: str, action: str, scope: str, decision: Decision) -> str:
+    """Why somebody may not, in one line that names the row."""
+    where = "" if scope == EVERYWHERE else f" {scope}"
+    return f"{username} may not {action}{where}: {reason(decision)}"
+
+
+def reason(decision: Decision) -> str:
+    row = decision.row
+    if row is None:
+        return "no row allows it"
+    return f"{row} (by {row.granted_by})" if row.granted_by else f"{row} (by default)"
+
+
+def _names(action: str, *, in_turn: bool) -> tuple[str, ...]:
+    return (action, f"{TOOL}{action}") if in_turn else (action,)
+
+
+def _decided(connection: Connection, who: Caller, action: str, scope: str, rows: tuple[AclRow, ...], *, in_turn: bool) -> Decision:
+    scopes, noun = [scope], scope.partition(":")[0]
+    if any(row.scope == f"{noun}:{OWN}" for row in rows) and _is_own(connection, who, scope):
+        scopes.append(f"{noun}:{OWN}")
+    return decide(rows, frozenset(row.principal for row in rows), _names(action, in_turn=in_turn), scopes)
+
+
+def _is_own(connection: Connection, who: Caller, scope: str) -> bool:
+    noun, _, name = scope.partition(":")
+    if noun == "channel":
+        return acl.takes_part(connection, who.id, name)
+    return name == who.username or acl.owns(connection, who.id, name)
+
+
+def _scope(connection: Connection, who: Caller, operation: Operation[Any, Any], request: schema.Request) -> str:
+    """What it is done to, as rows name it."""
+    if operation.scope is None:
+        return EVERYWHERE
+    name, noun = operation.scope
+    given = getattr(request, name)
+    if noun in ("message", "turn"):
+        found = message.channel_of(connection, given) if noun == "message" else turn.agent_of(connection, given)
+        if found is None:
+            raise errors.NotFound(NO_MESSAGE if noun == "message" else f"no {noun} {given}")
+        return f"{'channel' if noun == 'message' else 'agent'}:{found}"
+    if noun == "inbox":
+        return f"agent:{given or who.username}"
+    return EVERYWHERE if given is None else f"{noun}:{given}"

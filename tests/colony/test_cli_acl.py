@@ -1,0 +1,76 @@
+"""`colony acl` against the real house."""
+
+from __future__ import annotations
+
+import pytest
+
+from colony import errors, operations
+from tests.colony.cast import Said, Shell
+from tests.server.cast import token_of
+
+ANN = token_of("ann")
+
+
+@pytest.fixture
+def robin(run: Shell, channel: str) -> str:
+    """An agent that is ann's."""
+    name = f"robin-{abs(hash(channel)) % 10**6}"
+    run.house.call(operations.CREATE_USER, username=name, kind="agent", owner="ann")
+    return name
+
+
+def test_rows_are_set_listed_explained_and_forgotten(run: Shell, robin: str, channel: str) -> None:
+    said = run("acl", "allow", f"@{robin}", "read", f"#{channel}", token=ANN)
+    assert said == Said(0, f"{robin} allow read channel:{channel}\n", "")
+    assert run("acl", "deny", robin, "tool:*", token=ANN) == Said(0, f"{robin} deny tool:* *\n", "")
+    granted = run("acl", "allow", robin, "post", "channel:*", "--grant-option")
+    assert granted.out == f"{robin} allow post channel:* (may pass it on)\n"
+    listed = [line.split("\t") for line in run("acl", "list", robin).out.splitlines()]
+    assert listed[0] == ["principal", "effect", "action", "scope", "grant_option", "granted_by", "granted_at"]
+    assert [line[:6] for line in listed[1:]] == [
+        [robin, "allow", "post", "channel:*", "yes", "colony"],
+        [robin, "allow", "read", f"channel:{channel}", "no", "ann"],
+        [robin, "deny", "tool:*", "*", "no", "ann"],
+    ]
+    assert "agents\tdeny\ttool:watch\t*\tno\t\t\n" in run("acl", "list", robin, "--defaults").out
+    why = run("acl", "why", f"@{robin}", "read", f"#{channel}", token=ANN)
+    assert why == Said(0, f"{robin} may read channel:{channel}: {robin} allow read channel:{channel} (by ann)\n", "")
+    assert run("acl", "why", robin, "tool:read", f"channel:{channel}").out.startswith(f"{robin} may not tool:read ")
+    assert run("acl", "why", robin, "events").out == f"{robin} may not events: no row allows it\n"
+    assert run("acl", "why", robin, "egress:pypi.org").out == f"{robin} may not egress:pypi.org: no rule allows it\n"
+    gone = run("acl", "forget", robin, "read", f"#{channel}", token=ANN)
+    assert gone == Said(0, f"{robin} allow read channel:{channel}\n", "colony: this row is gone\n")
+    assert run("acl", "forget", robin, "read", f"#{channel}", token=ANN).code == errors.NotFound.exit_code
+
+
+def test_who_may_not_is_told_which_row_says_so(run: Shell, channel: str) -> None:
+    said = run("read", channel, token=token_of("scout"))
+    assert said == Said(errors.Forbidden.exit_code, "", f"colony: scout may not read channel:{channel}: no row allows it\n")
+    run("acl", "deny", "bob", "post", f"#{channel}")
+    said = run("post", channel, "hello", token=token_of("bob"))
+    assert said.err == f"colony: bob may not post channel:{channel}: bob deny post channel:{channel} (by colony)\n"
+
+
+def test_roles_are_given_and_taken(run: Shell, robin: str) -> None:
+    role = f"r-{robin}"
+    assert run("acl", "role", "add", role, f"@{robin}").out == f"role\tusername\n{role}\t{robin}\n"
+    assert f"{role}\t{robin}\n" in run("acl", "role", "list", token=ANN).out
+    assert run("acl", "role", "add", role, "ann", token=ANN).code == errors.Forbidden.exit_code
+    assert run("acl", "role", "rm", role, robin).out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("allow scout egress:pypi.org", "action: 'egress:pypi.org' must be no host: what agents may reach is said with `colony egress`"),
+        ("allow scout Post", "action: 'Post' must be an operation, tool:NAME, tool:* or *"),
+        ("allow Scout post", "principal: 'Scout' must match"),
+        ("deny scout post garden", "scope: 'garden' must match"),
+        ("allow scout pots", "action: there is no operation pots"),
+    ],
+)
+def test_a_bad_argument_is_one_clear_line(words: str, complaint: str, run: Shell) -> None:
+    said = run("acl", *words.split(), token=ANN)
+    assert (said.code, said.out) == (errors.Invalid.exit_code, "")
+    assert complaint in said.err
+    assert said.err.count("\n") == 1

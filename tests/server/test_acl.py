@@ -1,0 +1,426 @@
+"""Who may do what: at the gate, whichever way a call comes; and who says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from colony import errors, operations, schema
+from colony.client import Client
+from server.models.acl import MAX_ROWS, acl, role_members
+from server.models.audit import audit
+from server.models.inbox import inbox
+from tests.server.cast import token_of
+from tests.server.reaching import bear, die, settle
+from tests.server.support import Colony, only_sqlite
+
+
+@pytest.fixture
+def house(colony: Colony) -> Colony:
+    """Scout is bob's, and besides #general there are a garden and an attic."""
+    settle(colony)
+    colony.open_channel("garden")
+    colony.open_channel("attic")
+    return colony
+
+
+def put(caller: Client, effect: schema.Effect, principal: str, action: str, scope: str = "*", **more: Any) -> schema.AclRow:
+    return caller.call(operations.SET_ACL, schema.SetAcl(principal=principal, action=action, scope=scope, effect=effect, **more))
+
+
+def drop(caller: Client, principal: str, action: str, scope: str = "*") -> schema.AclRow:
+    return caller.call(operations.DROP_ACL, schema.DropAcl(principal=principal, action=action, scope=scope))
+
+
+def why(colony: Colony, user: str, action: str, scope: str = "*") -> tuple[str, str]:
+    found = colony.ann.call(operations.EXPLAIN_ACL, schema.ExplainAcl(user=user, action=action, scope=scope))
+    return found.effect, found.reason
+
+
+def rows(colony: Colony, **more: Any) -> list[str]:
+    return [str(row) for row in colony.ann.call(operations.ACL, schema.ListAcl(**more)).rows]
+
+
+def read(caller: Client, channel: str) -> list[str]:
+    found = caller.call(operations.READ, schema.ReadMessages(channel=channel, since=0))
+    return [message.body for message in found.messages]
+
+
+# --- what holds by default
+
+
+def test_an_agent_reads_and_writes_where_it_was_addressed(house: Colony) -> None:
+    for attempt in (lambda: house.post(house.scout, "hi", "garden"), lambda: read(house.scout, "garden")):
+        with pytest.raises(errors.Forbidden, match=r"scout may not (post|read) channel:garden: no row allows it"):
+            attempt()
+    house.post(house.ann, "@scout come in", "garden")
+    house.post(house.scout, "here I am", "garden")
+    assert read(house.scout, "garden") == ["@scout come in", "here I am"]
+    turn = house.turn(house.scout)
+    house.finish(turn, "done")
+    house.gate.database.write(lambda connection: connection.execute(inbox.delete()))  # as a prune does after a week
+    assert len(read(house.scout, "garden")) == 3
+    with pytest.raises(errors.Forbidden):
+        read(house.scout, "attic")
+
+
+def test_an_agent_reads_and_writes_where_it_watches_and_in_the_commons(house: Colony) -> None:
+    house.scout.call(operations.WATCH, schema.WatchChannel(channel="garden"))
+    house.post(house.scout, "hi", "garden")
+    house.scout.call(operations.UNWATCH, schema.UnwatchChannel(channel="garden"))
+    with pytest.raises(errors.Forbidden):
+        house.post(house.scout, "hi again", "garden")
+    house.post(house.scout, "I am new here", "general")
+    assert read(house.scout, "general") == ["I am new here"]
+
+
+def test_within_a_turn_an_agent_does_not_widen_what_it_reads(house: Colony) -> None:
+    house.post(house.ann, "@scout hello")
+    inside = house.in_turn(house.turn(house.scout))
+    with pytest.raises(errors.Forbidden, match=r"agents deny tool:watch \* \(by default\)"):
+        inside.call(operations.WATCH, schema.WatchChannel(channel="garden"))
+    assert inside.call(operations.CREATE_CHANNEL, schema.CreateChannel(name="shed")).watched
+    house.post(inside, "mine", "shed")
+    with pytest.raises(errors.Forbidden):
+        inside.call(operations.EVENTS, schema.ListEvents())
+
+
+def test_a_message_that_is_hidden_looks_like_none(house: Colony) -> None:
+    said = house.post(house.ann, "@rook psst", "garden")
+    for id in (said.id, 10**6):
+        with pytest.raises(errors.NotFound, match=r"^no such message, or not visible to you$"):
+            house.scout.call(operations.EXPLAIN, schema.ExplainMessage(id=id))
+    assert house.rook.call(operations.EXPLAIN, schema.ExplainMessage(id=said.id)).message.id == said.id
+
+
+def test_a_turn_is_shown_to_its_agent_and_to_no_other(house: Colony) -> None:
+    house.post(house.ann, "@rook psst", "garden")
+    turn = house.turn(house.rook)
+    with pytest.raises(errors.Forbidden, match="scout may not turn agent:rook"):
+        house.scout.call(operations.TURN, schema.GetTurn(id=turn.id))
+    with pytest.raises(errors.NotFound, match="no turn 999"):
+        house.scout.call(operations.TURN, schema.GetTurn(id=999))
+    assert house.rook.call(operations.TURN, schema.GetTurn(id=turn.id)).id == turn.id
+
+
+def test_an_agent_sees_its_own_inbox_alone_and_makes_no_user(house: Colony) -> None:
+    house.post(house.ann, "@rook psst and @bob")
+    for name in ("rook", "bob", "nobody"):
+        with pytest.raises(errors.Forbidden, match=f"scout may not inbox agent:{name}"):
+            house.scout.call(operations.INBOX, schema.ReadInbox(user=name))
+    assert house.inbox(house.scout) == house.inbox(house.scout, user="scout") == []
+    with pytest.raises(errors.Forbidden, match="create_user is for administrators"):
+        house.scout.call(operations.CREATE_USER, schema.CreateUser(username="newt", kind="agent"))
+
+
+def test_a_channel_that_is_none_is_not_found(house: Colony) -> None:
+    put(house.admin, "deny", "bob", "read", "channel:*")
+    for caller in (house.scout, house.bob):
+        with pytest.raises(errors.NotFound, match="no channel gardn"):
+            read(caller, "gardn")
+
+
+# --- rows
+
+
+def test_any_deny_wins_whoever_it_names(house: Colony) -> None:
+    for principal in ("ann", "apes", "role:quiet"):
+        put(house.admin, "deny", principal, "post", "channel:garden")
+        house.admin.call(operations.JOIN_ROLE, schema.JoinRole(role="quiet", username="ann"))
+        put(house.admin, "allow", "ann", "post", "channel:garden" if principal != "ann" else "channel:*")
+        with pytest.raises(errors.Forbidden) as raised:
+            house.post(house.ann, "hi", "garden")
+        assert raised.value.detail == f"ann may not post channel:garden: {principal} deny post channel:garden (by colony)"
+        assert why(house, "ann", "post", "channel:garden") == ("deny", f"{principal} deny post channel:garden (by colony)")
+        house.post(house.ann, "hi", "attic")
+        drop(house.admin, principal, "post", "channel:garden")
+        house.post(house.ann, "hi", "garden")
+    assert [row[1:3] for row in house.audit() if row[3] == "forbidden"] == [("ann", "refused")] * 3
+
+
+def test_a_row_opens_to_an_agent_what_is_closed_by_default(house: Colony) -> None:
+    put(house.admin, "allow", "agents", "read", "channel:*")
+    put(house.admin, "allow", "rook", "*", "channel:attic")
+    house.post(house.ann, "roses", "garden")
+    assert read(house.scout, "garden") == read(house.rook, "garden") == ["roses"]
+    house.post(house.rook, "dust", "attic")
+    with pytest.raises(errors.Forbidden):
+        house.post(house.scout, "dust", "attic")
+    put(house.admin, "allow", "rook", "events")
+    assert house.rook.call(operations.EVENTS, schema.ListEvents()).events
+
+
+def test_a_row_opens_nothing_that_an_operation_keeps_to_some(house: Colony) -> None:
+    put(house.admin, "allow", "agents", "*")
+    for operation, request in (
+        (operations.CREATE_USER, schema.CreateUser(username="newt", kind="agent")),
+        (operations.SET_LIMITS, schema.SetLimits(agent="scout", turns_per_hour=9)),
+        (operations.METER, schema.Meter(id="0" * 8 + "-0000-0000-0000-" + "0" * 12, linux_user="rook", model="m", cost_usd=0.0)),
+    ):
+        with pytest.raises(errors.Forbidden):
+            house.rook.call(operation, request)
+    assert why(house, "rook", "create_user")[0] == "deny"
+
+
+def test_administrators_and_what_keeps_turns_going_are_not_judged(house: Colony) -> None:
+    put(house.admin, "deny", "agents", "*")
+    for kind in ("apes", "services"):
+        put(house.admin, "deny", kind, "*")
+    with pytest.raises(errors.Forbidden):
+        house.scout.call(operations.WHOAMI, schema.Whoami())
+    house.post(house.admin, "@scout hello")
+    turn = house.turn(house.scout)
+    house.heartbeat("scout")
+    assert house.fail(turn).state == "resting"
+    for kind in ("agents", "apes", "services"):
+        drop(house.admin, kind, "*")
+    house.scout.call(operations.WHOAMI, schema.Whoami())
+
+
+def test_a_row_for_a_tool_counts_within_turns_alone(house: Colony) -> None:
+    put(house.admin, "deny", "scout", "tool:post", "channel:garden")
+    house.scout.call(operations.WATCH, schema.WatchChannel(channel="garden"))
+    house.post(house.ann, "@scout hello")
+    inside = house.in_turn(house.turn(house.scout))
+    with pytest.raises(errors.Forbidden, match="scout deny tool:post channel:garden"):
+        house.post(inside, "hi", "garden")
+    house.post(house.scout, "hi", "garden")
+    house.post(inside, "hi", "general")
+    assert why(house, "scout", "post", "channel:garden")[0] == "allow"
+    assert why(house, "scout", "tool:post", "channel:garden")[0] == "deny"
+
+
+def test_a_turn_is_told_its_tools(house: Colony) -> None:
+    house.post(house.ann, "@scout hello")
+    put(house.admin, "deny", "scout", "tool:agents")
+    put(house.admin, "deny", "agents", "users")
+    put(house.admin, "deny", "scout", "post", "channel:garden")
+    turn = house.turn(house.scout)
+    assert turn.tools == ["whoami", "channels", "read", "post", "inbox"]
+    with pytest.raises(errors.Forbidden, match="scout deny tool:agents"):
+        house.in_turn(turn).call(operations.AGENTS, schema.ListAgents())
+    put(house.admin, "deny", "scout", "*")
+    assert house.turn(house.scout, take_over=True).tools == []
+
+
+def test_who_may_not_post_can_not_answer_either(house: Colony) -> None:
+    put(house.admin, "deny", "scout", "post", "channel:garden")
+    house.post(house.ann, "@scout hello", "garden")
+    turn = house.finish(house.turn(house.scout), "hello yourself", usage=schema.Usage(cost_usd=0.25))
+    assert (turn.state, turn.error_code, turn.cost_usd) == ("failed", "forbidden", 0.25)
+    notice = house.read("garden")[-1].body
+    assert "it may not answer here (`scout may not post channel:garden: scout deny post channel:garden (by colony)`)" in notice
+    house.post(house.ann, "@scout hello", "garden")
+    assert house.finish(house.turn(house.scout), "HEARTBEAT_OK").state == "finished"
+    assert [message.author for message in house.read("garden")] == ["ann", "colony", "ann"]
+
+
+def test_who_waits_is_judged_again_before_they_hear_more(house: Colony) -> None:
+    gate = house.gate
+    seen = house.post(house.ann, "one", "garden").seq
+    wait = gate.waiters.wait
+
+    def denied_meanwhile(*how: Any) -> bool:
+        put(house.admin, "deny", "bob", "read", "channel:garden")
+        house.post(house.ann, "two", "garden")
+        gate.waiters.wait = wait  # type: ignore[method-assign]
+        return wait(*how)
+
+    gate.waiters.wait = denied_meanwhile  # type: ignore[method-assign]
+    with pytest.raises(errors.Forbidden):
+        house.bob.call(operations.READ, schema.ReadMessages(channel="garden", since=seen, wait=5))
+
+
+# --- who says so
+
+
+def test_a_row_is_set_replaced_and_forgotten(house: Colony) -> None:
+    row = put(house.admin, "deny", "scout", "post", "channel:garden")
+    assert (row.granted_by, row.granted_at) == ("colony", house.clock.now)
+    assert put(house.admin, "allow", "scout", "post", "channel:garden", grant_option=True).grant_option
+    put(house.admin, "allow", "role:editors", "tool:*", "channel:*")
+    assert rows(house) == ["role:editors allow tool:* channel:*", "scout allow post channel:garden"]
+    assert drop(house.admin, "scout", "post", "channel:garden").effect == "allow"
+    assert rows(house) == ["role:editors allow tool:* channel:*"]
+    assert house.count(acl) == 1
+    with pytest.raises(errors.NotFound, match="no row for principal scout, action post and scope channel:garden"):
+        drop(house.admin, "scout", "post", "channel:garden")
+
+
+def test_a_list_can_be_of_what_counts_for_one(house: Colony) -> None:
+    house.admin.call(operations.JOIN_ROLE, schema.JoinRole(role="editors", username="rook"))
+    for principal in ("agents", "apes", "rook", "role:editors", "scout"):
+        put(house.admin, "allow", principal, "read", "channel:garden")
+    assert rows(house, principal="rook") == [f"{name} allow read channel:garden" for name in ("agents", "role:editors", "rook")]
+    assert rows(house, principal="role:editors") == ["role:editors allow read channel:garden"]
+    assert "apes allow * *" in rows(house, principal="ann", defaults=True)
+    with pytest.raises(errors.NotFound, match="no principal newt"):
+        rows(house, principal="newt")
+
+
+def test_who_has_a_role_can_be_seen_and_changed_by_administrators(house: Colony) -> None:
+    for name in ("ann", "scout", "ann"):
+        found = house.admin.call(operations.JOIN_ROLE, schema.JoinRole(role="editors", username=name))
+    assert [member.username for member in found.members] == ["ann", "scout"]
+    assert house.count(role_members) == 2
+    left = house.admin.call(operations.LEAVE_ROLE, schema.LeaveRole(role="editors", username="ann"))
+    assert [member.username for member in left.members] == ["scout"]
+    seen = house.ann.call(operations.ROLES, schema.ListRoles()).members
+    assert [(member.role, member.username) for member in seen] == [("editors", "scout")]
+
+
+@pytest.mark.parametrize(
+    ("principal", "action", "scope", "error"),
+    [
+        ("nobody", "post", "*", errors.NotFound),
+        ("scout", "pots", "*", errors.Invalid),
+        ("scout", "tool:pots", "*", errors.Invalid),
+        ("scout", "post", "channel:gardn", errors.NotFound),
+        ("scout", "post", "agent:nobody", errors.NotFound),
+    ],
+)
+def test_a_row_about_what_is_misspelt_is_refused(
+    house: Colony, principal: str, action: str, scope: str, error: type[errors.ColonyError]
+) -> None:
+    with pytest.raises(error):
+        put(house.admin, "deny", principal, action, scope)
+    assert rows(house) == []
+
+
+@pytest.mark.parametrize("action", ["egress:pypi.org", "Post", "tool:", "*:post", "post:*", "tool:post:x", "a b"])
+def test_what_is_no_action_is_invalid(house: Colony, action: str) -> None:
+    with house.http(token_of("ann")) as http:
+        fields = {"principal": "scout", "action": action, "effect": "allow"}
+        assert http.put("/api/acl", json=fields).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("effect", "principal", "action", "scope", "may"),
+    [
+        ("deny", "scout", "post", "channel:general", True),  # his agent
+        ("deny", "scout", "*", "*", True),
+        ("allow", "scout", "read", "channel:attic", True),  # which he may himself
+        ("allow", "scout", "read", "channel:garden", False),  # which he may not
+        ("allow", "scout", "read", "channel:*", False),
+        ("allow", "scout", "tool:read", "channel:garden", False),
+        ("allow", "scout", "*", "*", False),
+        ("deny", "apes", "set_status", "agent:scout", True),  # what is done to his agent
+        ("allow", "rook", "egress_log", "agent:scout", True),
+        ("deny", "rook", "post", "channel:general", False),
+        ("allow", "rook", "post", "channel:attic", False),
+        ("deny", "apes", "*", "agent:rook", False),
+        ("deny", "ann", "*", "agent:*", False),
+        ("deny", "bob", "post", "channel:attic", False),
+        ("allow", "bob", "read", "channel:garden", False),
+    ],
+)
+@only_sqlite
+def test_owners_decide_about_their_agents_alone(
+    house: Colony, effect: schema.Effect, principal: str, action: str, scope: str, may: bool
+) -> None:
+    put(house.admin, "deny", "bob", "read", "channel:garden")
+    before = house.count(acl)
+    if may:
+        assert put(house.bob, effect, principal, action, scope).granted_by == "bob"
+    else:
+        with pytest.raises(errors.Forbidden):
+            put(house.bob, effect, principal, action, scope)
+    assert house.count(acl) == before + may
+
+
+def test_a_grant_is_passed_on_and_never_widened(house: Colony) -> None:
+    with pytest.raises(errors.Forbidden, match="you may not set `rook allow read channel:garden`"):
+        put(house.ann, "allow", "rook", "read", "channel:garden")
+    put(house.admin, "allow", "ann", "read", "channel:*", grant_option=True)
+    put(house.ann, "allow", "rook", "read", "channel:garden")
+    assert read(house.rook, "garden") == []
+    for effect, action, scope in (
+        ("deny", "read", "channel:garden"), ("allow", "post", "channel:garden"), ("allow", "read", "*"), ("allow", "*", "channel:garden"),
+    ):  # fmt: skip
+        with pytest.raises(errors.Forbidden):
+            put(house.ann, effect, "rook", action, scope)  # type: ignore[arg-type]
+    put(house.admin, "deny", "apes", "read", "channel:attic")
+    for scope in ("channel:attic", "channel:*", "channel:@own"):
+        with pytest.raises(errors.Forbidden):
+            put(house.ann, "allow", "rook", "read", scope)
+    with pytest.raises(errors.Forbidden):
+        put(house.rook, "allow", "scout", "read", "channel:garden")
+
+
+def test_a_row_is_changed_by_who_has_set_it_and_administrators(house: Colony) -> None:
+    put(house.admin, "deny", "scout", "post", "channel:attic")
+    for change in (
+        lambda: put(house.bob, "allow", "scout", "post", "channel:attic"),
+        lambda: drop(house.bob, "scout", "post", "channel:attic"),
+    ):
+        with pytest.raises(errors.Forbidden, match="colony has set `scout deny post channel:attic`"):
+            change()
+    put(house.bob, "deny", "scout", "post", "channel:garden")
+    house.admin.call(operations.SET_OWNER, schema.SetOwner(agent="scout", owner="ann"))
+    with pytest.raises(errors.Forbidden):
+        drop(house.ann, "scout", "post", "channel:garden")
+    with pytest.raises(errors.Forbidden):
+        put(house.bob, "allow", "scout", "post", "channel:garden")
+    drop(house.bob, "scout", "post", "channel:garden")
+    drop(house.admin, "scout", "post", "channel:attic")
+    assert rows(house) == []
+
+
+def test_rows_end_with_whom_they_speak_of(house: Colony) -> None:
+    house.admin.call(operations.JOIN_ROLE, schema.JoinRole(role="editors", username="scout"))
+    put(house.admin, "allow", "scout", "read", "channel:garden")
+    put(house.admin, "allow", "rook", "turn", "agent:scout")
+    put(house.admin, "allow", "ann", "read", "channel:garden")
+    die(house, "scout")
+    assert rows(house) == ["ann allow read channel:garden"]
+    with pytest.raises(errors.Conflict, match="scout has left the colony"):
+        put(house.admin, "allow", "scout", "read", "channel:garden")
+    assert why(house, "scout", "read", "channel:garden") == ("deny", "scout has left the colony")
+    bear(house, "scout")
+    assert why(house, "scout", "read", "channel:garden") == ("deny", "no row allows it")
+    house.admin.call(operations.REMOVE_USER, schema.RemoveUser(username="ann"))
+    assert (house.count(acl), house.count(role_members)) == (0, 0)
+
+
+def test_why_asks_the_egress_rules_about_hosts(house: Colony) -> None:
+    house.bob.call(operations.SET_EGRESS, schema.SetEgress(agent="scout", effect="allow", host="pypi.org"))
+    assert why(house, "scout", "egress:PyPI.org") == ("allow", "allowed by the rule for pypi.org")
+    assert why(house, "scout", "egress:pypi.org:22") == ("deny", "no rule allows it")
+    with pytest.raises(errors.Invalid, match="action: "):
+        why(house, "scout", "egress:https://pypi.org/")
+    with pytest.raises(errors.NotFound, match="no agent ann"):
+        why(house, "ann", "egress:pypi.org")
+
+
+def test_the_audit_and_the_events_say_who_changed_what(house: Colony) -> None:
+    before = house.ann.call(operations.EVENTS, schema.ListEvents()).position
+    put(house.bob, "deny", "scout", "post", "channel:garden")
+    seen = house.ann.call(operations.EVENTS, schema.ListEvents(since=before)).events
+    told = {"principal": "scout", "action": "post", "scope": "channel:garden", "effect": "deny"}
+    assert [(event.deed.actor, event.deed.operation, event.deed.fields) for event in seen if event.deed] == [("bob", "set_acl", told)]
+    assert house.count(audit, audit.c.operation == "set_acl") == 1
+
+
+@only_sqlite
+def test_there_is_an_end_of_rows(house: Colony) -> None:
+    known = {"action": "post", "effect": "deny", "granted_by": house.id_of("ann"), "granted_at": house.clock.now, "grant_option": False}
+    many = [{"principal": f"role:r{number}", "scope": "*", **known} for number in range(MAX_ROWS)]
+    house.gate.database.write(lambda connection: connection.execute(acl.insert(), many))
+    with pytest.raises(errors.LimitReached):
+        put(house.admin, "deny", "scout", "post", "channel:garden")
+    put(house.admin, "allow", "role:r7", "post")
+
+
+def test_the_word_for_a_kind_is_no_name(house: Colony) -> None:
+    for name in ("services", "gateways"):
+        with pytest.raises(errors.Conflict, match=f"{name} is reserved"):
+            house.admin.call(operations.CREATE_USER, schema.CreateUser(username=name, kind="ape"))
+
+
+def test_a_row_that_the_colony_never_wrote_denies(house: Colony) -> None:
+    put(house.admin, "allow", "scout", "read", "channel:garden")
+    house.gate.database.write(lambda connection: connection.execute(acl.update().values(effect="maybe")))
+    house.gate.rights.forget()
+    with pytest.raises(errors.Forbidden, match="scout deny read channel:garden"):
+        read(house.scout, "garden")
