@@ -65,6 +65,7 @@ for each in (
     plain(operations.ACL, "principal", name="list"),
     _sets("allow", "Allow somebody an action."),
     _sets("deny", "Deny somebody an action, whatever else allows it."),
+    _sets("hold", "Have a person approve what somebody is allowed, each time: see `colony approvals`."),
     forget,
     why,
     roles,

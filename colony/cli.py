@@ -179,6 +179,13 @@ def _moves(name: str, status: schema.Status) -> click.Command:
     return move
 
 
+@command(operations.APPROVE)
+def approve(caller: Caller, **fields: Any) -> None:
+    found = caller.call(operations.APPROVE, **fields)
+    caller.show(found)
+    show.note(f"{found.user} is not told; mention it, and it can ask again")
+
+
 @click.command("login", params=[verbose()])
 @click.option("--url", help="The colony's address.")
 @click.option("--token", help="Your token; asked for if it is missing, and not shown.")
@@ -224,6 +231,9 @@ for each in (
     plain(operations.SET_LIMITS, name="limits"),
     plain(operations.SET_OWNER, "owner"),
     acl_commands.group,
+    plain(operations.APPROVALS),
+    approve,
+    plain(operations.REFUSE),
     egress_commands.group,
     secret_commands.group,
     plain(operations.CREATE_USER, "username"),

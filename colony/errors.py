@@ -51,6 +51,12 @@ class Forbidden(ColonyError):
     code, status, exit_code = "forbidden", 403, 3
 
 
+class Held(Forbidden):
+    """This waits for a person's approval; ask again then."""
+
+    code, exit_code = "held", 12
+
+
 class NotFound(ColonyError):
     """No such thing, or not visible to you."""
 

@@ -115,4 +115,9 @@ ROLES = Operation("roles", "GET", "/api/roles", schema.ListRoles, schema.Roles)
 JOIN_ROLE = Operation("join_role", "PUT", "/api/roles/{role}/{username}", schema.JoinRole, schema.Roles, who="admin")
 LEAVE_ROLE = Operation("leave_role", "DELETE", "/api/roles/{role}/{username}", schema.LeaveRole, schema.Roles, who="admin")
 
+_OF_APPROVAL = ("id", "approval")
+APPROVALS = Operation("approvals", "GET", "/api/approvals", schema.ListApprovals, schema.Approvals)
+APPROVE = Operation("approve", "POST", "/api/approvals/{id}/approve", schema.Approve, schema.Approval, target=_OF_APPROVAL)
+REFUSE = Operation("refuse", "POST", "/api/approvals/{id}/refuse", schema.Refuse, schema.Approval, target=_OF_APPROVAL)
+
 OPERATIONS: dict[str, Operation[Any, Any]] = {row.name: row for row in list(globals().values()) if isinstance(row, Operation)}

@@ -255,6 +255,16 @@ def _(answer: schema.AclVerdict) -> Sequence[Part]:
 
 
 @parts.register
+def _(answer: schema.Approval) -> Sequence[Part]:
+    return [story.approval(answer)]
+
+
+@parts.register
+def _(answer: schema.Approvals) -> Sequence[Part]:
+    return _table(answer.approvals, "id", "state", "user", "operation", "arguments", "turn_id", "asked_at", "expires_at", "decided_by")
+
+
+@parts.register
 def _(answer: schema.Roles) -> Sequence[Part]:
     return _table(answer.members, "role", "username")
 

@@ -96,9 +96,16 @@ def verdict(answer: schema.EgressVerdict) -> Words:
 
 
 def right(answer: schema.AclVerdict) -> Words:
-    may = "may" if answer.effect == "allow" else "may not"
+    may = "may not" if answer.effect == "deny" else "may"
     where = "" if answer.scope == "*" else f" {answer.scope}"
-    return Words((f"{answer.user} {may} {answer.action}{where}: {answer.reason}",))
+    when = " once a person approves it" if answer.effect == "hold" else ""
+    return Words((f"{answer.user} {may} {answer.action}{where}{when}: {answer.reason}",))
+
+
+def approval(answer: schema.Approval) -> Words:
+    by = f" by {answer.decided_by}" if answer.decided_by else ""
+    what = f"{answer.user} asks to {answer.operation} {answer.arguments}"
+    return Words((f"#{answer.id} is {answer.state}{by}, until ", answer.expires_at, f": {what}"))
 
 
 def secret(secret: schema.Secret) -> Words:

@@ -22,7 +22,7 @@ from server.config import ServerConfig
 from server.database import Database
 from server.identity import Caller, Credentials, Identities, Known
 from server.metrics import Metrics
-from server.models import alarm, audit, base, ending, turn
+from server.models import alarm, approval, audit, base, ending, turn
 from server.models.posting import Author, Posted
 from server.presence import Presence
 from server.rights import Rights, require_kind
@@ -206,7 +206,10 @@ class Gate:
             reach("server.before_commit", operation.name)
             return result, call.wakes, ended
 
-        result, wakes, ended = self.database.write(work)
+        try:
+            result, wakes, ended = self.database.write(work)
+        except errors.Held as held:
+            raise self._held(operation, caller, request, reference) from held
         reach("server.before_wake", operation.name)
         if ended:
             self.metrics.ended(ended)
@@ -224,6 +227,21 @@ class Gate:
         posted = self.database.write(work)
         self._tell([*_topics(posted), ("user", caller.id), ("turn", caller.id), EVENTS])
         raise errors.StaleTurn(f"{what}: the turn is over") if reference else errors.Forbidden(f"{what}: it goes nowhere")
+
+    def _held(
+        self, operation: Operation[Any, Any], caller: Caller, request: schema.Request, reference: turn.Reference | None
+    ) -> errors.Held:
+        """Write down that the call waits for approval, and tell #ops. Raises `LimitReached` for one too many."""
+        wanted = approval.Wanted(caller.id, operation.name, request)
+
+        def work(connection: Connection) -> tuple[int, list[Posted]]:
+            room_id = self.rights.room(connection, caller, operation, request)
+            return approval.ask(connection, wanted, reference.id if reference else None, room_id, self.clock())
+
+        number, posted = self.database.write(work)
+        if posted:
+            self._tell([*_topics(posted), EVENTS])
+        return errors.Held(f"held as #{number} until an ape approves it; ask again then")
 
     def _tell(self, topics: Sequence[Topic]) -> None:
         """These have news, by a commit of this server; others hear of it, too."""
@@ -315,8 +333,10 @@ def _topics(posted: list[Posted]) -> list[Topic]:
 
 
 def _judge(operation: Operation[Any, Any], request: schema.Request, call: Call) -> None:
-    """Raises `Forbidden` and `NotFound` for what the caller may not do to that target."""
-    call.rights.require(call.connection, call.caller, operation, request, in_turn=call.turn is not None)
+    """Raises `Forbidden` and `NotFound` for what the caller may not do to that target, and `Held` for what nobody has approved yet."""
+    is_held = call.rights.require(call.connection, call.caller, operation, request, in_turn=call.turn is not None)
+    if is_held and not approval.use(call.connection, approval.Wanted(call.caller.id, operation.name, request), call.now):
+        raise errors.Held()
 
 
 def _parse(operation: Operation[Q, R], fields: Mapping[str, Any]) -> Q:

@@ -1,4 +1,4 @@
-"""Who may do what, decided from rows alone: any deny wins, and what no row allows is denied."""
+"""Who may do what, decided from rows alone: any deny wins, what no row allows is denied, and of the rest a hold wins."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ def _allowed(principal: str, scope: str, *actions: str) -> tuple[AclRow, ...]:
 
 
 _IN_CHANNELS = ("read", "post", "explain", "retry")
-_ABOUT_THE_COLONY = ("whoami", "users", "channels", "agents", "turns", "egress_rules", "secrets", "acl", "explain_acl", "roles")
+_ABOUT_THE_COLONY = ("whoami", "users", "channels", "agents", "turns")
+_ABOUT_RULES = ("egress_rules", "secrets", "acl", "explain_acl", "roles", "approvals")
 DEFAULTS: tuple[AclRow, ...] = (
     *(row for kind in ("apes", "gateways", "services") for row in _allowed(kind, EVERYWHERE, "*")),
-    *_allowed("agents", EVERYWHERE, *_ABOUT_THE_COLONY, "ack", "create_channel", "watch", "unwatch"),
+    *_allowed("agents", EVERYWHERE, *_ABOUT_THE_COLONY, *_ABOUT_RULES, "ack", "create_channel", "watch", "unwatch"),
     *_allowed("agents", f"channel:{OWN}", *_IN_CHANNELS, "members", "leave", "remove_member"),
     *_allowed("agents", f"channel:{COMMONS}", *_IN_CHANNELS),
     *_allowed("agents", f"agent:{OWN}", "inbox", "turn", "egress_log"),
@@ -36,15 +37,20 @@ class Decision:
     row: AclRow | None = None  # which decides; None: no row allows it
 
 
-_WEIGHT = {"allow": 1, "deny": 2}
+_STRONGEST_FIRST: tuple[schema.Effect, ...] = ("deny", "hold", "allow")
 
 
 def decide(rows: Iterable[AclRow], principals: frozenset[str], actions: Iterable[str], scopes: Iterable[str]) -> Decision:
     """What the rows say of somebody who is all these principals, of a deed and a target that have all these names."""
     actions, scopes = tuple(actions), tuple(scopes)
     found = (row for row in rows if row.principal in principals and _any(row.action, actions) and _any(row.scope, scopes))
-    row = max(found, key=lambda row: _WEIGHT[row.effect], default=None)
-    return Decision(row.effect, row) if row else Decision("deny")
+    first: dict[str, AclRow] = {}
+    for row in found:
+        first.setdefault(row.effect, row)
+    if "deny" not in first and "allow" not in first:
+        return Decision("deny")
+    effect = next(effect for effect in _STRONGEST_FIRST if effect in first)
+    return Decision(effect, first[effect])
 
 
 def covers(pattern: str, name: str) -> bool:

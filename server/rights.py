@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -14,10 +14,15 @@ from colony.operations import OPERATIONS, POST, Operation
 from colony.schema import KINDS, OWN, AclRow
 from server.identity import Caller
 from server.judgement import DEFAULTS, EVERYWHERE, TOOL, Decision, covers, decide
-from server.models import acl, channel, message, turn
+from server.models import acl, approval, channel, message, turn
 
 CACHE_SECONDS = 2.0  # how long a row that is gone may still count at another server; at this one it ends at once
 NO_MESSAGE = "no such message, or not visible to you"
+_NUMBERED: dict[str, tuple[str, Callable[[Connection, int], str | None]]] = {  # what is it about, and how that is found
+    "message": ("channel", message.channel_of),
+    "turn": ("agent", turn.agent_of),
+    "approval": ("agent", approval.asker_of),
+}
 _KIND_WORDS = {kind: word for word, kind in KINDS.items()}
 
 
@@ -44,6 +49,8 @@ class Law:
         if key not in self._about:
             names = _names(action, in_turn=in_turn)
             found = tuple(row for row in self.of(who) if any(covers(row.action, name) for name in names))
+            if not OPERATIONS[action].mutates:  # to look at something need not be approved
+                found = tuple(row for row in found if row.effect != "hold")
             is_plain = all(row.scope == EVERYWHERE for row in found) or {row.effect for row in found} == {"allow"}
             whole = decide(found, self.principals(who), names, [EVERYWHERE])
             self._about[key] = found, whole if is_plain and (whole.row or not found) else None
@@ -70,17 +77,25 @@ class Rights:
 
     def require(
         self, connection: Connection, who: Caller, operation: Operation[Any, Any], request: schema.Request, *, in_turn: bool
-    ) -> None:
-        """Raises `Forbidden`, and `NotFound` where the caller must not even learn that there is such a thing.
+    ) -> bool:
+        """Whether the call needs a person's approval. Raises `Forbidden`, and `NotFound` for what the caller must not even learn of.
 
         Administrators may do everything. What keeps an agent's turns going is not judged: an agent is paused instead.
         """
         if who.is_admin or operation.who == "agent":
-            return
+            return False
         rows, decision = self.law(connection).about(who, operation.name, in_turn=in_turn)
-        if decision is None or decision.effect != "allow":
+        if decision is None or decision.effect == "deny":
             scope = _scope(connection, who, operation, request)
-            self._require(connection, who, operation, scope, _decided(connection, who, operation.name, scope, rows, in_turn=in_turn))
+            decision = _decided(connection, who, operation.name, scope, rows, in_turn=in_turn)
+            if decision.effect == "deny":
+                raise _refused(connection, who, operation, scope, decision)
+        return decision.effect == "hold"
+
+    def room(self, connection: Connection, who: Caller, operation: Operation[Any, Any], request: schema.Request) -> int | None:
+        """The id of the private channel that a call is about."""
+        noun, _, name = _scope(connection, who, operation, request).partition(":")
+        return channel.private_id(connection, name) if noun == "channel" else None
 
     def reply_refusal(self, connection: Connection, who: Caller, channel_name: str) -> str | None:
         """Why a turn's reply must not be posted in its channel; None if it may."""
@@ -98,20 +113,10 @@ class Rights:
         usable = []
         for operation in OPERATIONS.values():
             rows = law.about(who, operation.name, in_turn=True)[0] if operation.is_tool else ()
-            effects = {row.effect for row in rows if row.effect == "allow" or row.scope == EVERYWHERE}
+            effects = {row.effect for row in rows if row.effect != "deny" or row.scope == EVERYWHERE}
             if "allow" in effects and "deny" not in effects:
                 usable.append(operation.name)
         return usable
-
-    def _require(self, connection: Connection, who: Caller, operation: Operation[Any, Any], scope: str, decision: Decision) -> None:
-        if decision.effect == "allow":
-            return
-        noun = operation.scope[1] if operation.scope else ""
-        if noun == "message":  # whose ids can be guessed
-            raise errors.NotFound(NO_MESSAGE)
-        if noun == "channel" and operation.name != "create_channel":
-            channel.find(connection, scope.partition(":")[2], who.id)
-        raise errors.Forbidden(refusal(who.username, operation.name, scope, decision))
 
 
 def require_kind(operation: Operation[Any, Any], caller: Caller) -> None:
@@ -122,6 +127,17 @@ def require_kind(operation: Operation[Any, Any], caller: Caller) -> None:
         raise errors.Forbidden(f"{operation.name} is for agents; {caller.username} is of kind {caller.kind}")
     if operation.who == "service" and caller.kind != "service" and not caller.is_admin:
         raise errors.Forbidden(f"{operation.name} is for services; {caller.username} is of kind {caller.kind}")
+
+
+def _refused(
+    connection: Connection, who: Caller, operation: Operation[Any, Any], scope: str, decision: Decision
+) -> errors.Forbidden | errors.NotFound:
+    noun = operation.scope[1] if operation.scope else ""
+    if noun == "message":  # whose ids can be guessed
+        return errors.NotFound(NO_MESSAGE)
+    if noun == "channel" and operation.name != "create_channel":
+        channel.find(connection, scope.partition(":")[2], who.id)
+    return errors.Forbidden(refusal(who.username, operation.name, scope, decision))
 
 
 def refusal(username: str, action: str, scope: str, decision: Decision) -> str:
@@ -142,10 +158,16 @@ def _names(action: str, *, in_turn: bool) -> tuple[str, ...]:
 
 
 def _decided(connection: Connection, who: Caller, action: str, scope: str, rows: tuple[AclRow, ...], *, in_turn: bool) -> Decision:
-    scopes, noun = [scope], scope.partition(":")[0]
-    if any(row.scope == f"{noun}:{OWN}" for row in rows) and _is_own(connection, who, scope):
-        scopes.append(f"{noun}:{OWN}")
-    return decide(rows, frozenset(row.principal for row in rows), _names(action, in_turn=in_turn), scopes)
+    principals, names = frozenset(row.principal for row in rows), _names(action, in_turn=in_turn)
+    decision = decide(rows, principals, names, [scope])
+    own = f"{scope.partition(':')[0]}:{OWN}"
+    if decision.row is None:
+        makes_a_difference = any(row.scope == own for row in rows)
+    else:
+        makes_a_difference = any(row.scope == own and row.effect not in ("allow", decision.effect) for row in rows)
+    if makes_a_difference and _is_own(connection, who, scope):
+        return decide(rows, principals, names, [scope, own])
+    return decision
 
 
 def _is_own(connection: Connection, who: Caller, scope: str) -> bool:
@@ -161,11 +183,12 @@ def _scope(connection: Connection, who: Caller, operation: Operation[Any, Any], 
         return EVERYWHERE
     name, noun = operation.scope
     given = getattr(request, name)
-    if noun in ("message", "turn"):
-        found = message.channel_of(connection, given) if noun == "message" else turn.agent_of(connection, given)
+    if noun in _NUMBERED:
+        whose, find = _NUMBERED[noun]
+        found = find(connection, given)
         if found is None:
             raise errors.NotFound(NO_MESSAGE if noun == "message" else f"no {noun} {given}")
-        return f"{'channel' if noun == 'message' else 'agent'}:{found}"
+        return f"{whose}:{found}"
     if noun == "inbox":
         return f"agent:{given or who.username}"
     return EVERYWHERE if given is None else f"{noun}:{given}"

@@ -2,6 +2,7 @@
 
 from colony.schema.acl import *
 from colony.schema.agents import *
+from colony.schema.approvals import *
 from colony.schema.base import *
 from colony.schema.conversation import *
 from colony.schema.egress import *

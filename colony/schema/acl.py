@@ -45,11 +45,11 @@ Scope = Annotated[
     ),
 ]
 RoleName = Annotated[str, Field(pattern=f"^{_NAME}$", examples=["editors"])]
-Effect = Literal["allow", "deny"]
+Effect = Literal["allow", "deny", "hold"]  # held: a person has to agree first
 
 
 class AclRow(Response):
-    """One row: it allows or denies a principal an action in a scope."""
+    """One row: it allows or denies a principal an action in a scope, or has it approved first."""
 
     principal: str
     action: str
@@ -75,7 +75,7 @@ class Acl(Response):
 
 
 class SetAcl(Request):
-    """Allow or deny a user, a kind or a role an action, in place of the row that they have for that action and scope."""
+    """Allow or deny somebody an action, or hold it for approval, in place of the row that they have for that action and scope."""
 
     told = frozenset({"principal", "action", "scope", "effect", "grant_option"})
     principal: Principal

@@ -102,6 +102,8 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     unaudited: ClassVar[frozenset[str]] = frozenset()  # fields that hold what people wrote, or nothing worth keeping
+    sealed: ClassVar[frozenset[str]] = frozenset()  # of those, fields that are shown to nobody
+    incidental: ClassVar[frozenset[str]] = frozenset()  # fields in which calls differ that mean the same
     told: ClassVar[frozenset[str]] = frozenset()  # audited fields that everybody may see in the events
 
 

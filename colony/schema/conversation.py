@@ -85,6 +85,7 @@ class PostMessage(Request):
     """Post a message to a channel. @name mentions a user; @agents and @apes mention all of that kind."""
 
     unaudited = frozenset({"body"})
+    incidental = frozenset({"client_id"})
     channel: ChannelName
     body: PostBody
     type: Word = "text"

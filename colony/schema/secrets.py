@@ -84,7 +84,7 @@ class Secrets(Response):
 class SetSecret(Request):
     """Let an agent, or all of them, use a secret on its way to certain hosts. It takes the place of the one of that name."""
 
-    unaudited = frozenset({"value"})
+    unaudited = sealed = frozenset({"value"})
     told = frozenset({"name", "agent"})
     name: SecretName
     agent: Username = Field(default="agents", description="`agents`: all of them.")

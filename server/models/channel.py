@@ -137,6 +137,12 @@ def hidden(connection: Connection, viewer_id: int | None) -> set[str]:
     return set(connection.execute(select(channels.c.name).where(~seen_by(viewer(viewer_id)))).scalars())
 
 
+def private_id(connection: Connection, name: str) -> int | None:
+    """None where there is none, or a public one."""
+    found: int | None = connection.execute(select(channels.c.id).where(channels.c.name == name, channels.c.is_private)).scalar()
+    return found
+
+
 def name_of(connection: Connection, channel_id: int | None) -> str | None:
     """None where there is none."""
     found: str | None = _NAME.scalar(connection, {"id": channel_id})

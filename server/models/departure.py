@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from colony import errors
-from server.models import acl, channel, inbox, user
+from server.models import acl, approval, channel, inbox, user
 
 
 def depart(connection: Connection, username: str, now: datetime) -> None:
@@ -25,4 +25,5 @@ def depart(connection: Connection, username: str, now: datetime) -> None:
     channel.leave_all(connection, leaver.id)
     inbox.close_all(connection, leaver.id, "by_hand", now)
     acl.drop_all(connection, leaver.id, username)
+    approval.end_all(connection, leaver.id)
     user.part_with(connection, leaver.id, now)

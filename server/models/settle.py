@@ -8,7 +8,22 @@ from sqlalchemy import ColumnElement, Connection, Row, select, update
 
 from colony import errors, failures, schema
 from colony.failures import Failure
-from server.models import acl, attempt, channel, contact, egress, ending, inbox, message, model_use, posting, secret, spending, user
+from server.models import (
+    acl,
+    approval,
+    attempt,
+    channel,
+    contact,
+    egress,
+    ending,
+    inbox,
+    message,
+    model_use,
+    posting,
+    secret,
+    spending,
+    user,
+)
 from server.models.posting import Author, LoopGuard, Posted
 from server.models.turn import running, turns
 
@@ -115,6 +130,7 @@ def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) 
     egress.drop_all(connection, agent.id)
     secret.drop_all(connection, agent.id)
     acl.drop_all(connection, agent.id, agent.username)
+    approval.end_all(connection, agent.id)
     contact.forget_hosts(connection, agent.id)
     channels_left = sorted({item.message.channel for item in still_open})
     regrets = {name: [item for item in still_open if item.message.channel == name] for name in channels_left}

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from server.models import acl, attempt, audit, channel, contact, egress, inbox, message, model_use, retry, secret, spending, turn, user
+from server.models import (
+    acl,
+    approval,
+    attempt,
+    audit,
+    channel,
+    contact,
+    egress,
+    inbox,
+    message,
+    model_use,
+    retry,
+    secret,
+    spending,
+    turn,
+    user,
+)
 from server.models.base import metadata
 
 TABLES = (
@@ -24,6 +40,7 @@ TABLES = (
     secret.secrets,
     acl.acl,
     acl.role_members,
+    approval.approvals,
 )
 
 __all__ = ["TABLES", "metadata"]

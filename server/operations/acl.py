@@ -106,6 +106,10 @@ def _require_known(call: Call, request: schema.SetAcl) -> None:
     action = bare(request.action)
     if action != "*" and action not in OPERATIONS:
         raise errors.Invalid(f"action: there is no operation {action}; there are {', '.join(OPERATIONS)}")
+    if action != "*" and OPERATIONS[action].who == "agent":
+        raise errors.Invalid(f"action: {action} keeps an agent's turns going and is not judged; pause the agent instead")
+    if request.effect == "hold" and action != "*" and not OPERATIONS[action].mutates:
+        raise errors.Invalid(f"action: {action} changes nothing, and only what does is held; deny it instead")
     noun, _, name = request.scope.partition(":")
     if noun == "agent" and name not in ("*", schema.OWN):
         user.find(call.connection, name)

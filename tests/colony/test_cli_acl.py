@@ -51,6 +51,29 @@ def test_who_may_not_is_told_which_row_says_so(run: Shell, channel: str) -> None
     assert said.err == f"colony: bob may not post channel:{channel}: bob deny post channel:{channel} (by colony)\n"
 
 
+def test_a_held_call_is_seen_approved_and_made(run: Shell, robin: str, channel: str) -> None:
+    token = run.house.call(operations.ISSUE_TOKEN, username=robin).token
+    run.house.call(operations.SET_STATUS, agent=robin, status="healthy")
+    assert run("acl", "hold", robin, "create-channel", token=ANN).code == errors.Invalid.exit_code
+    assert run("acl", "hold", robin, "create_channel", token=ANN).out == f"{robin} hold create_channel *\n"
+    name, other = f"r{channel}"[:40], f"s{channel}"[:40]
+    said = run("create-channel", name, token=token)
+    assert (said.code, said.out) == (errors.Held.exit_code, "")
+    number = said.err.split()[3].removeprefix("#")
+    assert said.err == f"colony: held as #{number} until an ape approves it; ask again then\n"
+    held = next(line.split("\t") for line in run("approvals", token=ANN).out.splitlines() if line.startswith(f"{number}\t"))
+    assert held[1:5] == ["pending", robin, "create_channel", f'{{"name": "{name}"}}']
+    said = run("approve", number, token=ANN)
+    assert said.out.startswith(f"#{number} is approved by ann, until 20")
+    assert said.out.endswith(f': {robin} asks to create_channel {{"name": "{name}"}}\n')
+    assert said.err == f"colony: {robin} is not told; mention it, and it can ask again\n"
+    assert run("create-channel", other, token=token).code == errors.Held.exit_code
+    assert run("create-channel", name, token=token).code == 0
+    why = run("acl", "why", robin, "create_channel")
+    assert why.out == f"{robin} may create_channel once a person approves it: {robin} hold create_channel * (by ann)\n"
+    assert run("refuse", number, token=ANN).code == errors.Conflict.exit_code
+
+
 def test_roles_are_given_and_taken(run: Shell, robin: str) -> None:
     role = f"r-{robin}"
     assert run("acl", "role", "add", role, f"@{robin}").out == f"role\tusername\n{role}\t{robin}\n"

@@ -222,11 +222,14 @@ def test_every_operation_s_response_can_be_shown(face: str, operation: operation
     }  # fmt: skip
     values |= {"effect": "allow", "host": "pypi.org", "version": "1", "recorded": 1, "turn_id": 1, "placeholder": "x"}
     values |= {"added_by": "ann", "added_at": NOW}
-    values |= {"principal": "scout", "user": "scout", "action": "post", "scope": "*", "reason": "no row allows it"}
+    values |= {"principal": "scout", "user": "scout", "action": "post", "scope": "*", "reason": "no row allows it", "arguments": "{}"}
+    values |= {"asked_at": NOW, "expires_at": NOW, "operation": "post"}
     if operation.response in (schema.EgressPolicy, schema.EgressSecrets):
         values["agents"] = {}
     if operation.response is schema.Turn:
         values["kind"] = "answer"
+    if operation.response is schema.Approval:
+        values["state"] = "pending"
     if operation.response is schema.Explanation:
         values["message"] = message()
     for name, info in operation.response.model_fields.items():

@@ -133,6 +133,23 @@ def test_an_agent_is_shown_the_tools_that_it_may_use_and_can_use_no_other(scout:
     assert scout.said() == []
 
 
+def test_what_is_held_is_told_to_the_model_and_passes_once_it_is_approved(opened: ToolSocket, scout: Agent) -> None:
+    hold = schema.SetAcl(principal=scout.name, action="tool:post", scope="channel:general", effect="hold")
+    scout.house.admin.call(operations.SET_ACL, hold)
+    with model(opened) as claude:
+        claude.shake_hands()
+        said = {"channel": "general", "body": "from the tools"}
+        refused = claude.call("post", **said)
+        assert refused["isError"]
+        number = scout.house.ann.call(operations.APPROVALS, schema.ListApprovals()).approvals[0].id
+        assert refused["content"][0]["text"] == f"held as #{number} until an ape approves it; ask again then"
+        scout.house.ann.call(operations.APPROVE, schema.Approve(id=number))
+        assert not claude.call("post", **said).get("isError")
+        assert claude.call("post", **said)["isError"]
+        assert not claude.call("post", channel=scout.name, body="elsewhere").get("isError")
+    assert scout.said("general") == ["from the tools"]
+
+
 def test_a_call_is_made_with_the_turns_identity(opened: ToolSocket, scout: Agent, turn: schema.Turn) -> None:
     with model(opened) as claude:
         claude.shake_hands()

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-from colony import operations, schema
+import pytest
+
+from colony import errors, operations, schema
 from colony.client import Client
 from tests.server.support import Colony
 
@@ -86,6 +88,13 @@ def _drop_acl(colony: Colony) -> Sample:
     return colony.admin, schema.DropAcl(principal=row.principal, action=row.action, scope=row.scope)
 
 
+def _held(colony: Colony) -> int:
+    colony.admin.call(operations.SET_ACL, schema.SetAcl(principal="rook", action="post", effect="hold"))
+    with pytest.raises(errors.Held):
+        colony.post(colony.rook, SECRET)
+    return colony.ann.call(operations.APPROVALS, schema.ListApprovals()).approvals[0].id
+
+
 def _egress_secrets(colony: Colony) -> Sample:
     colony.admin.call(operations.CREATE_USER, schema.CreateUser(username="colony-egress", kind="service"))
     token = colony.admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username="colony-egress")).token
@@ -151,5 +160,8 @@ SAMPLES: dict[str, Callable[[Colony], Sample]] = {
     "roles": lambda colony: (colony.ann, schema.ListRoles()),
     "join_role": lambda colony: (colony.admin, schema.JoinRole(role="editors", username="ann")),
     "leave_role": lambda colony: (colony.admin, schema.LeaveRole(role="editors", username="ann")),
+    "approvals": lambda colony: (colony.ann, schema.ListApprovals()),
+    "approve": lambda colony: (colony.ann, schema.Approve(id=_held(colony))),
+    "refuse": lambda colony: (colony.ann, schema.Refuse(id=_held(colony))),
     "egress_log": lambda colony: (colony.scout, schema.ReadEgressLog(agent="scout")),
 }

@@ -14,6 +14,7 @@ import pytest
 
 from colony import errors, operations, schema
 from colony.client import Client
+from server import rights
 from server.database import open_database
 from server.models.base import now
 from server.models.user import users
@@ -180,6 +181,25 @@ def test_a_message_to_more_than_a_notification_can_name_wakes_all_of_them(colony
         colony.post(colony.ann, "@agents listen")
         assert waiting.result(LONG)
         assert time.monotonic() - began < SOON
+
+
+@on_postgresql
+def test_a_row_set_at_one_server_counts_at_another_at_once(colony: Colony, replica: Colony, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rights, "CACHE_SECONDS", 1000.0)
+    replica.post(replica.ann, "hello")
+    deny = schema.SetAcl(principal="ann", action="post", effect="deny")
+    colony.admin.call(operations.SET_ACL, deny)
+
+    def is_refused() -> bool:
+        try:
+            replica.post(replica.ann, "and again")
+        except errors.Forbidden:
+            return True
+        return False
+
+    wait_for(is_refused, "refusal")
+    colony.admin.call(operations.DROP_ACL, schema.DropAcl(principal="ann", action="post"))
+    wait_for(lambda: not is_refused(), "post")
 
 
 @on_postgresql

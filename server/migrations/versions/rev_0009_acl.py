@@ -1,4 +1,4 @@
-"""Who may do what, and roles."""
+"""Who may do what, roles, and what waits for approval."""
 
 from __future__ import annotations
 
@@ -30,4 +30,22 @@ def upgrade() -> None:
         sa.Column("user_id", KEY, sa.ForeignKey("users.id", name="fk_role_members_user_id_users"), primary_key=True),
     )
     op.create_index("ix_role_members_user_id", "role_members", ["user_id"])
+    op.create_table(
+        "approvals",
+        sa.Column("id", KEY, primary_key=True),
+        sa.Column("user_id", KEY, sa.ForeignKey("users.id", name="fk_approvals_user_id_users"), nullable=False),
+        sa.Column("operation", sa.String(31), nullable=False),
+        sa.Column("arguments_hash", sa.String(64), nullable=False),
+        sa.Column("arguments", sa.Text, nullable=False),
+        sa.Column("turn_id", KEY, sa.ForeignKey("turns.id", name="fk_approvals_turn_id_turns")),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("asked_at", sa.BigInteger, nullable=False),
+        sa.Column("decided_by", KEY, sa.ForeignKey("users.id", name="fk_approvals_decided_by_users")),
+        sa.Column("decided_at", sa.BigInteger),
+        sa.Column("expires_at", sa.BigInteger, nullable=False),
+        sa.Column("channel_id", KEY, sa.ForeignKey("channels.id", name="fk_approvals_channel_id_channels")),
+        sa.Column("used_as", sa.String(200)),
+    )
+    op.create_index("ix_approvals_user_hash", "approvals", ["user_id", "arguments_hash"])
+    op.create_index("ix_approvals_state", "approvals", ["state"])
     op.create_index("ix_turns_agent_channel", "turns", ["agent_id", "channel_id"])

@@ -1,0 +1,193 @@
+"""Approvals: what somebody wanted to do that a person has to agree with first, once and exactly so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Column, ColumnElement, Connection, ForeignKey, Index, Row, Select, String, Table, Text, exists, func, select, update
+
+from colony import errors, schema
+from server.models import ops
+from server.models.base import Key, Timestamp, metadata
+from server.models.channel import channels, seen_by, viewer
+from server.models.posting import Posted
+from server.models.user import users
+
+LIFETIME = timedelta(hours=24)  # of a question, and of an answer to it
+MAX_PENDING = 100  # questions of one user
+TOLD_CHARACTERS = 300  # of the arguments, in #ops
+HIDDEN = "(not shown here)"
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("user_id", Key, ForeignKey("users.id"), nullable=False),
+    Column("operation", String(31), nullable=False),
+    Column("arguments_hash", String(64), nullable=False),
+    Column("arguments", Text, nullable=False),  # JSON, for people to read
+    Column("turn_id", Key, ForeignKey("turns.id")),
+    Column("state", String(16), nullable=False),
+    Column("asked_at", Timestamp, nullable=False),
+    Column("decided_by", Key, ForeignKey("users.id")),
+    Column("decided_at", Timestamp),
+    Column("expires_at", Timestamp, nullable=False),
+    Column("channel_id", Key, ForeignKey("channels.id")),  # a private one's: for who sees it
+    Column("used_as", String(200)),  # the client_id of the call that has used it: a repetition is the same call
+    Index("ix_approvals_user_hash", "user_id", "arguments_hash"),
+    Index("ix_approvals_state", "state"),
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A call that is held, as far as it makes a difference."""
+
+    user_id: int
+    operation: str
+    request: schema.Request
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        return self.request.model_dump(mode="json", exclude=set(self.request.incidental), exclude_defaults=True)
+
+    @property
+    def hash(self) -> str:
+        return hashlib.sha256(json.dumps([self.operation, self.arguments], sort_keys=True).encode()).hexdigest()
+
+    @property
+    def key(self) -> str | None:
+        return getattr(self.request, "client_id", None)
+
+
+def use(connection: Connection, wanted: Wanted, now: datetime) -> bool:
+    """Whether the call was approved and may be made now, which uses the approval up. Raises `Forbidden` where it was refused."""
+    mine = (approvals.c.user_id == wanted.user_id) & (approvals.c.arguments_hash == wanted.hash)
+    for row in connection.execute(select(approvals).where(mine).order_by(approvals.c.id.desc()).with_for_update()):
+        if row.state == "used" and wanted.key and row.used_as == wanted.key:
+            return True
+        if row.state == "approved" and row.expires_at > now:
+            connection.execute(update(approvals).where(approvals.c.id == row.id).values(state="used", used_as=wanted.key))
+            return True
+        if row.state == "refused" and row.expires_at > now:
+            raise errors.Forbidden(f"this was refused (#{row.id}); it can be asked for again after {row.expires_at:%Y-%m-%d %H:%M} UTC")
+    return False
+
+
+def ask(
+    connection: Connection, wanted: Wanted, turn_id: int | None, room_id: int | None, now: datetime
+) -> tuple[int, list[Posted]]:
+    """The number under which the call is held, with what #ops is told of it: once. Raises `LimitReached` for one too many.
+
+    `room_id` is the private channel's that the call is about: only who sees it is told more.
+    """
+    pending = (approvals.c.user_id == wanted.user_id) & (approvals.c.state == "pending") & (approvals.c.expires_at > now)
+    same = connection.execute(select(approvals.c.id).where(pending, approvals.c.arguments_hash == wanted.hash)).scalar()
+    if same is not None:
+        return int(same), []
+    if connection.execute(select(func.count()).select_from(approvals).where(pending)).scalar_one() >= MAX_PENDING:
+        raise errors.LimitReached(f"{MAX_PENDING} of your calls wait for approval, as many as may")
+    sealed = dict.fromkeys(wanted.request.sealed & wanted.arguments.keys(), HIDDEN)
+    values = {
+        "user_id": wanted.user_id,
+        "operation": wanted.operation,
+        "arguments_hash": wanted.hash,
+        "arguments": json.dumps(wanted.arguments | sealed, ensure_ascii=False),
+        "turn_id": turn_id,
+        "channel_id": room_id,
+        "state": "pending",
+        "asked_at": now,
+        "expires_at": now + LIFETIME,
+    }
+    id = int(connection.execute(approvals.insert().values(values).returning(approvals.c.id)).scalar_one())
+    asker = connection.execute(select(users).where(users.c.id == wanted.user_id)).one()
+    return id, ops.tell(connection, asker, _question(asker.username, wanted, id, is_private=room_id is not None), f"approval:{id}", now)
+
+
+def decide(
+    connection: Connection, id: int, state: schema.ApprovalState, actor_id: int, viewer_id: int | None, now: datetime
+) -> schema.Approval:
+    """Approve or refuse it; a repetition changes nothing. Raises `NotFound`, and `Conflict` for what is decided or has expired."""
+    row = connection.execute(select(approvals).where(approvals.c.id == id, _is_seen(viewer_id)).with_for_update()).first()
+    if row is None:
+        raise errors.NotFound(f"no approval {id}")
+    if row.user_id == actor_id:
+        raise errors.Forbidden("nobody approves or refuses what they want to do themselves")
+    if row.state == "pending" and row.expires_at > now:
+        decided = {"state": state, "decided_by": actor_id, "decided_at": now, "expires_at": now + LIFETIME}
+        connection.execute(update(approvals).where(approvals.c.id == id).values(decided))
+    elif row.state != state:
+        raise errors.Conflict(f"#{id} is {_state(row, now)}")
+    return _to_schema(connection.execute(_selected().where(approvals.c.id == id)).one(), now)
+
+
+def listed(
+    connection: Connection, user_id: int | None, viewer_id: int | None, now: datetime, limit: int, *, only_pending: bool
+) -> list[schema.Approval]:
+    """The newest first: those of one user, or of all; None as the viewer sees what is asked in private channels, too."""
+    query = _selected().where(_is_seen(viewer_id)).order_by(approvals.c.id.desc()).limit(limit)
+    if user_id is not None:
+        query = query.where(approvals.c.user_id == user_id)
+    if only_pending:
+        query = query.where(approvals.c.state == "pending", approvals.c.expires_at > now)
+    return [_to_schema(row, now) for row in connection.execute(query)]
+
+
+def asker_of(connection: Connection, id: int) -> str | None:
+    """The name of who wants it; None for no approval."""
+    query = select(users.c.username).join(approvals, approvals.c.user_id == users.c.id).where(approvals.c.id == id)
+    found: str | None = connection.execute(query).scalar()
+    return found
+
+
+def end_all(connection: Connection, user_id: int) -> None:
+    """Who is given the name again has nothing approved."""
+    still_open = approvals.c.state.in_(["pending", "approved", "refused"])
+    connection.execute(update(approvals).where(approvals.c.user_id == user_id, still_open).values(state="expired"))
+
+
+def _question(asker: str, wanted: Wanted, id: int, *, is_private: bool) -> str:
+    """What the asker has written is left out, and the rest shown as code: it addresses nobody."""
+    if is_private:
+        return f"{asker} asks to {wanted.operation} in a private channel. `colony approvals` shows its members what (#{id})."
+    unshown = dict.fromkeys((wanted.request.unaudited | wanted.request.sealed) & wanted.arguments.keys(), HIDDEN)
+    shown = json.dumps(wanted.arguments | unshown, ensure_ascii=False).replace("`", "'")
+    cut = shown if len(shown) <= TOLD_CHARACTERS else f"{shown[:TOLD_CHARACTERS]}…"
+    return f"{asker} asks to {wanted.operation} `{cut}`. `colony approvals` shows it whole; `colony approve {id}` or `colony refuse {id}`."
+
+
+def _state(row: Row[tuple[object, ...]], now: datetime) -> schema.ApprovalState:
+    has_ended = row.state in ("pending", "approved", "refused") and row.expires_at <= now
+    state: schema.ApprovalState = "expired" if has_ended else row.state
+    return state
+
+
+def _is_seen(viewer_id: int | None) -> ColumnElement[bool]:
+    is_elsewhere = exists().where(channels.c.id == approvals.c.channel_id, ~seen_by(viewer(viewer_id)))
+    return ~is_elsewhere
+
+
+_decider = users.alias("decider")
+
+
+def _selected() -> Select[tuple[object, ...]]:
+    joined = approvals.join(users, users.c.id == approvals.c.user_id).outerjoin(_decider, _decider.c.id == approvals.c.decided_by)
+    return select(approvals, users.c.username.label("asker"), _decider.c.username.label("decider")).select_from(joined)
+
+
+def _to_schema(row: Row[tuple[object, ...]], now: datetime) -> schema.Approval:
+    return schema.Approval(
+        id=row.id,
+        user=row.asker,
+        operation=row.operation,
+        arguments=row.arguments,
+        turn_id=row.turn_id,
+        state=_state(row, now),
+        asked_at=row.asked_at,
+        decided_by=row.decider,
+        decided_at=row.decided_at,
+        expires_at=row.expires_at,
+    )

@@ -1,0 +1,225 @@
+"""Calls that wait for a person: held by their exact arguments, approved once, and not for long."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from colony import errors, operations, schema
+from colony.client import Client
+from server.models.approval import LIFETIME, MAX_PENDING, approvals
+from tests.server.cast import token_of
+from tests.server.reaching import bear, die, settle
+from tests.server.support import Colony, only_sqlite
+
+
+@pytest.fixture
+def house(colony: Colony) -> Colony:
+    """Scout is bob's, and what it posts in #general is held."""
+    settle(colony)
+    put(colony, "scout", "post", "channel:general")
+    return colony
+
+
+def put(colony: Colony, principal: str, action: str, scope: str = "*", effect: schema.Effect = "hold") -> None:
+    colony.admin.call(operations.SET_ACL, schema.SetAcl(principal=principal, action=action, scope=scope, effect=effect))
+
+
+def held(colony: Colony, caller: Client, body: str, **more: Any) -> int:
+    """The number under which the post is held."""
+    with pytest.raises(errors.Held) as raised:
+        colony.post(caller, body, **more)
+    number = int(raised.value.detail.split()[2].removeprefix("#"))
+    assert raised.value.detail == f"held as #{number} until an ape approves it; ask again then"
+    return number
+
+
+def approve(caller: Client, number: int) -> schema.Approval:
+    return caller.call(operations.APPROVE, schema.Approve(id=number))
+
+
+def refuse(caller: Client, number: int) -> schema.Approval:
+    return caller.call(operations.REFUSE, schema.Refuse(id=number))
+
+
+def listed(caller: Client, **more: Any) -> list[tuple[int, str, str]]:
+    found = caller.call(operations.APPROVALS, schema.ListApprovals(**more)).approvals
+    return [(each.id, each.user, each.state) for each in found]
+
+
+def test_an_approved_call_passes_once_and_other_arguments_are_held_anew(house: Colony) -> None:
+    number = held(house, house.scout, "buy it", client_id="1")
+    assert house.read() == []
+    assert held(house, house.scout, "buy it", client_id="2") == number
+    other = held(house, house.scout, "buy two of it")
+    assert other != number
+    assert listed(house.ann) == [(other, "scout", "pending"), (number, "scout", "pending")]
+    found = approve(house.ann, number)
+    assert (found.state, found.decided_by, found.decided_at) == ("approved", "ann", house.clock.now)
+    assert json.loads(found.arguments) == {"channel": "general", "body": "buy it"}
+    assert held(house, house.scout, "buy two of it") == other
+    posted = house.post(house.scout, "buy it", client_id="3")
+    assert house.post(house.scout, "buy it", client_id="3").id == posted.id  # a repetition is the same call
+    assert held(house, house.scout, "buy it", client_id="4") not in (number, other)
+    assert [message.body for message in house.read()] == ["buy it"]
+    assert (number, "scout", "used") in listed(house.ann, all=True)
+
+
+def test_a_call_that_fails_uses_no_approval_up(house: Colony) -> None:
+    number = held(house, house.scout, "hello", reply_to=7)
+    approve(house.ann, number)
+    with pytest.raises(errors.Invalid, match="reply_to"):
+        house.post(house.scout, "hello", reply_to=7)
+    assert (number, "scout", "approved") in listed(house.ann, all=True)
+
+
+def test_ops_hears_of_it_once_without_what_was_written(house: Colony) -> None:
+    number = held(house, house.scout, "the secret plan", type="plan")
+    held(house, house.scout, "the secret plan", type="plan")
+    told = [message.body for message in house.read("ops")]
+    shown = '{"channel": "general", "body": "(not shown here)", "type": "plan"}'
+    asks = f"@bob scout asks to post `{shown}`."
+    assert told == [f"{asks} `colony approvals` shows it whole; `colony approve {number}` or `colony refuse {number}`."]
+    assert [item.message.body for item in house.inbox(house.bob)] == told
+
+
+def test_what_an_agent_writes_into_its_arguments_addresses_nobody(house: Colony) -> None:
+    put(house, "rook", "create_channel")
+    with pytest.raises(errors.Held):
+        house.rook.call(operations.CREATE_CHANNEL, schema.CreateChannel(name="shed", topic="` @ann @bob @agents " + "x" * 400))
+    assert house.inbox(house.ann) == house.inbox(house.bob) == house.inbox(house.scout) == []
+    assert len(house.read("ops")[0].body) < 600
+
+
+def test_a_refused_call_is_not_asked_for_again_for_a_day(house: Colony) -> None:
+    number = held(house, house.scout, "buy it")
+    assert refuse(house.ann, number).state == "refused"
+    with pytest.raises(errors.Forbidden, match=rf"this was refused \(#{number}\)") as raised:
+        house.post(house.scout, "buy it")
+    assert not isinstance(raised.value, errors.Held)
+    house.clock.advance(LIFETIME.total_seconds())
+    assert held(house, house.scout, "buy it") != number
+
+
+def test_questions_and_approvals_expire(house: Colony) -> None:
+    asked, approved = held(house, house.scout, "one"), held(house, house.scout, "two")
+    house.clock.advance(LIFETIME.total_seconds() - 1)
+    approve(house.ann, approved)
+    house.clock.advance(1)
+    with pytest.raises(errors.Conflict, match=f"#{asked} is expired"):
+        approve(house.ann, asked)
+    house.post(house.scout, "two")
+    third = held(house, house.scout, "two")
+    approve(house.ann, third)
+    house.clock.advance(LIFETIME.total_seconds())
+    assert held(house, house.scout, "two") != third
+    assert held(house, house.scout, "one") != asked
+
+
+def test_a_decision_is_repeated_but_not_reversed(house: Colony) -> None:
+    number = held(house, house.scout, "buy it")
+    approve(house.ann, number)
+    assert approve(house.bob, number).decided_by == "ann"
+    with pytest.raises(errors.Conflict, match=f"#{number} is approved"):
+        refuse(house.bob, number)
+    house.post(house.scout, "buy it")
+    with pytest.raises(errors.Conflict, match=f"#{number} is used"):
+        approve(house.ann, number)
+
+
+def test_people_decide_but_not_about_their_own_calls(house: Colony) -> None:
+    put(house, "agents", "approve", effect="allow")
+    number = held(house, house.scout, "buy it")
+    for agent in (house.scout, house.rook):
+        with pytest.raises(errors.Forbidden):
+            approve(agent, number)
+    put(house, "ann", "create_channel")
+    request = schema.CreateChannel(name="shed")
+    with pytest.raises(errors.Held):
+        house.ann.call(operations.CREATE_CHANNEL, request)
+    own = listed(house.ann)[0][0]
+    with pytest.raises(errors.Forbidden, match="what they want to do themselves"):
+        approve(house.ann, own)
+    approve(house.bob, own)
+    assert house.ann.call(operations.CREATE_CHANNEL, request).name == "shed"
+    assert listed(house.scout) == [(number, "scout", "pending")]
+    assert listed(house.rook) == []
+
+
+def test_an_owner_says_who_approves(house: Colony) -> None:
+    deny = schema.SetAcl(principal="ann", action="approve", scope="agent:scout", effect="deny")
+    house.bob.call(operations.SET_ACL, deny)
+    number = held(house, house.scout, "buy it")
+    with pytest.raises(errors.Forbidden, match="ann may not approve agent:scout: ann deny approve"):
+        approve(house.ann, number)
+    with pytest.raises(errors.NotFound, match="no approval 999"):
+        approve(house.ann, 999)
+    approve(house.bob, number)
+
+
+def test_what_is_not_allowed_is_not_held(house: Colony) -> None:
+    put(house, "scout", "*")
+    house.open_channel("garden")
+    with pytest.raises(errors.Forbidden, match="no row allows it") as raised:
+        house.post(house.scout, "hi", "garden")
+    assert not isinstance(raised.value, errors.Held)
+    assert house.scout.call(operations.READ, schema.ReadMessages(channel="general")).messages == []
+    assert house.ann.call(operations.EXPLAIN_ACL, schema.ExplainAcl(user="scout", action="post", scope="channel:general")).effect == "hold"
+
+
+@pytest.mark.parametrize("action", ["read", "inbox", "tool:read", "finish", "heartbeat"])
+def test_what_changes_nothing_or_keeps_turns_going_can_not_be_held(house: Colony, action: str) -> None:
+    with pytest.raises(errors.Invalid, match=action.removeprefix("tool:")):
+        put(house, "scout", action)
+
+
+def test_an_answer_is_not_held_but_given_up(house: Colony) -> None:
+    house.post(house.ann, "@scout hello")
+    turn = house.turn(house.scout)
+    assert "post" in (turn.tools or [])
+    number = held(house, house.in_turn(turn), "from within")
+    assert house.rows(approvals, approvals.c.id == number)[0].turn_id == turn.id
+    assert house.finish(turn, "hello yourself").error_code == "forbidden"
+    assert "scout hold post channel:general" in house.read()[-1].body
+
+
+def test_a_held_call_is_audited_as_refused(house: Colony) -> None:
+    before = len(house.audit())
+    number = held(house, house.scout, "buy it")
+    approve(house.ann, number)
+    house.post(house.scout, "buy it")
+    assert house.audit()[before:] == [
+        ("post", "scout", "refused", "held"),
+        ("approve", "ann", "done", None),
+        ("post", "scout", "done", None),
+    ]
+
+
+def test_a_secret_s_value_is_not_kept(house: Colony) -> None:
+    put(house, "bob", "set_secret")
+    with pytest.raises(errors.Held):
+        house.bob.call(operations.SET_SECRET, schema.SetSecret(name="TOKEN", agent="scout", value="a-secret-value", hosts=["a.example"]))
+    assert "a-secret-value" not in str(house.rows(approvals)) + str(house.read("ops"))
+    assert listed(house.ann)[0][1:] == ("bob", "pending")
+
+
+@only_sqlite
+def test_there_is_an_end_of_questions(house: Colony) -> None:
+    for number in range(MAX_PENDING):
+        held(house, house.scout, f"number {number}")
+    with pytest.raises(errors.LimitReached, match="wait for approval"):
+        house.post(house.scout, "one more")
+    held(house, house.scout, "number 7")
+
+
+def test_who_is_born_again_has_nothing_approved(house: Colony) -> None:
+    approve(house.ann, held(house, house.scout, "buy it"))
+    die(house, "scout")
+    bear(house, "scout")
+    house.set_status("scout", "healthy")
+    put(house, "scout", "post", "channel:general")
+    token = house.admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username="scout")).token
+    assert token != token_of("scout")
+    held(house, house.client(token), "buy it")
