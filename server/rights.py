@@ -18,7 +18,7 @@ from server.models import acl, approval, channel, message, turn
 
 CACHE_SECONDS = 2.0  # how long a row that is gone may still count at another server; at this one it ends at once
 NO_MESSAGE = "no such message, or not visible to you"
-_NUMBERED: dict[str, tuple[str, Callable[[Connection, int], str | None]]] = {  # what is it about, and how that is found
+_NUMBERED: dict[str, tuple[str, Callable[[Connection, int, int], str | None]]] = {  # what is it about, and how that is found
     "message": ("channel", message.channel_of),
     "turn": ("agent", turn.agent_of),
     "approval": ("agent", approval.asker_of),
@@ -185,7 +185,7 @@ def _scope(connection: Connection, who: Caller, operation: Operation[Any, Any], 
     given = getattr(request, name)
     if noun in _NUMBERED:
         whose, find = _NUMBERED[noun]
-        found = find(connection, given)
+        found = find(connection, given, who.id)
         if found is None:
             raise errors.NotFound(NO_MESSAGE if noun == "message" else f"no {noun} {given}")
         return f"{whose}:{found}"

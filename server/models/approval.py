@@ -136,9 +136,9 @@ def listed(
     return [_to_schema(row, now) for row in connection.execute(query)]
 
 
-def asker_of(connection: Connection, id: int) -> str | None:
-    """The name of who wants it; None for no approval."""
-    query = select(users.c.username).join(approvals, approvals.c.user_id == users.c.id).where(approvals.c.id == id)
+def asker_of(connection: Connection, id: int, viewer_id: int) -> str | None:
+    """The name of who wants it; None for no approval that is there for the viewer."""
+    query = select(users.c.username).join(approvals, approvals.c.user_id == users.c.id).where(approvals.c.id == id, _is_seen(viewer_id))
     found: str | None = connection.execute(query).scalar()
     return found
 

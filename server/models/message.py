@@ -63,7 +63,7 @@ _OF_TURN = Prepared(selected().where(messages.c.turn_id == bindparam("turn"), _i
 _with_privacy = selected().add_columns(channels.c.is_private)
 _BY_CLIENT_ID = Prepared(_with_privacy.where(messages.c.author_id == bindparam("author"), messages.c.client_id == bindparam("client_id")))
 _CHANNEL_NAME = Prepared(
-    select(channels.c.name).join(messages, messages.c.channel_id == channels.c.id).where(messages.c.id == bindparam("id"))
+    select(channels.c.name).join(messages, messages.c.channel_id == channels.c.id).where(messages.c.id == bindparam("id"), _is_seen)
 )
 _CHANNEL = Prepared(select(messages.c.channel_id).where(messages.c.id == bindparam("id")))
 
@@ -84,9 +84,9 @@ def find(connection: Connection, message_id: int, viewer_id: int | None) -> Row[
     return row
 
 
-def channel_of(connection: Connection, message_id: int) -> str | None:
-    """The name of the channel that it stands in; None for no message."""
-    found: str | None = _CHANNEL_NAME.scalar(connection, {"id": message_id})
+def channel_of(connection: Connection, message_id: int, viewer_id: int) -> str | None:
+    """The name of the channel that it stands in; None for no message that is there for the viewer."""
+    found: str | None = _CHANNEL_NAME.scalar(connection, {"id": message_id, "viewer": viewer_id})
     return found
 
 

@@ -86,7 +86,11 @@ _FENCED = Prepared(_of_agent.where(turns.c.id == bindparam("id")))
 _RUNNING = Prepared(_of_agent.where(turns.c.state == "running"))
 _RENEW = Prepared(update(turns).where(turns.c.id == bindparam("turn")).values(lease_until=bindparam("until")))
 _SHOWN = Prepared(_selected().where(turns.c.id == bindparam("id"), seen_by(bindparam("viewer", type_=Key))))
-_AGENT = Prepared(select(users.c.username).join(turns, turns.c.agent_id == users.c.id).where(turns.c.id == bindparam("id")))
+_AGENT = Prepared(
+    select(users.c.username)
+    .join(turns, turns.c.agent_id == users.c.id)
+    .where(turns.c.id == bindparam("id"), seen_by(bindparam("viewer", type_=Key)))
+)
 _ROOM = Prepared(
     select(
         select(users.c.posts_per_turn).where(users.c.id == bindparam("agent")).scalar_subquery(),
@@ -154,9 +158,9 @@ def masters(connection: Connection, turn: Row[tuple[object, ...]]) -> set[int | 
     return {*people, connection.execute(select(users.c.owner_id).where(users.c.id == turn.agent_id)).scalar_one()}
 
 
-def agent_of(connection: Connection, turn_id: int) -> str | None:
-    """The name of the agent whose turn it is; None for no turn."""
-    found: str | None = _AGENT.scalar(connection, {"id": turn_id})
+def agent_of(connection: Connection, turn_id: int, viewer_id: int) -> str | None:
+    """The name of the agent whose turn it is; None for no turn that is there for the viewer."""
+    found: str | None = _AGENT.scalar(connection, {"id": turn_id, "viewer": viewer_id})
     return found
 
 
