@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +55,7 @@ ITS_OWN = {  # podman's environment, which no file of the agent's changes
     "CONTAINERS_CONF": f"{stage.PLACE}/containers.conf",
     "CONTAINERS_STORAGE_CONF": f"{stage.PLACE}/storage.conf",
 }
-CRUN = '{"msg":"'  # says crun, where podman is no longer listening
+CRUN = re.compile(r'\{"msg":"(.*)","level":"error","time":"[^"]*"\}')  # as it speaks where podman is no longer listening
 NO_PROGRAM = "ERROR (catatonit:2): failed to exec pid1: "  # says the first process of the container
 
 
@@ -142,8 +143,8 @@ def explain(program: str, stderr: str) -> str | None:
         return f"{lines[-1]}; allow unprivileged user namespaces (sysctl user.max_user_namespaces, on Ubuntu an AppArmor profile)"
     if lines[-1].startswith(NO_PROGRAM):
         return f"the sandbox did not start: can't start {program}: {lines[-1].removeprefix(NO_PROGRAM)}"
-    if lines[-1].startswith(CRUN):
-        return f"the sandbox did not start: crun: {json.loads(lines[-1])['msg']}"
+    if found := CRUN.fullmatch(lines[-1]):
+        return f"the sandbox did not start: crun: {found[1]}"
     if lines[-1] != stage.COULD_NOT:
         return None
     reasons = [line for line in lines[:-1] if line.startswith(("Error: ", "mount: ", "forwarder: "))]

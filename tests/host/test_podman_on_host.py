@@ -50,6 +50,18 @@ except OSError as error:
 """
 SOUL = "/opt/brains/contained.md"
 TEXT = f'---\nrunner: "command:{BRAIN}"\nsandbox: podman\npulse_minutes: 0\n---\nYou are in a box.\n'
+IMAGE = "/opt/images/tools"
+FILLED = f"""
+mkdir -p {IMAGE}/etc
+cd {IMAGE}
+echo 'an image' > etc/issue
+for program in sh cat; do
+    for file in /usr/bin/$program $(ldd /usr/bin/$program | grep -o '/[^ ]*'); do
+        install -D "$file" "usr/${{file#/usr/}}"
+    done
+done
+ln -s usr/bin usr/lib usr/lib64 .
+"""
 WORKER = "agent-scout-worker"
 KEY = "sk-planted-456"
 
@@ -145,6 +157,16 @@ def test_a_worker_that_is_killed_takes_its_container_along(host: Guest) -> None:
     host.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", WORKER)
     stop(host)
     until(lambda: len(processes(host)) == 1)
+
+
+def test_an_image_is_what_another_agent_sees(host: Guest) -> None:
+    host.run("sh", "-ec", FILLED)
+    host.write("/opt/brains/imaged", "#!/bin/sh\ncat > /dev/null\ncat /etc/issue\n", 0o755)
+    host.write("/opt/brains/imaged.md", "---\nrunner: command:/opt/brains/imaged\npulse_minutes: 0\n---\nAnother.\n")
+    birth(host, "crow", "--sandbox", f"podman:{IMAGE}", soul="/opt/brains/imaged.md")
+    assert answer(host, say(host, "@crow where?")) == "an image"
+    assert f"sandbox: podman:{IMAGE}\n" in host.run("colony-agent", "soul", "show", "crow").stdout
+    host.run("colony-agent", "death", "crow", "--purge")
 
 
 def test_a_change_of_soul_changes_its_sandbox(host: Guest) -> None:
