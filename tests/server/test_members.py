@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from colony import errors, operations, schema
 from colony.client import Client
+from server.models import channel, inbox
 from server.models.channel import members, watches
 from server.models.turn import turns
 from tests.server.cast import token_of
@@ -283,7 +287,63 @@ def test_who_is_born_again_under_the_name_is_no_member(colony: Colony, username:
 # --- at once
 
 
-def test_whoever_wins_nothing_waits_for_one_who_is_outside(colony: Colony) -> None:
+def depart(colony: Colony) -> None:
+    colony.admin.call(operations.REMOVE_USER, schema.RemoveUser(username="bob"))
+
+
+def watch(colony: Colony) -> None:
+    colony.bob.call(operations.WATCH, schema.WatchChannel(channel="attic"))
+
+
+def retry(colony: Colony) -> None:
+    (asked,) = (message for message in colony.read("attic") if message.body == "@scout")
+    colony.ann.call(operations.RETRY, schema.RetryMessage(id=asked.id))
+
+
+AT_ONCE: dict[str, tuple[Callable[[Colony], object], tuple[object, str], Callable[[Colony], object]]] = {
+    "a post": (lambda colony: colony.post(colony.ann, "@bob", "attic"), (inbox, "deliver"), lambda colony: remove(colony.ann, "bob")),
+    "a post of one who goes": (lambda colony: remove(colony.ann, "bob"), (channel, "leave"), lambda c: c.post(c.bob, "late", "attic")),
+    "a post and a departure": (lambda colony: colony.post(colony.ann, "@bob", "attic"), (inbox, "deliver"), depart),
+    "a watch": (watch, (channel, "_is_watched"), lambda colony: remove(colony.ann, "bob")),
+    "a retry": (retry, (channel, "insiders"), lambda colony: remove(colony.ann, "scout")),
+    "an invitation": (lambda colony: invite(colony.ann, "bob"), (channel, "enter"), depart),
+    "a departure": (depart, (channel, "leave_all"), lambda colony: invite(colony.ann, "bob")),
+    "an invitation of one who goes": (lambda c: remove(c.ann, "bob"), (channel, "leave"), lambda colony: invite(colony.bob, "rook")),
+}
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_what_happens_at_once_happens_one_after_the_other(colony: Colony, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second begins while the first has looked and not written yet."""
+    first, (module, slow), second = AT_ONCE[name]
+    room(colony, "bob", "scout")
+    if name in ("an invitation", "a departure"):
+        remove(colony.ann, "bob")
+    colony.post(colony.ann, "@scout", "attic")
+    colony.fail(colony.turn(colony.scout), permanent=True)
+    has_looked, work = threading.Event(), getattr(module, slow)
+
+    def linger(*arguments: Any, **more: Any) -> Any:
+        found = work(*arguments, **more)
+        if not has_looked.is_set():
+            has_looked.set()
+            time.sleep(0.4)
+        return found
+
+    monkeypatch.setattr(module, slow, linger)
+    with ThreadPoolExecutor(2) as pool:
+        ends = [pool.submit(first, colony)]
+        assert has_looked.wait(SOON)
+        ends.append(pool.submit(second, colony))
+        failed = [type(end.exception(30)) for end in ends]
+    assert failed[0] is type(None)
+    assert failed[1] in (type(None), errors.NotFound, errors.Conflict)
+    assert wrong(colony) == []
+    assert "late" not in said(colony)
+    assert "rook" not in names(colony.ann)
+
+
+def test_whatever_comes_in_between_nothing_waits_for_one_who_is_outside(colony: Colony) -> None:
     """Posts, invitations, removals, watches, claims and retries at once."""
     room(colony, "bob", "scout")
     asked = colony.post(colony.ann, "@scout @bob", "attic")
