@@ -98,6 +98,8 @@ def post(caller: Caller, text: tuple[str, ...], client_id: str | None, **fields:
     caller.show(message)
     if client_id and message.duplicate:
         show.note("this client_id had been posted before; nothing new was stored")
+    elif message.body != body:
+        show.note("it held a secret of this colony, which is covered")
     for name in message.unknown_mentions:
         show.note(f"nobody here is called {name}; `colony users` lists everyone")
     for name in message.not_members:

@@ -40,6 +40,14 @@ def test_a_secret_is_set_listed_and_taken_away(run: Shell, robin: str) -> None:
     assert (again.code, again.out) == (errors.NotFound.exit_code, "")
 
 
+def test_who_pastes_one_is_told_that_it_is_covered(run: Shell, robin: str, channel: str) -> None:
+    put(run, robin)
+    said = run("post", channel, "mine is", VALUE.decode(), token=ANN)
+    assert (said.code, said.err) == (0, "colony: it held a secret of this colony, which is covered\n")
+    assert VALUE.decode() not in run("read", channel, token=ANN).out
+    assert run("post", channel, "nothing to hide", token=ANN).err == ""
+
+
 @pytest.mark.parametrize(
     ("more", "value", "complaint"),
     [
