@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -28,9 +29,10 @@ def cli() -> None:
 )
 def run(file: Path | None) -> None:
     """Serve until SIGTERM."""
-    from egress import service
+    from egress import resolver, service
     from egress.systemd import Systemd
 
+    os.environ.update(resolver.NO_SEARCH)  # what is asked for is what was judged, and not a name of the host's domain
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     service.run(settings.load(file), Systemd())

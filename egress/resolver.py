@@ -16,6 +16,7 @@ from egress.refusals import Silent, Unreachable
 THREADS = 32  # that wait for name servers at once
 PER_AGENT = 4  # of them
 MOST_ADDRESSES = 32  # of one name; a name with more is refused
+NO_SEARCH = {"LOCALDOMAIN": "invalid"}  # a domain that holds nothing, in place of the host's own: glibc's resolver reads it
 MOST_TRIED = 4  # addresses of one connection: each shall have time enough
 Resolve = Callable[[str], list[str]]
 

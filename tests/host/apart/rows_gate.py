@@ -63,6 +63,7 @@ REACH = [
         By.TURN,
         ("ask_gate_often", "12", *PAGE),
     ),
+    _reaches("reach a name of the host's own domain by its first label", "wiki:80", "502 egress_unreachable", G.JUDGED),
     _reaches("tell somebody a secret by a name that is looked up", "secret.evil.example:443", DENIED, G.RULES),
     _tries("ask a name server for a secret", ("send_datagram", "169.254.169.254", "53"), "ENETUNREACH", G.NETWORK, By.STRANGER),
     _tries(

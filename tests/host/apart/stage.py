@@ -34,14 +34,16 @@ HOSTS = f"""\
 NAMES = f"""
 import itertools, socket
 leads = itertools.cycle([socket.inet_aton("{WEB}"), socket.inet_aton("127.0.0.1")])
+lead_of = {{b"moving": lambda: next(leads), b"\\x04wiki\\x04corp": lambda: socket.inet_aton("{WEB}")}}
 line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 line.bind(("127.0.0.1", 53))
 while True:
     question, asker = line.recvfrom(512)
     end = question.index(bytes(1), 12) + 5
-    is_address = question[end - 4:end - 2] == bytes([0, 1]) and b"moving" in question
+    lead = next((lead for name, lead in lead_of.items() if name in question), None)
+    is_address = question[end - 4:end - 2] == bytes([0, 1]) and lead is not None
     head = question[:2] + bytes([129, 128, 0, 1, 0, is_address, 0, 0, 0, 0]) + question[12:end]
-    line.sendto(head + (bytes([192, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]) + next(leads) if is_address else b""), asker)
+    line.sendto(head + (bytes([192, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]) + lead() if is_address else b""), asker)
 """
 MODEL_URL = "http://127.0.0.1:8099"
 MODEL = """
@@ -146,14 +148,15 @@ class Stage:
         self.machine.write("/etc/hosts", HOSTS)
         self.machine.write("/opt/names.py", NAMES)
         self.machine.start(*PYTHON, "/opt/names.py")
-        self.machine.write("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n")
+        self.machine.write("/etc/resolv.conf", "nameserver 127.0.0.1\nsearch corp\noptions timeout:2 attempts:1\n")
         open_world(self.machine)
         self.machine.write("/opt/model.py", MODEL)
         self.machine.start(*PYTHON, "/opt/model.py")
         self.machine.wait_until("curl", "--fail", "--silent", f"{MODEL_URL}/v1/models")
 
     def _let_out(self) -> None:
-        leads = ("web.example:80", "inside.example:8700", "cloud.example:80", "own.example:80", "private.example:80", "moving.example:8700")
+        inside = ("inside.example:8700", "cloud.example:80", "own.example:80", "private.example:80", "moving.example:8700")
+        leads = ("web.example:80", "wiki:80", *inside)
         self.machine.run("colony", "egress", "allow", "scout", *leads)
         self.machine.run("colony", "egress", "allow", "rook", "rooks.example:80")
         self.machine.run("colony-agent", "credential", "set", "ANTHROPIC_BASE_URL", stdin=MODEL_URL)
