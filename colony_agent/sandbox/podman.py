@@ -79,9 +79,10 @@ class Podman:
         variables = environment(self.home, {**(way_out.environment() if way_out else {}), **env})
         # Most by their names alone: every user of the host can read the words.
         words = [word for name, value in variables.items() for word in ("--env", f"{name}={value}" if name in ITS_OWN else name)]
-        words += [word for mount in self._mounts(way_out, binds) for word in ("--mount", mount)]
+        mounts = list(self._mounts(way_out, binds))
+        words += [word for mount in (*PRIVATE, *mounts) for word in ("--mount", str(mount))]
         run = ["podman", *ENGINE, "run", *CONTAINER, *self._identity(), *words, "--rootfs", stage.ROOT, *argv]
-        order = view.in_memory(json.dumps(self._order(run, way_out)))
+        order = view.in_memory(json.dumps(self._order(run, mounts, way_out)))
         apart = ("setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, *(("--net",) if way_out else ()), "--")
         script = (os.path.realpath(sys.executable), "-I", "-S", str(bytecode.script(stage)), str(order))
         return Command((*apart, *script), variables, self.home.path.absolute(), (order,), explain=partial(explain, argv[0]))
@@ -99,41 +100,54 @@ class Podman:
         yield from ("--user", f"{uid}:{uid}", "--uidmap", f"{uid}:0:1", "--gidmap", f"{uid}:0:1")
         yield from ("--hostname", self.home.agent.name, "--workdir", str(self.home.path.absolute()))
 
-    def _mounts(self, way_out: Gate | None, binds: Sequence[Path]) -> Iterator[str]:
+    def _mounts(self, way_out: Gate | None, binds: Sequence[Path]) -> Iterator[Mount]:
         """Podman puts them in the order of their depth."""
-        home = self.home.path.absolute()
-        yield from PRIVATE
-        yield from () if self.home.agent.image else map(_bound, view.system())
+        home, image = self.home.path.absolute(), self.home.agent.image
+        yield from () if image else (Mount(path, path) for path in view.system())
         for path in (Path(sys.base_prefix), *self.binds, *binds):
-            if not path.is_relative_to("/usr"):
-                yield _bound(path.absolute())
-        if way_out:
-            yield _bound(way_out.folder(), INSIDE)
-        yield _bound(home, is_read_only=False)
-        if self.honeytoken:
-            yield _bound(Path(BAIT), view.HONEYTOKEN)
-        for name in MACHINE_FILES:
-            yield _bound(stage.EMPTY, view.existing(home / name))
+            is_there = path.is_relative_to("/usr") and (not image or path == Path(sys.base_prefix))
+            yield from () if is_there else (Mount(path.absolute(), path.absolute()),)
+        yield from (Mount(way_out.folder(), INSIDE),) if way_out else ()
+        yield Mount(home, home, is_open=True)
+        yield from (Mount(Path(BAIT), view.HONEYTOKEN),) if self.honeytoken else ()
+        yield from (Mount(Path(stage.EMPTY), view.existing(home / name)) for name in MACHINE_FILES)
         if not self.home.agent.may_write_instructions:
-            for cover in instructions.covers(home):
-                yield _bound(cover.path, is_read_only=not cover.is_open)
+            yield from (Mount(cover.path, cover.path, cover.is_open) for cover in instructions.covers(home))
 
-    def _order(self, argv: Sequence[str], way_out: Gate | None) -> Mapping[str, object]:
+    def _order(self, argv: Sequence[str], mounts: Sequence[Mount], way_out: Gate | None) -> Mapping[str, object]:
         """What `stage` is to do."""
+        outer = [mount for mount in mounts if self.home.path.absolute() not in mount.destination.parents]
+        folders = [str(mount.destination) for mount in outer if mount.source.is_dir()]
+        points = {str(mount.destination): "" for mount in outer if not mount.source.is_dir()}
         accounts = {"/etc/passwd": view.passwd(self.home, view.uid()), "/etc/group": view.group(self.home, view.uid())}
         return {
             "image": self.home.agent.image,
             "links": {} if self.home.agent.image else {str(path): str(target) for path, target in view.links().items()},
-            "files": {
-                **{f"{stage.ROOT}{path}": text for path, text in accounts.items()},
-                BAIT: f"{self.honeytoken}\n",
+            "folders": folders,
+            "files": {**points, **accounts},
+            "settings": {
                 ITS_OWN["CONTAINERS_CONF"]: SETTINGS,
                 ITS_OWN["CONTAINERS_STORAGE_CONF"]: STORAGE,
+                BAIT: f"{self.honeytoken}\n",
             },
             "env": ITS_OWN,
             "argv": [*(way_out.forwarder(way_out.socket) if way_out else []), *argv],
             "has_gate": way_out is not None,
         }
+
+
+@dataclass(frozen=True)
+class Mount:
+    source: Path
+    destination: Path
+    is_open: bool = False  # it can be written
+
+    def __str__(self) -> str:
+        """In podman's words: a line of CSV."""
+        line = io.StringIO()
+        words = ("type=bind", f"source={self.source}", f"destination={self.destination}", f"ro={str(not self.is_open).lower()}")
+        csv.writer(line, lineterminator="").writerow(words)
+        return line.getvalue()
 
 
 def explain(program: str, stderr: str) -> str | None:
@@ -149,10 +163,3 @@ def explain(program: str, stderr: str) -> str | None:
         return None
     reasons = [line for line in lines[:-1] if line.startswith(("Error: ", "mount: ", "forwarder: "))]
     return f"the sandbox did not start: {(reasons or lines)[-1]}"
-
-
-def _bound(source: Path | str, destination: Path | None = None, *, is_read_only: bool = True) -> str:
-    line = io.StringIO()  # podman reads a line of CSV
-    words = ("type=bind", f"source={source}", f"destination={destination or source}", f"ro={str(is_read_only).lower()}")
-    csv.writer(line, lineterminator="").writerow(words)
-    return line.getvalue()

@@ -14,9 +14,11 @@ import sys
 from _socket import AF_INET, SOCK_DGRAM, socket
 from collections.abc import Mapping
 from fcntl import ioctl
+from typing import Any
 
 PLACE = "/dev/shm"  # it is there on any Linux, and nobody's home is in it
 ROOT = f"{PLACE}/root"  # what the container has as /
+UPPER = f"{PLACE}/upper"  # what of it covers the image
 EMPTY = f"{PLACE}/empty"
 RUNTIME = f"{PLACE}/crun"  # podman asks for its name
 # An option would not do: podman forgets it for who cleans up.
@@ -33,12 +35,13 @@ def main(descriptor: int) -> int:
     _mount("tmpfs", "mode=0700", PLACE)
     # Nobody is put anywhere else, and crun refuses to look at what is half v1 and half v2.
     _mount("tmpfs", "ro", CGROUPS)
+    os.umask(0o022)
     os.mkdir(ROOT)
+    _fill(UPPER if order["image"] else ROOT, order)
     if order["image"]:
-        _layer(order["image"])
-    for path, target in order["links"].items():
-        os.symlink(target, f"{ROOT}{path}")
-    for path, text in {**order["files"], RUNTIME: _RUNTIME, EMPTY: ""}.items():
+        os.mkdir(f"{PLACE}/work")
+        _mount("overlay", f"userxattr,lowerdir={order['image']},upperdir={UPPER},workdir={PLACE}/work", ROOT)
+    for path, text in {**order["settings"], RUNTIME: _RUNTIME, EMPTY: ""}.items():
         _write(path, text)
     os.chmod(RUNTIME, 0o700)
     if order["has_gate"]:
@@ -49,18 +52,20 @@ def main(descriptor: int) -> int:
     return code
 
 
-def _layer(image: str) -> None:
-    """The image with what is written below it beside, not into it."""
-    for name in ("upper", "work"):
-        os.mkdir(f"{PLACE}/{name}")
-    _mount("overlay", f"userxattr,lowerdir={image},upperdir={PLACE}/upper,workdir={PLACE}/work", ROOT)
+def _fill(base: str, order: Mapping[str, Any]) -> None:
+    """What lies there from the start, and what something is mounted over: in an image's own folders only root could make that."""
+    for path, target in order["links"].items():
+        os.makedirs(base, exist_ok=True)
+        os.symlink(target, f"{base}{path}")
+    for path in order["folders"]:
+        os.makedirs(f"{base}{path}", exist_ok=True)
+    for path, text in order["files"].items():
+        _write(f"{base}{path}", text)
 
 
 def _write(path: str, text: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    if os.path.lexists(path):
-        os.unlink(path)  # an image may have a link there
-    with open(path, "x") as file:
+    with open(path, "w") as file:
         file.write(text)
 
 

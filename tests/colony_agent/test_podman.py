@@ -46,6 +46,11 @@ def image(tmp_path: Path) -> Path:
             place.chmod(0o755)
     for name in ("bin", "lib", "lib64"):
         (image / name).symlink_to(f"usr/{name}")
+    for folder in ("home", "opt", "tmp", *tmp_path.relative_to("/").parts[:1]):
+        (image / folder).mkdir(exist_ok=True)
+    if os.getuid() == 0:  # it is nobody's whom the agent is
+        for path in (image, *image.rglob("*")):
+            os.chown(path, 65534, 65534, follow_symlinks=False)
     return image
 
 
@@ -65,6 +70,16 @@ def test_an_image_can_not_be_written(home: Home, image: Path) -> None:
     said = inside(for_home(with_image(home, image)), "echo evil > /etc/issue; echo evil > /usr/bin/sh; echo evil > /new; echo done")
     assert said.count("Read-only file system") == 3
     assert (image / "etc/issue").read_text() == "an image\n"
+
+
+def test_a_program_that_is_named_is_the_hosts_whatever_the_image_holds(home: Home, image: Path, tmp_path: Path) -> None:
+    (tmp_path / "program").write_text("#!/bin/sh\ncat /etc/issue\n")
+    (tmp_path / "program").chmod(0o755)
+    sandbox = for_home(with_image(home, image), (Path("/usr/bin/env"),))
+    said: list[bytes] = []
+    process.run(sandbox.confine([str(tmp_path / "program")], {}, [tmp_path / "program"]), b"", said.append, 20, threading.Event())
+    assert said == [b"an image"]
+    assert "env" in inside(sandbox, "ls /usr/bin")
 
 
 def test_an_image_that_is_none_is_named(home: Home, tmp_path: Path) -> None:
