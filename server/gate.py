@@ -55,6 +55,10 @@ class Call:
         hops = min(self.turn.hops, MAX_HOPS) + 1 if self.turn else int(self.caller.kind == "agent")
         return Author(self.caller.id, self.caller.username, self.caller.kind, self.turn.id if self.turn else None, hops)
 
+    def may_read(self, message: schema.Message) -> bool:
+        """Whether the caller may see it, wherever it is shown."""
+        return self.rights.may_read(self.connection, self.caller, message.channel, in_turn=self.turn is not None)
+
     def wake(self, *topics: Topic) -> None:
         """Wake these waiters once the operation is committed."""
         self.wakes += topics

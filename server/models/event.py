@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -77,14 +77,17 @@ def leap(connection: Connection, before: Position, now: datetime) -> Iterator[No
         connection.execute(delete(table).where(table.c.id == taken))
 
 
-def page(connection: Connection, since: Position | None, until: Position, limit: int, *, sees_all: bool) -> schema.Events:
-    """The events after `since` up to `until`, or the newest up to there; oldest first.
+def page(
+    connection: Connection, since: Position | None, until: Position, limit: int, unreadable: Collection[str] = (), *, sees_all: bool
+) -> schema.Events:
+    """The events after `since` up to `until`, or the newest up to there; oldest first. Without what is said in unreadable channels.
 
     A page may be empty and yet lead further. Deeds of administrators are for those who see all.
     """
     first = since or Position(0, _first_scanned(connection))
     last = Position(until.message, min(until.audit, _last_scanned(connection, since))) if since else until
-    said = [_message(row) for row in _rows(connection, message.selected(), messages, (first.message, last.message), limit, since is None)]
+    readable = message.selected().where(channels.c.name.not_in(unreadable)) if unreadable else message.selected()
+    said = [_message(row) for row in _rows(connection, readable, messages, (first.message, last.message), limit, since is None)]
     hidden = _POSTS if sees_all else _POSTS | _FOR_ADMINISTRATORS
     deeds = select(audit, users.c.username.label("actor")).select_from(audit.outerjoin(users, users.c.id == audit.c.actor_id))
     deeds = deeds.where(audit.c.outcome == "done", audit.c.operation.not_in(hidden))

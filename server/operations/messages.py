@@ -7,6 +7,7 @@ from server.gate import Call, Wait, handles
 from server.models import explain as explain_model
 from server.models import message, posting, turn
 from server.models import retry as retry_model
+from server.rights import NO_MESSAGE
 
 
 @handles(operations.POST)
@@ -32,7 +33,11 @@ def read(call: Call, request: schema.ReadMessages) -> schema.Messages | Wait:
 @handles(operations.EXPLAIN)
 def explain(call: Call, request: schema.ExplainMessage) -> schema.Explanation:
     viewer_id = None if call.caller.is_admin else call.caller.id
-    return explain_model.explain(call.connection, request.id, viewer_id, call.config.patience, call.now)
+    found = explain_model.explain(call.connection, request.id, viewer_id, call.config.patience, call.now)
+    if not call.may_read(found.message):
+        raise errors.NotFound(NO_MESSAGE)
+    turns = [each.model_copy(update={"posts": list(filter(call.may_read, each.posts))}) for each in found.turns]
+    return found.model_copy(update={"turns": turns, "answers": list(filter(call.may_read, found.answers))})
 
 
 @handles(operations.RETRY)

@@ -16,6 +16,7 @@ from colony import config, errors, operations, schema
 from colony_agent import settings
 from colony_agent.claim import Claimed, claim
 from colony_agent.settings import AgentSettings, Home
+from colony_agent.tools import TOOLS
 from tests.colony_agent.agents import Agent
 
 
@@ -31,7 +32,7 @@ def test_it_asks_where_the_table_of_operations_says(scout: Agent) -> None:
     claimed = claim(settings.load(scout.home), "answer")
     assert isinstance(claimed, Claimed)
     assert claimed.turn == scout.house.admin.call(operations.TURN, schema.GetTurn(id=claimed.id)).model_copy(
-        update={"context": claimed.turn.context}
+        update={"context": claimed.turn.context, "tools": list(TOOLS)}
     )
     assert (claimed.reference, claimed.kind, claimed.channel) == (f"{claimed.id}.1", "answer", asked.channel)
     assert [item.message.body for item in claimed.turn.items] == [asked.body]
