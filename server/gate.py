@@ -63,6 +63,10 @@ class Call:
         caller, turn_id = self.caller, self.turn.id if self.turn else None
         return Author(caller.id, caller.username, caller.kind, turn_id, hops, sees_all=caller.is_admin)
 
+    def may_read(self, message: schema.Message) -> bool:
+        """Whether the caller may see it, wherever it is shown."""
+        return self.rights.may_read(self.connection, self.caller, message.channel, in_turn=self.turn is not None)
+
     def wake(self, *topics: Topic) -> None:
         """Wake these waiters once the operation is committed."""
         self.wakes += topics

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from colony import errors, schema
-from colony.operations import OPERATIONS, POST, Operation
+from colony.operations import OPERATIONS, POST, READ, Operation
 from colony.schema import KINDS, OWN, AclRow
 from server.identity import Caller
 from server.judgement import DEFAULTS, EVERYWHERE, TOOL, Decision, covers, decide
@@ -107,6 +107,17 @@ class Rights:
         rows, _ = self.law(connection).about(who, action, in_turn=in_turn)
         return _decided(connection, who, action, scope, rows, in_turn=in_turn)
 
+    def may_read(self, connection: Connection, who: Caller, channel_name: str, *, in_turn: bool) -> bool:
+        """Whether somebody may see what is said in the channel, wherever it is shown."""
+        return who.is_admin or self.decision(connection, who, READ.name, f"channel:{channel_name}", in_turn=in_turn).effect == "allow"
+
+    def unreadable(self, connection: Connection, who: Caller, *, in_turn: bool) -> list[str]:
+        """The channels of which somebody may see nothing."""
+        _, whole = self.law(connection).about(who, READ.name, in_turn=in_turn)
+        if who.is_admin or (whole and whole.effect == "allow"):
+            return []
+        return [name for name, _ in channel.numbered(connection) if not self.may_read(connection, who, name, in_turn=in_turn)]
+
     def tools(self, connection: Connection, who: Caller) -> list[str]:
         """The tools that some row lets the agent use somewhere, and none denies everywhere."""
         law = self.law(connection)
@@ -135,6 +146,8 @@ def _refused(
     noun = operation.scope[1] if operation.scope else ""
     if noun == "message":  # whose ids can be guessed
         return errors.NotFound(NO_MESSAGE)
+    if noun == "inbox":
+        return errors.NotFound(f"no user {scope.partition(':')[2]}, or not visible to you")
     if noun == "channel" and operation.name != "create_channel":
         channel.find(connection, scope.partition(":")[2], who.id)
     return errors.Forbidden(refusal(who.username, operation.name, scope, decision))

@@ -64,6 +64,8 @@ def _fill(base: str, order: Mapping[str, Any]) -> None:
 
 
 def _write(path: str, text: str) -> None:
+    if not path.startswith(f"{PLACE}/"):  # who is root outside would write the host's file
+        sys.exit(f"mount: {path} lies outside of {PLACE}")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w") as file:
         file.write(text)

@@ -19,6 +19,7 @@ from server.models.user import users
 LIFETIME = timedelta(hours=24)  # of a question, and of an answer to it
 MAX_PENDING = 100  # questions of one user
 TOLD_CHARACTERS = 300  # of the arguments, in #ops
+_OPEN: tuple[schema.ApprovalState, ...] = ("pending", "approved", "refused")  # until they expire
 HIDDEN = "(not shown here)"
 
 approvals = Table(
@@ -145,7 +146,7 @@ def asker_of(connection: Connection, id: int, viewer_id: int) -> str | None:
 
 def end_all(connection: Connection, user_id: int) -> None:
     """Who is given the name again has nothing approved."""
-    still_open = approvals.c.state.in_(["pending", "approved", "refused"])
+    still_open = approvals.c.state.in_(_OPEN)
     connection.execute(update(approvals).where(approvals.c.user_id == user_id, still_open).values(state="expired"))
 
 
@@ -160,9 +161,10 @@ def _question(asker: str, wanted: Wanted, id: int, *, is_private: bool) -> str:
 
 
 def _state(row: Row[tuple[object, ...]], now: datetime) -> schema.ApprovalState:
-    has_ended = row.state in ("pending", "approved", "refused") and row.expires_at <= now
-    state: schema.ApprovalState = "expired" if has_ended else row.state
-    return state
+    """What it is by now; what the colony never wrote counts for nothing any more."""
+    if row.state == "used":
+        return "used"
+    return next((state for state in _OPEN if state == row.state and row.expires_at > now), "expired")
 
 
 def _is_seen(viewer_id: int | None) -> ColumnElement[bool]:

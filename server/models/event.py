@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -78,14 +78,17 @@ def leap(connection: Connection, before: Position, now: datetime) -> Iterator[No
         connection.execute(delete(table).where(table.c.id == taken))
 
 
-def page(connection: Connection, since: Position | None, until: Position, limit: int, viewer_id: int | None) -> schema.Events:
-    """The events after `since` up to `until`, or the newest up to there; oldest first.
+def page(
+    connection: Connection, since: Position | None, until: Position, limit: int, viewer_id: int | None, unreadable: Collection[str] = ()
+) -> schema.Events:
+    """The events after `since` up to `until`, or the newest up to there; oldest first. Without what is said in unreadable channels.
 
     A page may be empty and yet lead further. What is said and done where the viewer sees no channel is not told; None sees all, and
     alone the deeds of administrators.
     """
     first, last = _scanned(connection, since, until)
     seen = message.selected().where(channel.seen_by(channel.viewer(viewer_id)))
+    seen = seen.where(channels.c.name.not_in(unreadable)) if unreadable else seen
     said = [_message(row) for row in _rows(connection, seen, messages, (first.message, last.message), limit, since is None)]
     deeds = select(audit, users.c.username.label("actor")).select_from(audit.outerjoin(users, users.c.id == audit.c.actor_id))
     deeds = deeds.where(audit.c.outcome == "done", *_is_told(viewer_id))

@@ -45,7 +45,8 @@ def _once_settled(
 
 def _page(call: Call, request: schema.ListEvents, until: event.Position) -> schema.Events | Wait:
     since = event.parsed(request.since)
-    found = event.page(call.connection, since, until, request.limit, call.viewer_id)
+    hidden = call.rights.unreadable(call.connection, call.caller, in_turn=call.turn is not None)
+    found = event.page(call.connection, since, until, request.limit, call.viewer_id, hidden)
     if found.events or found.position != str(since) or not request.wait:
         return found
     return Wait(EVENTS, request.wait, found, lambda later: events(later, request))

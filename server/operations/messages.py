@@ -33,7 +33,11 @@ def read(call: Call, request: schema.ReadMessages) -> schema.Messages | Wait:
 
 @handles(operations.EXPLAIN)
 def explain(call: Call, request: schema.ExplainMessage) -> schema.Explanation:
-    return explain_model.explain(call.connection, request.id, call.viewer_id, call.config.patience, call.now)
+    found = explain_model.explain(call.connection, request.id, call.viewer_id, call.config.patience, call.now)
+    if not call.may_read(found.message):
+        raise errors.NotFound(f"no message {request.id}")
+    turns = [each.model_copy(update={"posts": list(filter(call.may_read, each.posts))}) for each in found.turns]
+    return found.model_copy(update={"turns": turns, "answers": list(filter(call.may_read, found.answers))})
 
 
 @handles(operations.RETRY)

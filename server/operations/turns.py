@@ -103,7 +103,9 @@ def stop(call: Call, request: schema.StopTurn) -> schema.Turn:
 
 @handles(operations.TURN)
 def show(call: Call, request: schema.GetTurn) -> schema.Turn:
-    return turn.show(call.connection, request.id, call.viewer_id)
+    shown = turn.show(call.connection, request.id, call.viewer_id)
+    items, posts = [item for item in shown.items if call.may_read(item.message)], list(filter(call.may_read, shown.posts))
+    return shown.model_copy(update={"items": items, "posts": posts})
 
 
 @handles(operations.TURNS)

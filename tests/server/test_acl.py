@@ -104,10 +104,35 @@ def test_a_turn_is_shown_to_its_agent_and_to_no_other(house: Colony) -> None:
     assert house.rook.call(operations.TURN, schema.GetTurn(id=turn.id)).id == turn.id
 
 
+def test_who_may_not_read_a_channel_sees_nothing_of_it_elsewhere(house: Colony) -> None:
+    before = house.ann.call(operations.EVENTS, schema.ListEvents()).position
+    put(house.admin, "deny", "bob", "read", "channel:garden")
+    asked = house.post(house.ann, "@scout hello", "garden")
+    turn = house.turn(house.scout)
+    aside = house.post(house.in_turn(turn), "an aside", "general")
+    house.finish(turn, "an answer")
+
+    def told(caller: Client) -> list[str]:
+        events = caller.call(operations.EVENTS, schema.ListEvents(since=before)).events
+        explained = caller.call(operations.EXPLAIN, schema.ExplainMessage(id=aside.id))
+        shown = caller.call(operations.TURN, schema.GetTurn(id=turn.id))
+        seen = [event.message for event in events if event.message] + explained.answers + explained.turns[0].posts
+        return [message.body for message in (*seen, *(item.message for item in shown.items), *shown.posts)]
+
+    assert told(house.bob) == ["an aside"] * 3
+    whole = ["@scout hello", "an aside", "an answer"]
+    assert told(house.ann) == [*whole, "@scout hello", "an aside", "an answer", *whole]
+    with pytest.raises(errors.NotFound, match="no message"):
+        house.bob.call(operations.EXPLAIN, schema.ExplainMessage(id=asked.id))
+    put(house.admin, "allow", "rook", "events")
+    events = house.rook.call(operations.EVENTS, schema.ListEvents(since=before)).events
+    assert [event.message.body for event in events if event.message] == ["an aside"]
+
+
 def test_an_agent_sees_its_own_inbox_alone_and_makes_no_user(house: Colony) -> None:
     house.post(house.ann, "@rook psst and @bob")
     for name in ("rook", "bob", "nobody"):
-        with pytest.raises(errors.Forbidden, match=f"scout may not inbox agent:{name}"):
+        with pytest.raises(errors.NotFound, match=f"no user {name}, or not visible to you"):
             house.scout.call(operations.INBOX, schema.ReadInbox(user=name))
     assert house.inbox(house.scout) == house.inbox(house.scout, user="scout") == []
     with pytest.raises(errors.Forbidden, match="create_user is for administrators"):
@@ -148,7 +173,8 @@ def test_a_row_opens_to_an_agent_what_is_closed_by_default(house: Colony) -> Non
     with pytest.raises(errors.Forbidden):
         house.post(house.scout, "dust", "attic")
     put(house.admin, "allow", "rook", "events")
-    assert house.rook.call(operations.EVENTS, schema.ListEvents()).events
+    seen = house.rook.call(operations.EVENTS, schema.ListEvents()).events
+    assert [event.message.body for event in seen if event.message] == ["roses", "dust"]
 
 
 def test_a_row_opens_nothing_that_an_operation_keeps_to_some(house: Colony) -> None:

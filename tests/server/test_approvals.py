@@ -223,3 +223,11 @@ def test_who_is_born_again_has_nothing_approved(house: Colony) -> None:
     token = house.admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username="scout")).token
     assert token != token_of("scout")
     held(house, house.client(token), "buy it")
+
+
+def test_a_state_that_the_colony_never_wrote_hides_nothing(house: Colony) -> None:
+    number, other = held(house, house.scout, "one"), held(house, house.scout, "two")
+    odd = approvals.update().where(approvals.c.id == number).values(state="maybe")
+    house.gate.database.write(lambda connection: connection.execute(odd))
+    assert listed(house.ann, all=True) == [(other, "scout", "pending"), (number, "scout", "expired")]
+    assert held(house, house.scout, "one") not in (number, other)

@@ -183,6 +183,8 @@ def test_only_a_head_is_answered_without_a_stream_left_open(database_url: str, c
 
 def test_a_stream_tells_of_a_private_channel_while_its_reader_is_a_member(server: Server) -> None:
     with server.client(token_of("ann")) as ann, server.client(token_of("bob")) as bob, server.client(token_of("rook")) as rook:
+        with Client(server.url) as admin:
+            admin.call(operations.SET_ACL, schema.SetAcl(principal="rook", action="events", effect="allow"))
         position = ann.call(operations.EVENTS, schema.ListEvents()).position
         taps = [Tap(ann, position), Tap(bob, position), Tap(rook, position)]
 
