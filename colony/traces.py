@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
@@ -11,14 +12,17 @@ ASTERISK = "*"
 
 
 def forms(value: bytes) -> list[bytes]:
-    """The value as it is, within JSON, percent-encoded, in hexadecimal digits, and in base64."""
-    text = value.decode("latin-1")
-    return sorted({value, json.dumps(text)[1:-1].encode(), quote(value, safe="").encode(), value.hex().encode(), *_base64(value)})
+    """The value as it is, within JSON, percent-encoded, in hexadecimal digits, and in base64; the longest first."""
+    text, percent, digits = value.decode("latin-1"), quote(value, safe=""), value.hex()
+    lower = re.sub("%..", lambda found: found[0].lower(), percent)
+    found = {value, json.dumps(text)[1:-1].encode(), *(form.encode() for form in (percent, lower, digits, digits.upper())), *_base64(value)}
+    return sorted(found, key=lambda form: (-len(form), form))
 
 
 def written(values: Iterable[str]) -> tuple[str, ...]:
-    """All the forms of all these."""
-    return tuple(form.decode("latin-1") for value in values for form in forms(value.encode()))
+    """All the forms of all these, the longest first: of two that share a beginning nothing is left over."""
+    found = {form.decode("latin-1") for value in values for form in forms(value.encode())}
+    return tuple(sorted(found, key=lambda form: (-len(form), form)))
 
 
 def cover(text: str, forms: Iterable[str]) -> str:

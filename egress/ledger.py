@@ -46,9 +46,10 @@ class _Waiting:
         return line.pop(next(iter(line)))[1]
 
     def drop(self) -> None:
-        """The oldest that was refused, or else the oldest."""
+        """The oldest that was refused, or else the oldest; what can't be done without is the last to go."""
         line = self._lines[True] or self._lines[False]
-        del line[next(iter(line))]
+        ids = (id for id, (_, contact) in line.items() if not contact.holds_honeytoken)
+        del line[next(ids, next(iter(line)))]
 
 
 class Ledger:
@@ -152,7 +153,9 @@ class Ledger:
         """Raises `Unavailable`. What the server refuses would be refused for ever: it is dropped, and nothing else with it."""
         try:
             self._client.call(operations.RECORD_EGRESS, schema.RecordEgress(contacts=batch))
-        except errors.Invalid as error:
+        except errors.Unavailable:
+            raise
+        except errors.ColonyError as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
                 self._deliver(batch[:middle])

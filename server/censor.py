@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from colony import schema
-from colony.operations import Operation
+from colony import operations, schema
+from colony.operations import Operation, Q
+from colony.schema import FREE_TEXT
 from colony.traces import Trace, cover, written
 from server import keyring
 from server.database import Database
@@ -26,27 +27,32 @@ class Censor:
     def __repr__(self) -> str:
         return "Censor(…)"
 
-    def covered(self, operation: Operation[Any, Any], fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The fields of a request with asterisks in the place of secrets; where secrets are set, their values stay."""
-        if not operation.mutates or not (values := self._values()):
-            return fields
-        kept = operation.request.unaudited if operation.request is schema.SetSecret else frozenset()
-        return {name: value if name in kept else _changed(value, lambda text: cover(text, values)) for name, value in fields.items()}
+    def covered(self, request: Q) -> Q:
+        """The request with asterisks in the place of secrets, wherever somebody has written freely."""
+        said = FREE_TEXT & request.model_fields_set
+        if not said or not (values := self._values()):
+            return request
+        return request.model_copy(update={name: _covered(getattr(request, name), values, is_free=True) for name in said})
 
     def shown(self, operation: Operation[Any, Any], caller: Caller, response: schema.Response) -> schema.Response:
-        """What a tool of an agent tells it, likewise: it may have been said before it was a secret."""
-        if caller.kind != "agent" or not operation.is_tool or not (values := self._values()):
+        """What an agent is told, likewise: it may have been said before it was a secret."""
+        is_read = operation.is_tool or operation is operations.CLAIM
+        if caller.kind != "agent" or not is_read or not (values := self._values()):
             return response
         told = response.model_dump()
-        covered = _changed(told, lambda text: cover(text, values))
+        covered = _covered(told, values)
         return response if covered == told else operation.response.model_validate(covered)
 
-    def is_betrayed(self, caller: Caller, fields: Mapping[str, Any]) -> bool:
+    def is_betrayed(self, caller: Caller, request: schema.Request) -> bool:
         """Whether an agent gives its honeytoken away."""
         if not caller.honeytoken:
             return False
         trace = _trace(caller.honeytoken)
-        return any(trace.is_in(text.encode(errors="replace")) for text in _texts(fields))
+        return any(trace.is_in(text.encode(errors="replace")) for text in _texts(request.model_dump()))
+
+    def target(self, name: str) -> str:
+        """What was asked for, as it may be written down."""
+        return cover(name, self._values())
 
     def forget(self) -> None:
         """Secrets have changed."""
@@ -54,11 +60,14 @@ class Censor:
 
     def _values(self) -> tuple[str, ...]:
         known = self._known  # what is read before a `forget` must not be remembered after it
-        if not known:
-            with self._database.read() as connection:
-                found = secret.values(connection, lambda: keyring.load(self._keys))
-            known.append(written(found))
-        return known[0]
+        if known:
+            return known[0]
+        with self._database.read() as connection:
+            found, is_whole = secret.values(connection, lambda: keyring.load(self._keys))
+        values = written(found)
+        if is_whole:  # what can't be opened may be by the next time
+            known.append(values)
+        return values
 
 
 @lru_cache(maxsize=1024)
@@ -78,14 +87,13 @@ def _texts(value: Any) -> Iterator[str]:
                 yield from _texts(each)
 
 
-def _changed(value: Any, change: Callable[[str], str]) -> Any:
-    """The same with each of its texts changed."""
+def _covered(value: Any, values: tuple[str, ...], *, is_free: bool = False) -> Any:
     match value:
-        case str():
-            return change(value)
+        case str() if is_free:
+            return cover(value, values)
         case list() | tuple():
-            return [_changed(each, change) for each in value]
+            return [_covered(each, values) for each in value]
         case Mapping():
-            return {change(key) if isinstance(key, str) else key: _changed(each, change) for key, each in value.items()}
+            return {name: _covered(each, values, is_free=name in FREE_TEXT) for name, each in value.items()}
         case _:
             return value

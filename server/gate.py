@@ -157,10 +157,10 @@ class Gate:
             caller = self._identities.identify(credentials)
             require_kind(operation, caller)
             reference = turn.Reference.parse(turn_header) if turn_header is not None else None
-            fields = {**sent(), **path}  # only now: a stranger's body is not even read
-            if self._censor.is_betrayed(caller, fields):
+            request = _parse(operation, {**sent(), **path})  # only now: a stranger's body is not even read
+            if self._censor.is_betrayed(caller, request):
                 self._alarm(operation, caller, reference)
-            request = _parse(operation, self._censor.covered(operation, fields))
+            request = self._censor.covered(request)
             if operation.is_sign_of_life:
                 self.presence.heard(caller.id, has_just_come=not request.wait)
             judge = partial(_judge, operation, request)
@@ -315,7 +315,7 @@ class Gate:
         self, operation: Operation[Any, Any], caller: Caller | None, path: Mapping[str, Any], surface: str, error: Exception
     ) -> None:
         code = _code(error)
-        actor_id, target = caller.id if caller else None, _target(operation, path)
+        actor_id, target = caller.id if caller else None, self._censor.target(_target(operation, path))
 
         def work(connection: Connection) -> None:
             audit.record(connection, self.clock(), operation.name, surface, actor_id=actor_id, target=target, error_code=code)

@@ -10,12 +10,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from colony import errors, schema
-from colony.operations import OPERATIONS, POST, READ, Operation
+from colony.operations import APPROVE, OPERATIONS, POST, READ, REFUSE, Operation
 from colony.schema import KINDS, OWN, AclRow
 from server.identity import Caller
 from server.judgement import DEFAULTS, EVERYWHERE, TOOL, Decision, covers, decide
 from server.models import acl, approval, channel, message, turn
 
+NEVER_HELD = (APPROVE, REFUSE)  # or nobody could end it
 CACHE_SECONDS = 2.0  # how long a row that is gone may still count at another server; at this one it ends at once
 NO_MESSAGE = "no such message, or not visible to you"
 _NUMBERED: dict[str, tuple[str, Callable[[Connection, int, int], str | None]]] = {  # what is it about, and how that is found
@@ -90,11 +91,12 @@ class Rights:
             decision = _decided(connection, who, operation.name, scope, rows, in_turn=in_turn)
             if decision.effect == "deny":
                 raise _refused(connection, who, operation, scope, decision)
-        return decision.effect == "hold"
+        return decision.effect == "hold" and operation not in NEVER_HELD
 
     def room(self, connection: Connection, who: Caller, operation: Operation[Any, Any], request: schema.Request) -> int | None:
         """The id of the private channel that a call is about."""
-        noun, _, name = _scope(connection, who, operation, request).partition(":")
+        scope = getattr(request, "scope", None) or _scope(connection, who, operation, request)
+        noun, _, name = scope.partition(":")
         return channel.private_id(connection, name) if noun == "channel" else None
 
     def reply_refusal(self, connection: Connection, who: Caller, channel_name: str) -> str | None:

@@ -97,6 +97,9 @@ ContactId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f
 LinuxUser = Annotated[str, AfterValidator(storable), Field(min_length=1, max_length=64)]
 
 
+FREE_TEXT = frozenset({"body", "reply", "detail", "note", "status_note", "topic"})  # fields in which somebody writes what they like
+
+
 class Request(BaseModel):
     """Unknown fields are refused."""
 

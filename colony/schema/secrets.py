@@ -16,6 +16,8 @@ MAX_SECRET_HOSTS = 20
 _STEERING = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|TERM|TMPDIR|IFS|ENV|BASH.*|LD_.*|LC_.*|PYTHON.*|NODE_.*|NPM_.*|GIT_.*|SSL_.*|CURL_.*|REQUESTS_.*|PIP_.*"
     r"|(HTTPS?|ALL|NO)_PROXY|ANTHROPIC_.*|CLAUDE_.*|COLONY_.*"
+    r"|CONTAINERS?_.*|PODMAN_.*|BUILDAH_.*|STORAGE_(DRIVER|OPTS)|REGISTRY_AUTH_FILE|_.*"  # podman's
+    r"|LISTEN_.*|NOTIFY_SOCKET|WATCHDOG_.*|XDG_.*|DBUS_.*|SYSTEMD_.*|GO(DEBUG|GC|MAXPROCS|MEMLIMIT|TRACEBACK)"
 )
 
 _FRAMING = re.compile(r"host|content-length|transfer-encoding|connection|expect|upgrade|te|trailer|keep-alive|accept-encoding|proxy-.*")

@@ -65,5 +65,6 @@ def document(brief: Brief, repo: str, timeout_seconds: float, tools: Path | None
 
     `tools` is a unix socket that speaks MCP, one JSON document a line; a call needs no greeting.
     """
-    said = {"prompt": brief.prompt, "turn": brief.turn.model_dump(mode="json"), "repo": repo, "timeout_seconds": timeout_seconds}
+    turn = brief.turn.model_dump(mode="json", exclude={"environment", "secrets", "honeytoken"})
+    said = {"prompt": brief.prompt, "turn": turn, "repo": repo, "timeout_seconds": timeout_seconds}
     return json.dumps({**said, "tools": str(tools) if tools else None}).encode()

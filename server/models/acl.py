@@ -35,7 +35,7 @@ from server.models.turn import turns
 from server.models.user import users
 from server.prepared import Prepared
 
-MAX_ROWS = 2000  # each server keeps all of them in mind
+MAX_ROWS = 100  # of one user, administrators apart: each server keeps all of them in mind
 ROLE = "role:"  # before a role's name, where a row speaks of it
 
 acl = Table(
@@ -79,7 +79,8 @@ _TAKES_PART = Prepared(
         ),
     )
 )
-_OWNS = Prepared(select(users.c.id).where(users.c.username == bindparam("agent"), users.c.owner_id == _user))
+_is_living = users.c.status != "dead"
+_OWNS = Prepared(select(users.c.id).where(users.c.username == bindparam("agent"), users.c.owner_id == _user, _is_living))
 
 
 def rows(connection: Connection) -> tuple[schema.AclRow, ...]:
@@ -110,18 +111,25 @@ def find(connection: Connection, request: schema.SetAcl | schema.DropAcl) -> sch
     return _to_schema(found) if found else None
 
 
-def put(connection: Connection, request: schema.SetAcl, actor_id: int, now: datetime) -> None:
-    """Make it the one row for its principal, action and scope. Raises `LimitReached` for one too many."""
+def put(connection: Connection, request: schema.SetAcl, actor_id: int, now: datetime, *, is_bounded: bool) -> None:
+    """Make it the one row for its principal, action and scope. Raises `LimitReached` for one too many of an actor who is bounded."""
     values = {"effect": request.effect, "grant_option": request.grant_option, "granted_by": actor_id, "granted_at": now}
     if connection.execute(update(acl).where(_is(request)).values(values)).rowcount:
         return
-    if connection.execute(select(func.count()).select_from(acl)).scalar_one() >= MAX_ROWS:
-        raise errors.LimitReached(f"there are {MAX_ROWS} rows, as many as there may be; a role or a wildcard stands for many")
+    theirs = select(func.count()).select_from(acl).where(acl.c.granted_by == actor_id)
+    if is_bounded and connection.execute(theirs).scalar_one() >= MAX_ROWS:
+        raise errors.LimitReached(f"you have set {MAX_ROWS} rows, as many as one may; a role or a wildcard stands for many")
     connection.execute(acl.insert().values(principal=request.principal, action=request.action, scope=request.scope, **values))
 
 
 def drop(connection: Connection, request: schema.DropAcl) -> None:
     connection.execute(delete(acl).where(_is(request)))
+
+
+def drop_of_owner(connection: Connection, owner_id: int | None, username: str) -> None:
+    """Who owns the agent no more has said nothing about it."""
+    is_about = or_(acl.c.principal == username, acl.c.scope == f"agent:{username}")
+    connection.execute(delete(acl).where(is_about, acl.c.granted_by == owner_id))
 
 
 def drop_all(connection: Connection, user_id: int, username: str) -> None:

@@ -17,8 +17,7 @@ from server.models.posting import Posted
 from server.models.user import users
 
 LIFETIME = timedelta(hours=24)  # of a question, and of an answer to it
-MAX_PENDING = 100  # questions of one user
-TOLD_CHARACTERS = 300  # of the arguments, in #ops
+MAX_PENDING = 20  # questions of one user
 _OPEN: tuple[schema.ApprovalState, ...] = ("pending", "approved", "refused")  # until they expire
 HIDDEN = "(not shown here)"
 
@@ -85,13 +84,16 @@ def ask(
 
     `room_id` is the private channel's that the call is about: only who sees it is told more.
     """
+    asker = connection.execute(select(users).where(users.c.id == wanted.user_id).with_for_update(key_share=True)).one()  # one at a time
     pending = (approvals.c.user_id == wanted.user_id) & (approvals.c.state == "pending") & (approvals.c.expires_at > now)
     same = connection.execute(select(approvals.c.id).where(pending, approvals.c.arguments_hash == wanted.hash)).scalar()
     if same is not None:
         return int(same), []
     if connection.execute(select(func.count()).select_from(approvals).where(pending)).scalar_one() >= MAX_PENDING:
         raise errors.LimitReached(f"{MAX_PENDING} of your calls wait for approval, as many as may")
-    sealed = dict.fromkeys(wanted.request.sealed & wanted.arguments.keys(), HIDDEN)
+    names_a_room = isinstance(wanted.request, schema.CreateChannel) and wanted.request.private  # which is nobody else's to know of
+    hidden = frozenset({"name", "topic"}) if names_a_room else wanted.request.sealed
+    sealed = dict.fromkeys(hidden & wanted.arguments.keys(), HIDDEN)
     values = {
         "user_id": wanted.user_id,
         "operation": wanted.operation,
@@ -104,8 +106,8 @@ def ask(
         "expires_at": now + LIFETIME,
     }
     id = int(connection.execute(approvals.insert().values(values).returning(approvals.c.id)).scalar_one())
-    asker = connection.execute(select(users).where(users.c.id == wanted.user_id)).one()
-    return id, ops.tell(connection, asker, _question(asker.username, wanted, id, is_private=room_id is not None), f"approval:{id}", now)
+    text = f"{asker.username} asks to {wanted.operation}: `colony approvals` shows what. `colony approve {id}` or `colony refuse {id}`."
+    return id, ops.tell(connection, asker, text, f"approval:{id}", now)
 
 
 def decide(
@@ -129,7 +131,8 @@ def listed(
     connection: Connection, user_id: int | None, viewer_id: int | None, now: datetime, limit: int, *, only_pending: bool
 ) -> list[schema.Approval]:
     """The newest first: those of one user, or of all; None as the viewer sees what is asked in private channels, too."""
-    query = _selected().where(_is_seen(viewer_id)).order_by(approvals.c.id.desc()).limit(limit)
+    is_there = _is_seen(viewer_id) if viewer_id is None else _is_seen(viewer_id) | (approvals.c.user_id == viewer_id)
+    query = _selected().where(is_there).order_by(approvals.c.id.desc()).limit(limit)
     if user_id is not None:
         query = query.where(approvals.c.user_id == user_id)
     if only_pending:
@@ -148,16 +151,6 @@ def end_all(connection: Connection, user_id: int) -> None:
     """Who is given the name again has nothing approved."""
     still_open = approvals.c.state.in_(_OPEN)
     connection.execute(update(approvals).where(approvals.c.user_id == user_id, still_open).values(state="expired"))
-
-
-def _question(asker: str, wanted: Wanted, id: int, *, is_private: bool) -> str:
-    """What the asker has written is left out, and the rest shown as code: it addresses nobody."""
-    if is_private:
-        return f"{asker} asks to {wanted.operation} in a private channel. `colony approvals` shows its members what (#{id})."
-    unshown = dict.fromkeys((wanted.request.unaudited | wanted.request.sealed) & wanted.arguments.keys(), HIDDEN)
-    shown = json.dumps(wanted.arguments | unshown, ensure_ascii=False).replace("`", "'")
-    cut = shown if len(shown) <= TOLD_CHARACTERS else f"{shown[:TOLD_CHARACTERS]}…"
-    return f"{asker} asks to {wanted.operation} `{cut}`. `colony approvals` shows it whole; `colony approve {id}` or `colony refuse {id}`."
 
 
 def _state(row: Row[tuple[object, ...]], now: datetime) -> schema.ApprovalState:

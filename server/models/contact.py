@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,6 +32,7 @@ from colony import egress, schema
 from server.models import ops
 from server.models.attempt import attempts
 from server.models.base import Key, Timestamp, metadata
+from server.models.channel import channels
 from server.models.posting import Posted
 from server.models.spending import this_hour
 from server.models.turn import turns
@@ -94,6 +95,14 @@ class _Run:
         return self.began_at <= moment and (self.ended_at is None or moment <= self.ended_at)
 
 
+@dataclass(frozen=True)
+class Betrayal:
+    """An agent that gave its honeytoken away, and when: what has the same name is the same one."""
+
+    agent_id: int
+    occasion: str
+
+
 def record(connection: Connection, reported: Collection[schema.Contact], now: datetime) -> tuple[int, list[Posted]]:
     """Keep what is new, each with the agent and its turn; gives how many are new, and the notices about first contacts.
 
@@ -119,6 +128,20 @@ def record(connection: Connection, reported: Collection[schema.Contact], now: da
     for agent in agents.values():
         posted += _announce(connection, agent, [row for row in rows if row["agent_id"] == agent.id], now)
     return len(rows), posted
+
+
+def betrayals(connection: Connection, reported: Collection[schema.Contact]) -> list[Betrayal]:
+    """What of the contacts, which are recorded, an agent that lives gave its honeytoken away in: those of one turn together."""
+    ids = [contact.id for contact in reported if contact.holds_honeytoken]
+    if not ids:
+        return []
+    kept = select(egress_log.c.agent_id, egress_log.c.turn_id, egress_log.c.attempt, egress_log.c.contact_id)
+    joined = kept.join(users, users.c.id == egress_log.c.agent_id).where(egress_log.c.contact_id.in_(ids), users.c.status != "dead")
+    found: dict[tuple[object, ...], Betrayal] = {}
+    for row in connection.execute(joined.order_by(egress_log.c.id)):
+        occasion = f"{row.turn_id}.{row.attempt}" if row.turn_id else row.contact_id
+        found.setdefault((row.agent_id, row.turn_id, row.attempt), Betrayal(row.agent_id, occasion))
+    return list(found.values())
 
 
 def read(
@@ -213,14 +236,22 @@ def _announce(connection: Connection, agent: Row[tuple[object, ...]], rows: list
     is_of_this_hour = egress_hosts.c.agent_id == agent.id, egress_hosts.c.first_at >= this_hour(now)
     told = connection.execute(select(func.count()).select_from(egress_hosts).where(*is_of_this_hour)).scalar_one()
     connection.execute(egress_hosts.insert(), [{"agent_id": agent.id, "host": host, "first_at": now} for host in fresh])
-    name = agent.username
+    name, public = agent.username, _public_turns(connection, fresh.values())
     for host, row in list(fresh.items())[: max(0, NOTICES_PER_HOUR - told)]:
-        turn = f" (turn {row['turn_id']})" if row["turn_id"] else ""
+        turn = f" (turn {row['turn_id']})" if row["turn_id"] in public else ""
         yield from ops.tell(connection, agent, f"{name} reaches {host} for the first time{turn}.", f"egress:{row['contact_id']}", now)
     if told + len(fresh) > NOTICES_PER_HOUR:
         more = f"{name} reaches more hosts for the first time within this hour than are told here: `colony egress log {name}`."
         posted = ops.tell(connection, agent, more, f"egress:{agent.id}:{this_hour(now):%Y-%m-%dT%H}", now)
         yield from (each for each in posted if not each.message.duplicate)
+
+
+def _public_turns(connection: Connection, rows: Iterable[dict[str, object]]) -> set[int]:
+    """The turns of the contacts that everybody may know of."""
+    ids = [row["turn_id"] for row in rows if row["turn_id"]]
+    joined = turns.outerjoin(channels, channels.c.id == turns.c.channel_id)
+    query = select(turns.c.id).select_from(joined).where(turns.c.id.in_(ids), channels.c.is_private.is_not(True))
+    return set(connection.execute(query).scalars())
 
 
 def _first_contacts(connection: Connection, agent_id: int, rows: list[dict[str, object]]) -> dict[str, dict[str, object]]:

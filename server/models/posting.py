@@ -112,6 +112,9 @@ def post(connection: Connection, author: Author, request: schema.PostMessage, gu
         posted += notice(connection, request.channel, tripped, f"guard:{author.turn_id or f'post-{message_id}'}", now)
     for agent_id in delivered.away if not tripped else ():
         posted += absence(connection, agent_id, request.channel, now)
+    if outside and author.kind == "agent":  # whom nobody asks to invite them
+        missed_by = f"{', '.join(sorted(outside))} can't be told of #{seq}: no member of this channel."
+        posted += notice(connection, request.channel, missed_by, f"{message_id}:outside", now)
     for name in sorted(known.keys() - living):
         farewell = f"{name} has left the colony and won't answer #{seq}."
         posted += notice(connection, request.channel, farewell, f"{message_id}:{name}", now)

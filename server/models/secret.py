@@ -147,9 +147,11 @@ def for_gate(connection: Connection, load: Callable[[], KeyRing]) -> schema.Egre
     return schema.EgressSecrets(version=version.hexdigest()[:32], agents=agents, honeytokens=honeytokens)
 
 
-def values(connection: Connection, load: Callable[[], KeyRing]) -> set[str]:
-    """All of them, but those that can't be opened: nobody has these to say."""
-    return {value for _, value in _values(list(connection.execute(select(secrets))), load)}
+def values(connection: Connection, load: Callable[[], KeyRing]) -> tuple[set[str], bool]:
+    """All that can be opened, and whether that is all there are."""
+    rows = list(connection.execute(select(secrets)))
+    found = [value for _, value in _values(rows, load)]
+    return set(found), len(found) == len(rows)
 
 
 def reseal(connection: Connection, ring: KeyRing) -> int:

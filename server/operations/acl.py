@@ -35,7 +35,7 @@ def set_acl(call: Call, request: schema.SetAcl) -> AclRow:
     wanted = AclRow(**request.model_dump())
     _require_unclaimed(call, acl_model.find(call.connection, request))
     _require_authority(call, wanted)
-    acl_model.put(call.connection, request, call.caller.id, call.now)
+    acl_model.put(call.connection, request, call.caller.id, call.now, is_bounded=not call.caller.is_admin)
     call.wake(ACL)
     return wanted.model_copy(update={"granted_by": call.caller.username, "granted_at": call.now})
 
@@ -111,8 +111,10 @@ def _require_known(call: Call, request: schema.SetAcl) -> None:
     if request.effect == "hold" and action != "*" and not OPERATIONS[action].mutates:
         raise errors.Invalid(f"action: {action} changes nothing, and only what does is held; deny it instead")
     noun, _, name = request.scope.partition(":")
-    if noun == "agent" and name not in ("*", schema.OWN):
-        user.find(call.connection, name)
+    if noun == "agent" and name not in ("*", schema.OWN) and user.find(call.connection, name).status == "dead":
+        raise errors.Conflict(f"{name} has left the colony")
+    if request.action.startswith(TOOL) and action != "*" and not OPERATIONS[action].is_tool:
+        raise errors.Invalid(f"action: {action} is no tool; there are {', '.join(row.name for row in OPERATIONS.values() if row.is_tool)}")
     _enter(call, request.scope)
     principal = request.principal
     if principal not in KINDS and not principal.startswith(acl_model.ROLE) and user.find(call.connection, principal).status == "dead":
@@ -147,5 +149,5 @@ def _require_authority(call: Call, row: AclRow) -> None:
     if is_mine and row.effect != "allow":
         return
     mine = call.rights.law(connection).of(caller)
-    if row.effect != "allow" or not may_pass_on(mine, row, needs_grant=not is_mine):
+    if row.effect != "allow" or not may_pass_on(mine, row, needs_grant=not is_mine or row.grant_option):
         raise errors.Forbidden(f"you may not set `{row}`: you own no such agent, and may not pass that on; administrators may")

@@ -6,9 +6,9 @@ from sqlalchemy import Row
 
 from colony import errors, operations, schema
 from colony.egress import EVERYONE
-from server.gate import EGRESS, Call, Wait, handles
+from server.gate import ACL, EGRESS, Call, Wait, handles
+from server.models import acl, limits, settle, user
 from server.models import agent as agent_model
-from server.models import limits, settle, user
 from server.models.claim import outlook
 
 
@@ -40,7 +40,10 @@ def set_status(call: Call, request: schema.SetStatus) -> schema.Agent:
 
 @handles(operations.SET_OWNER)
 def set_owner(call: Call, request: schema.SetOwner) -> schema.Agent:
-    user.give(call.connection, user.find_agent(call.connection, request.agent).id, request.owner)
+    found = user.find_agent(call.connection, request.agent, lock=True)
+    acl.drop_of_owner(call.connection, found.owner_id, request.agent)
+    user.give(call.connection, found.id, request.owner)
+    call.wake(ACL)
     return agent_model.listed(call.connection, call.config.patience, call.now, call.viewer_id, request.agent)[0]
 
 

@@ -44,11 +44,9 @@ def egress_policy(call: Call, request: schema.GetEgressPolicy) -> schema.EgressP
 @handles(operations.RECORD_EGRESS)
 def record_egress(call: Call, request: schema.RecordEgress) -> schema.EgressRecorded:
     recorded, notices = contact.record(call.connection, request.contacts, call.now)
-    for each in request.contacts:
-        if each.holds_honeytoken:
-            agent = user.find_linux_user(call.connection, each.linux_user)
-            notices += alarm.sound(call.connection, agent.id, "through the gate", each.id, call.now)
-            call.wake(("user", agent.id), ("turn", agent.id))
+    for betrayal in contact.betrayals(call.connection, request.contacts):
+        notices += alarm.sound(call.connection, betrayal.agent_id, "through the gate", betrayal.occasion, call.now)
+        call.wake(("user", betrayal.agent_id), ("turn", betrayal.agent_id))
     if notices:
         call.announce(notices)
         call.wake(EVENTS)

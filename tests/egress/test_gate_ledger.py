@@ -11,6 +11,7 @@ import pytest
 from colony import errors, schema
 from egress.folds import BEYOND, FOLD_SECONDS, MOST_OTHERS, MOST_REFUSED
 from egress.ledger import BATCH, TOLD_SECONDS, Ledger
+from egress.refusals import Betrayed
 from egress.visit import Visit
 from server.http import MAX_REQUEST_BYTES
 from tests.egress.house import Clock, Colony, until
@@ -227,3 +228,36 @@ def test_in_another_hour_they_are_told_one_by_one_again() -> None:
         clock.now += 3600
     ledger._send()
     assert len({contact.id for contact in colony.contacts}) == 2 * (MOST_REFUSED + 1)
+
+
+def test_a_betrayal_is_the_last_to_be_dropped() -> None:
+    colony = Colony()
+    colony.trouble = errors.Unavailable()
+    ledger = Ledger(colony, 100, every_seconds=0.01)  # type: ignore[arg-type]
+    betrayal = visit(port=1)
+    betrayal.refused(Betrayed())
+    ledger.note(betrayal)
+    for port in range(2, 200):
+        refused = visit(port=port)
+        refused.ended("denied", "no rule allows it")
+        ledger.note(refused)
+    colony.trouble = None
+    ledger._send()
+    assert [contact.port for contact in colony.contacts if contact.holds_honeytoken] == [1]
+
+
+def test_what_the_server_can_not_take_for_any_reason_holds_up_nothing() -> None:
+    colony = Colony()
+    ledger = Ledger(colony, 100, every_seconds=0.01)  # type: ignore[arg-type]
+    taken = colony.call
+
+    def call(operation: object, request: Any) -> Any:
+        if any(contact.port == 7 for contact in request.contacts):
+            raise errors.NotFound("no agent has that Linux user")
+        return taken(operation, request)
+
+    colony.call = call  # type: ignore[method-assign]
+    for port in range(1, 11):
+        ledger.note(visit(port=port))
+    assert ledger._send() is True
+    assert sorted(contact.port for contact in colony.contacts) == [port for port in range(1, 11) if port != 7]

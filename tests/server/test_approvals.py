@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -79,9 +81,8 @@ def test_ops_hears_of_it_once_without_what_was_written(house: Colony) -> None:
     number = held(house, house.scout, "the secret plan", type="plan")
     held(house, house.scout, "the secret plan", type="plan")
     told = [message.body for message in house.read("ops")]
-    shown = '{"channel": "general", "body": "(not shown here)", "type": "plan"}'
-    asks = f"@bob scout asks to post `{shown}`."
-    assert told == [f"{asks} `colony approvals` shows it whole; `colony approve {number}` or `colony refuse {number}`."]
+    asks = "@bob scout asks to post: `colony approvals` shows what."
+    assert told == [f"{asks} `colony approve {number}` or `colony refuse {number}`."]
     assert [item.message.body for item in house.inbox(house.bob)] == told
 
 
@@ -231,3 +232,22 @@ def test_a_state_that_the_colony_never_wrote_hides_nothing(house: Colony) -> Non
     house.gate.database.write(lambda connection: connection.execute(odd))
     assert listed(house.ann, all=True) == [(other, "scout", "pending"), (number, "scout", "expired")]
     assert held(house, house.scout, "one") not in (number, other)
+
+
+def test_approving_itself_is_never_held(house: Colony) -> None:
+    put(house, "apes", "*")
+    number = held(house, house.scout, "buy it")
+    assert approve(house.ann, number).state == "approved"
+    held(house, house.ann, "something else")
+
+
+def test_equal_calls_at_once_are_one_question(house: Colony) -> None:
+    together = Barrier(6)
+
+    def ask(_: int) -> int:
+        together.wait()
+        return held(house, house.scout, "buy it")
+
+    with ThreadPoolExecutor(6) as threads:
+        assert len(set(threads.map(ask, range(6)))) == 1
+    assert len(listed(house.ann)) == 1

@@ -11,8 +11,11 @@ from sqlalchemy import select, update
 
 from colony import errors, operations, schema
 from colony.client import Client
+from colony.operations import OPERATIONS
+from colony.schema import FREE_TEXT
 from server.models.audit import audit
 from server.models.user import users
+from tests.server.cast import token_of
 from tests.server.reaching import bear, die, settle
 from tests.server.samples import contact
 from tests.server.support import Colony
@@ -110,6 +113,66 @@ def test_a_ring_that_is_lost_keeps_nobody_from_speaking(house: Colony) -> None:
     assert house.post(house.scout, "hello").body == "hello"
 
 
+@pytest.mark.parametrize("word", ["tokens_in", "began_at", "broadcast", "standup-daily", "librarian"])
+def test_a_secret_that_is_a_word_of_the_colony_stops_nobody(house: Colony, gate: Client, word: str) -> None:
+    bear(house, "librarian")
+    house.open_channel("standup-daily")
+    house.admin.call(operations.SET_SECRET, schema.SetSecret(name="WORD", value=word, hosts=["api.example"], agent="scout"))
+    house.post(house.ann, "@agents", "standup-daily")
+    turn = house.turn(house.rook)
+    assert house.rook.call(operations.INBOX, schema.ReadInbox()).items[0].trigger == "broadcast"
+    house.finish(turn, "done", usage=schema.Usage(tokens_in=1, tools={"post": 1}))
+    seen = contact(house, "librarian", "pypi.org")
+    assert house.admin.call(operations.RECORD_EGRESS, schema.RecordEgress(contacts=[seen])).recorded == 1
+    assert "librarian" in [each.username for each in house.rook.call(operations.USERS, schema.ListUsers()).users]
+
+
+def test_all_that_is_written_freely_is_covered() -> None:
+    written = {name for operation in OPERATIONS.values() for name in operation.request.unaudited - operation.request.sealed}
+    assert written <= FREE_TEXT
+
+
+@pytest.mark.parametrize("depth", [100, 600, 900, 3000])
+def test_what_is_no_text_is_refused_however_deep_it_is(house: Colony, depth: int) -> None:
+    put(house)
+    body = json.dumps({"channel": "general"})[:-1] + ', "body": ' + "[" * depth + "]" * depth + "}"
+    for name in ("ann", "scout"):
+        answer = house.http(token_of(name)).post(
+            "/api/channels/general/messages", content=body, headers={"Content-Type": "application/json"}
+        )
+        assert answer.status_code == 400
+
+
+def test_of_two_secrets_that_begin_alike_nothing_is_left_over(house: Colony) -> None:
+    put(house, "SHORT", VALUE)
+    put(house, "LONG", f"{VALUE}-and-the-rest-of-it")
+    assert house.post(house.scout, f"{VALUE}-and-the-rest-of-it").body == "*" * len(f"{VALUE}-and-the-rest-of-it")
+    assert house.post(house.scout, VALUE.encode().hex().upper()).body == "*" * (2 * len(VALUE))
+
+
+def test_a_claim_shows_none_either(house: Colony) -> None:
+    house.post(house.ann, f"@scout it is {VALUE}")
+    put(house)
+    assert house.turn(house.scout).items[0].message.body == f"@scout it is {'*' * len(VALUE)}"
+
+
+def test_keys_that_are_put_back_count_at_once(house: Colony) -> None:
+    put(house)
+    keys = house.gate.config.secret_keys.read_bytes()
+    house.gate.config.secret_keys.unlink()
+    house.gate._censor.forget()
+    assert house.post(house.scout, VALUE).body == VALUE
+    house.gate.config.secret_keys.write_bytes(keys)
+    assert VALUE not in house.post(house.scout, VALUE).body
+
+
+def test_a_channel_that_is_asked_for_by_a_secret_is_not_written_down(house: Colony) -> None:
+    put(house)
+    with pytest.raises(errors.NotFound):
+        house.post(house.scout, "hello", VALUE)
+    assert VALUE not in repr(house.rows(audit))
+
+
 def test_no_audit_row_holds_one(house: Colony) -> None:
     put(house)
     house.scout.call(operations.HEARTBEAT, schema.Heartbeat(agent="scout"))
@@ -203,6 +266,30 @@ def test_what_the_gate_saw_stops_it_once(house: Colony) -> None:
     house.set_status("scout", "healthy")
     house.admin.call(operations.RECORD_EGRESS, schema.RecordEgress(contacts=[seen]))
     assert status(house)[0] == "healthy"
+
+
+def test_many_contacts_of_one_turn_are_one_alarm(house: Colony) -> None:
+    house.post(house.ann, "@scout")
+    house.turn(house.scout)
+    seen = [contact(house, "scout", f"h{number}.example", holds_honeytoken=True) for number in range(30)]
+    house.admin.call(operations.RECORD_EGRESS, schema.RecordEgress(contacts=seen))
+    assert len(told(house)) == 1
+
+
+def test_what_the_dead_gave_away_holds_up_nobodys_report(house: Colony) -> None:
+    seen = [contact(house, name, holds_honeytoken=True) for name in ("rook", "nobody", "scout")]
+    die(house, "rook")
+    assert house.admin.call(operations.RECORD_EGRESS, schema.RecordEgress(contacts=seen)).recorded == 3
+    assert status(house)[0] == "paused"
+
+
+def test_outside_of_turns_each_time_pauses(house: Colony) -> None:
+    for _ in range(2):
+        with pytest.raises(errors.Forbidden):
+            house.post(house.scout, honeytoken(house))
+        assert status(house)[0] == "paused"
+        house.set_status("scout", "healthy")
+    assert len(told(house)) == 1
 
 
 def test_who_is_paused_already_stays_so(house: Colony) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from colony import errors, operations, schema
 from server.models.acl import acl
-from tests.server.samples import room
+from tests.server.reaching import settle
+from tests.server.samples import contact, room
 from tests.server.support import Colony
 from tests.server.test_acl import put, rows, why
 
@@ -51,7 +52,7 @@ def test_what_is_held_there_is_told_to_members_alone(house: Colony) -> None:
     with pytest.raises(errors.Held):
         house.post(house.scout, "the plan", ATTIC)
     [told] = [message.body for message in house.read("ops") if "asks to" in message.body]
-    assert "scout asks to post in a private channel" in told
+    assert "scout asks to post" in told
     assert ATTIC not in told
     assert house.bob.call(operations.APPROVALS, schema.ListApprovals()).approvals == []
     [held] = house.ann.call(operations.APPROVALS, schema.ListApprovals()).approvals
@@ -70,3 +71,45 @@ def test_a_call_that_is_held_everywhere_does_not_tell_that_there_is_one(house: C
             house.post(house.bob, "hello?", channel)
         refusals.append((type(refused.value), refused.value.detail.replace("#1", "#").replace("#2", "#")))
     assert refusals[0] == refusals[1]
+
+
+def test_what_is_held_about_a_channel_tells_nobody_that_there_is_one(house: Colony) -> None:
+    """Neither when one is opened, nor when a row is set for it, nor when a stranger asks."""
+    put(house.admin, "hold", "apes", "create_channel")
+    put(house.admin, "hold", "apes", "set_acl")
+    put(house.admin, "hold", "bob", "post")
+    for held in (
+        lambda: house.ann.call(operations.CREATE_CHANNEL, schema.CreateChannel(name="merger", topic="with acme", private=True)),
+        lambda: put(house.ann, "deny", "scout", "read", f"channel:{ATTIC}"),
+        lambda: house.post(house.bob, "hello?", ATTIC),
+        lambda: house.post(house.bob, "hello?", "limbo"),
+    ):
+        with pytest.raises(errors.Held):
+            held()
+    told = " ".join(message.body for message in house.read("ops"))
+    seen = house.bob.call(operations.APPROVALS, schema.ListApprovals()).approvals
+    for secret in (ATTIC, "merger", "acme"):
+        assert secret not in told
+        assert secret not in "".join(each.arguments for each in seen if each.user != "bob")
+    assert {each.arguments for each in seen if each.user == "bob"} == {
+        f'{{"channel": "{name}", "body": "hello?"}}' for name in (ATTIC, "limbo")
+    }
+    assert ATTIC in house.ann.call(operations.APPROVALS, schema.ListApprovals()).model_dump_json()
+
+
+def test_ops_does_not_tell_which_turn_in_a_private_channel_reached_a_host(house: Colony) -> None:
+    settle(house)
+    house.post(house.ann, "@scout", ATTIC)
+    turn = house.turn(house.scout)
+    seen = contact(house, "scout", "pypi.org", verdict="allowed")
+    house.admin.call(operations.RECORD_EGRESS, schema.RecordEgress(contacts=[seen]))
+    [told] = [message.body for message in house.read("ops") if "pypi.org" in message.body]
+    assert told == "@bob scout reaches pypi.org for the first time."
+    assert house.bob.call(operations.EGRESS_LOG, schema.ReadEgressLog(agent="scout")).contacts[0].turn_id == turn.id
+
+
+def test_an_agent_that_names_who_is_not_there_is_not_left_in_the_dark(house: Colony) -> None:
+    house.post(house.ann, "@scout", ATTIC)
+    house.finish(house.turn(house.scout), "@rook knows that")
+    said = [message.body for message in house.ann.call(operations.READ, schema.ReadMessages(channel=ATTIC)).messages]
+    assert said[-2:] == ["@rook knows that", "rook can't be told of #3: no member of this channel."]
