@@ -1,8 +1,8 @@
 """Podman: a container with an operator's image, or with this host's /usr. Without root, without a daemon, and nothing is left of it.
 
-Podman runs in namespaces of its own (`stage`), in which it is root and outside of which it is the agent: so it needs no range of user
-ids, no cgroup, no service and no folder, and the end of the first process in there is the end of podman and of all that it started. The
-container's processes stay in the cgroup of whoever starts them, within its bounds.
+Podman runs in namespaces of its own (`container_stage`), in which it is root and outside of which it is the agent: so it needs no range of
+user ids, no cgroup, no service and no folder, and the end of the first process in there is the end of podman and of all that it started.
+The container's processes stay in the cgroup of whoever starts them, within its bounds.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from functools import partial
 from pathlib import Path
 
 from colony.failures import CRASHED
-from colony_agent import bytecode
 from colony_agent.runner import RunnerFailed
-from colony_agent.sandbox import instructions, stage, view
+from colony_agent.sandbox import container_stage as stage
+from colony_agent.sandbox import instructions, view
 from colony_agent.sandbox.command import Command, environment
 from colony_agent.sandbox.gate import INSIDE, URL, Gate
 from colony_agent.settings import MACHINE_FILES, Home
@@ -84,7 +84,8 @@ class Podman:
         run = ["podman", *ENGINE, "run", *CONTAINER, *self._identity(), *words, "--rootfs", stage.ROOT, *argv]
         order = view.in_memory(json.dumps(self._order(run, mounts, way_out)))
         apart = ("setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, *(("--net",) if way_out else ()), "--")
-        script = (os.path.realpath(sys.executable), "-I", "-S", str(bytecode.script(stage)), str(order))
+        # From its source: bytecode of another release must never be given these orders.
+        script = (os.path.realpath(sys.executable), "-I", "-S", stage.__file__, str(order))
         return Command((*apart, *script), variables, self.home.path.absolute(), (order,), explain=partial(explain, argv[0]))
 
     def _require_engine(self) -> None:
@@ -104,9 +105,8 @@ class Podman:
         """Podman puts them in the order of their depth."""
         home, image = self.home.path.absolute(), self.home.agent.image
         yield from () if image else (Mount(path, path) for path in view.system())
-        for path in (Path(sys.base_prefix), *self.binds, *binds):
-            is_there = path.is_relative_to("/usr") and (not image or path == Path(sys.base_prefix))
-            yield from () if is_there else (Mount(path.absolute(), path.absolute()),)
+        outside = [path.absolute() for path in (Path(sys.base_prefix), *self.binds, *binds) if not view.is_system(path)]
+        yield from (Mount(path, path) for path in outside)
         yield from (Mount(way_out.folder(), INSIDE),) if way_out else ()
         yield Mount(home, home, is_open=True)
         yield from (Mount(Path(BAIT), view.HONEYTOKEN),) if self.honeytoken else ()
@@ -115,7 +115,7 @@ class Podman:
             yield from (Mount(cover.path, cover.path, cover.is_open) for cover in instructions.covers(home))
 
     def _order(self, argv: Sequence[str], mounts: Sequence[Mount], way_out: Gate | None) -> Mapping[str, object]:
-        """What `stage` is to do."""
+        """What `container_stage` is to do."""
         outer = [mount for mount in mounts if self.home.path.absolute() not in mount.destination.parents]
         folders = [str(mount.destination) for mount in outer if mount.source.is_dir()]
         points = {str(mount.destination): "" for mount in outer if not mount.source.is_dir()}
@@ -125,11 +125,7 @@ class Podman:
             "links": {} if self.home.agent.image else {str(path): str(target) for path, target in view.links().items()},
             "folders": folders,
             "files": {**points, **accounts},
-            "settings": {
-                ITS_OWN["CONTAINERS_CONF"]: SETTINGS,
-                ITS_OWN["CONTAINERS_STORAGE_CONF"]: STORAGE,
-                BAIT: f"{self.honeytoken}\n",
-            },
+            "settings": {"containers.conf": SETTINGS, "storage.conf": STORAGE, "honeytoken": f"{self.honeytoken}\n"},
             "env": ITS_OWN,
             "argv": [*(way_out.forwarder(way_out.socket) if way_out else []), *argv],
             "has_gate": way_out is not None,

@@ -29,6 +29,11 @@ def system() -> list[Path]:
     return [Path("/usr"), *folders, *(path for path in map(Path, ETC) if path.exists())]
 
 
+def is_system(path: Path) -> bool:
+    """Whether it lies where `system`, or an image, has its own."""
+    return any(path.is_relative_to(place) for place in (Path("/usr"), *ROOT_LINKS))
+
+
 def passwd(home: Home, uid: int) -> str:
     return f"{home.agent.name}:x:{uid}:{uid}::{home.path.absolute()}:/bin/bash\nnobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n"
 

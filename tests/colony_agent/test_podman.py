@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,9 @@ import pytest
 from colony.failures import CRASHED
 from colony_agent import process
 from colony_agent.runner import RunnerFailed
-from colony_agent.sandbox import for_home
+from colony_agent.sandbox import container_stage, for_home
+from colony_agent.sandbox.container_stage import COULD_NOT
 from colony_agent.sandbox.podman import explain
-from colony_agent.sandbox.stage import COULD_NOT
 from colony_agent.settings import Home
 from provisioning.reach import PODMAN
 from tests.colony_agent.cast import scout_at
@@ -72,14 +73,14 @@ def test_an_image_can_not_be_written(home: Home, image: Path) -> None:
     assert (image / "etc/issue").read_text() == "an image\n"
 
 
-def test_a_program_that_is_named_is_the_hosts_whatever_the_image_holds(home: Home, image: Path, tmp_path: Path) -> None:
+def test_what_is_named_beside_usr_is_the_hosts_and_in_it_the_images(home: Home, image: Path, tmp_path: Path) -> None:
     (tmp_path / "program").write_text("#!/bin/sh\ncat /etc/issue\n")
     (tmp_path / "program").chmod(0o755)
-    sandbox = for_home(with_image(home, image), (Path("/usr/bin/env"),))
+    sandbox = for_home(with_image(home, image), (Path("/bin/sh"),))
     said: list[bytes] = []
     process.run(sandbox.confine([str(tmp_path / "program")], {}, [tmp_path / "program"]), b"", said.append, 20, threading.Event())
     assert said == [b"an image"]
-    assert "env" in inside(sandbox, "ls /usr/bin")
+    assert inside(sandbox, "ls /bin/").split() == ["cat", "id", "ls", "sh"]
 
 
 def test_an_image_that_is_none_is_named(home: Home, tmp_path: Path) -> None:
@@ -123,6 +124,13 @@ def test_it_has_podmans_seccomp_filter_and_can_gain_no_privileges(home: Home) ->
     assert inside(for_home(home), "grep -E 'Seccomp:|NoNewPrivs|CapBnd' /proc/self/status").split() == [
         *("CapBnd:", "0" * 16, "NoNewPrivs:", "1", "Seccomp:", "2"),
     ]
+
+
+def test_the_stage_is_set_nowhere_but_in_namespaces_of_its_own() -> None:
+    order = '{"files": {"/written": "evil"}}'
+    refused = subprocess.run([sys.executable, "-I", "-S", container_stage.__file__, "0"], input=order, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert refused.stderr == f"it is not the first process of its namespaces\n{COULD_NOT}\n"
 
 
 def test_an_argument_is_no_option_of_podmans(home: Home) -> None:

@@ -1,7 +1,10 @@
 """Makes the place that podman starts a container from, then starts it and waits. Standard library only, as a script.
 
-`stage DESCRIPTOR`, as the first process of new namespaces for users, mounts, processes and, behind a gate, the network: all that is made
-here, podman's own storage included, is gone with the last process in there, however that ends. What to do is read from the descriptor.
+`container_stage DESCRIPTOR`, as the first process of new namespaces for users, mounts, processes and, behind a gate, the network: all that
+is made here, podman's own storage included, is gone with the last process in there, however that ends. What to do is read from the
+descriptor.
+
+Whoever starts this may be root. So nothing is written but in the folder that was just mounted, by paths that are relative to it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,6 @@ from typing import Any
 
 PLACE = "/dev/shm"  # it is there on any Linux, and nobody's home is in it
 ROOT = f"{PLACE}/root"  # what the container has as /
-UPPER = f"{PLACE}/upper"  # what of it covers the image
 EMPTY = f"{PLACE}/empty"
 RUNTIME = f"{PLACE}/crun"  # podman asks for its name
 # An option would not do: podman forgets it for who cleans up.
@@ -30,20 +32,25 @@ SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
 
 
 def main(descriptor: int) -> int:
+    if os.getpid() != 1:
+        raise SystemExit(f"it is not the first process of its namespaces\n{COULD_NOT}")
     with open(descriptor) as pipe:
         order = json.load(pipe)
     _mount("tmpfs", "mode=0700", PLACE)
+    os.chdir(PLACE)
+    if not os.path.ismount(".") or os.listdir():
+        raise SystemExit(f"{PLACE} is not the stage's own\n{COULD_NOT}")
     # Nobody is put anywhere else, and crun refuses to look at what is half v1 and half v2.
     _mount("tmpfs", "ro", CGROUPS)
     os.umask(0o022)
-    os.mkdir(ROOT)
-    _fill(UPPER if order["image"] else ROOT, order)
+    os.mkdir("root")
+    _fill("upper" if order["image"] else "root", order)
     if order["image"]:
-        os.mkdir(f"{PLACE}/work")
-        _mount("overlay", f"userxattr,lowerdir={order['image']},upperdir={UPPER},workdir={PLACE}/work", ROOT)
-    for path, text in {**order["settings"], RUNTIME: _RUNTIME, EMPTY: ""}.items():
-        _write(path, text)
-    os.chmod(RUNTIME, 0o700)
+        os.mkdir("work")
+        _mount("overlay", f"userxattr,lowerdir={order['image']},upperdir={PLACE}/upper,workdir={PLACE}/work", ROOT)
+    for name, text in {**order["settings"], "crun": _RUNTIME, "empty": ""}.items():
+        _write("", name, text)
+    os.chmod("crun", 0o700)
     if order["has_gate"]:
         _raise_loopback()
     code = _wait(_start(order["argv"], {**os.environ, **order["env"]}))
@@ -54,21 +61,23 @@ def main(descriptor: int) -> int:
 
 def _fill(base: str, order: Mapping[str, Any]) -> None:
     """What lies there from the start, and what something is mounted over: in an image's own folders only root could make that."""
-    for path, target in order["links"].items():
-        os.makedirs(base, exist_ok=True)
-        os.symlink(target, f"{base}{path}")
     for path in order["folders"]:
-        os.makedirs(f"{base}{path}", exist_ok=True)
+        os.makedirs(_within(base, path), exist_ok=True)
     for path, text in order["files"].items():
-        _write(f"{base}{path}", text)
+        _write(base, path, text)
+    for path, target in order["links"].items():  # the last: nothing is written through one
+        os.symlink(target, _within(base, path))
 
 
-def _write(path: str, text: str) -> None:
-    if not path.startswith(f"{PLACE}/"):  # who is root outside would write the host's file
-        sys.exit(f"mount: {path} lies outside of {PLACE}")
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w") as file:
-        file.write(text)
+def _write(base: str, path: str, text: str) -> None:
+    file = _within(base, path)
+    os.makedirs(os.path.dirname(file), exist_ok=True)
+    with open(file, "x") as opened:
+        opened.write(text)
+
+
+def _within(base: str, path: str) -> str:
+    return os.path.join(".", base, path.lstrip("/"))
 
 
 def _raise_loopback() -> None:
