@@ -1,4 +1,4 @@
-"""Forgets what was handled long ago, and what agents reached and used then, in small steps beside a running server."""
+"""Forgets what was handled long ago, and what agents reached, used and asked for then, in small steps beside a running server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from time import monotonic, sleep
 from sqlalchemy import Connection
 
 from server.database import Database
-from server.models import audit, contact, inbox, model_use
+from server.models import approval, audit, contact, inbox, model_use
 
 BATCH = 250  # rows per transaction: a few milliseconds for which the server's own writes wait
 
@@ -23,10 +23,11 @@ class Pruned:
     items: int
     contacts: int
     model_uses: int
+    approvals: int
 
 
 def prune(database: Database, before: datetime, now: datetime) -> Pruned:
-    """Delete the inbox items closed before that time, and the contacts and uses of the model that began before it.
+    """Delete the inbox items closed before that time, the contacts and uses of the model that began before it, and expired approvals.
 
     Messages, turns and the audit stay, and so does which hosts an agent has reached at all. Safe to interrupt.
     """
@@ -34,6 +35,7 @@ def prune(database: Database, before: datetime, now: datetime) -> Pruned:
         items=_forget(database, before, inbox.handled, lambda connection, ids: inbox.forget(connection, ids, before)),
         contacts=_forget(database, before, contact.old, contact.forget),
         model_uses=_forget(database, before, model_use.old, model_use.forget),
+        approvals=_forget(database, before, approval.old, approval.forget),
     )
 
     def note(connection: Connection) -> None:

@@ -7,7 +7,23 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Column, ColumnElement, Connection, ForeignKey, Index, Row, Select, String, Table, Text, exists, func, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    ForeignKey,
+    Index,
+    Row,
+    Select,
+    String,
+    Table,
+    Text,
+    delete,
+    exists,
+    func,
+    select,
+    update,
+)
 
 from colony import errors, schema
 from server.models import ops
@@ -145,6 +161,17 @@ def asker_of(connection: Connection, id: int, viewer_id: int) -> str | None:
     query = select(users.c.username).join(approvals, approvals.c.user_id == users.c.id).where(approvals.c.id == id, _is_seen(viewer_id))
     found: str | None = connection.execute(query).scalar()
     return found
+
+
+def old(connection: Connection, before: datetime, after_id: int, limit: int) -> list[int]:
+    """The next ones that counted for nothing any more at that time, by id."""
+    query = select(approvals.c.id).where(approvals.c.id > after_id, approvals.c.expires_at < before)
+    return list(connection.execute(query.order_by(approvals.c.id).limit(limit)).scalars())
+
+
+def forget(connection: Connection, ids: list[int]) -> int:
+    """Delete these; gives their number."""
+    return connection.execute(delete(approvals).where(approvals.c.id.in_(ids))).rowcount
 
 
 def end_all(connection: Connection, user_id: int) -> None:

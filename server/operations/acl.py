@@ -113,8 +113,6 @@ def _require_known(call: Call, request: schema.SetAcl) -> None:
     noun, _, name = request.scope.partition(":")
     if noun == "agent" and name not in ("*", schema.OWN) and user.find(call.connection, name).status == "dead":
         raise errors.Conflict(f"{name} has left the colony")
-    if request.action.startswith(TOOL) and action != "*" and not OPERATIONS[action].is_tool:
-        raise errors.Invalid(f"action: {action} is no tool; there are {', '.join(row.name for row in OPERATIONS.values() if row.is_tool)}")
     _enter(call, request.scope)
     principal = request.principal
     if principal not in KINDS and not principal.startswith(acl_model.ROLE) and user.find(call.connection, principal).status == "dead":

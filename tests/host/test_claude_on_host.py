@@ -96,6 +96,7 @@ def pid_of(host: Guest, unit: str = WORKER) -> str:
 
 
 def test_a_mention_is_answered_after_a_tool_has_spoken_elsewhere(host: Guest, api: Standin) -> None:
+    host.run("colony", "acl", "allow", "thinker", "post", "channel:news")
     answers(api, tool("mcp__colony__post", {"channel": "news", "body": "ann asks for tea"}), text("I told them."))
     assert answer(host, say(host, "@thinker tell the others")) == "I told them."
     [posted] = messages(host, "news")

@@ -478,8 +478,3 @@ def test_nothing_is_said_about_the_dead(house: Colony) -> None:
         with pytest.raises((errors.Conflict, errors.Forbidden)):
             put(caller, "deny", "apes", "*", "agent:scout")
     assert house.count(acl) == 0
-
-
-def test_what_is_no_tool_has_no_row_as_one(house: Colony) -> None:
-    with pytest.raises(errors.Invalid, match="action: set_secret is no tool; there are whoami, "):
-        put(house.admin, "deny", "scout", "tool:set_secret")

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from pysqlite3 import dbapi2 as sqlite
 
-from colony import operations, schema
+from colony import errors, operations, schema
 from server import prune, soundness
 from server.database import sqlite_url
+from server.models.approval import LIFETIME, approvals
 from server.models.audit import audit
 from server.models.contact import egress_log
 from server.models.inbox import inbox
@@ -69,7 +70,7 @@ def test_it_leaves_one_audit_row_when_it_forgets_something(colony: Colony) -> No
     forget(colony)
     (row,) = colony.rows(audit, audit.c.operation == "prune")
     assert (row.outcome, row.surface) == ("done", "command")
-    assert row.params == '{"items":2,"contacts":0,"model_uses":0}'  # the newest stays, for its number
+    assert row.params == '{"items":2,"contacts":0,"model_uses":0,"approvals":0}'  # the newest stays, for its number
 
 
 def test_a_number_is_never_given_again(colony: Colony) -> None:
@@ -91,11 +92,11 @@ def test_contacts_as_old_are_forgotten_but_not_that_a_host_was_reached(colony: C
     reach("old.example")
     colony.clock.advance(7 * DAY)
     reach("young.example")
-    assert forget_all(colony) == prune.Pruned(0, 0, 0)
+    assert forget_all(colony) == prune.Pruned(0, 0, 0, 0)
     colony.clock.advance(1)
     assert forget_all(colony) == prune.Pruned(0, 1, 0)
     (row,) = colony.rows(audit, audit.c.operation == "prune")
-    assert row.params == '{"items":0,"contacts":1,"model_uses":0}'
+    assert row.params == '{"items":0,"contacts":1,"model_uses":0,"approvals":0}'
     assert [row.host for row in colony.rows(egress_log)] == ["young.example"]
     reach("old.example")
     assert len(colony.read("ops")) == 2, "it has been reached before"
@@ -141,3 +142,14 @@ def test_it_runs_beside_a_server_that_is_busy(server: Server) -> None:
         assert sorted(message.seq for message in said) == list(range(1, 161))
         assert len(bob.call(operations.INBOX, schema.ReadInbox(limit=500)).items) == 100
     assert soundness.examine(sqlite_url(server.database)).findings == []
+
+
+def test_what_was_asked_for_long_ago_is_forgotten(colony: Colony) -> None:
+    colony.admin.call(operations.SET_ACL, schema.SetAcl(principal="scout", action="post", effect="hold"))
+    for _ in range(2):
+        with pytest.raises(errors.Held):
+            colony.post(colony.scout, "may I?")
+        colony.clock.advance(LIFETIME.total_seconds() + 60)
+    found = prune.prune(colony.gate.database, colony.clock.now - LIFETIME, colony.clock.now)
+    assert found.approvals == 1
+    assert colony.count(approvals) == 1
