@@ -142,6 +142,7 @@ class House:
             raise errors.Conflict("this database holds a colony already; a proof needs an empty one of its own")
         for name in CHANNELS[1:]:
             admin.call(operations.CREATE_CHANNEL, schema.CreateChannel(name=name))
+        admin.call(operations.SET_ACL, schema.SetAcl(principal="agents", action="post", scope=f"channel:{ASIDES}", effect="allow"))
         self.ape_tokens = [_new_user(admin, f"ape{number}", "ape") for number in range(1, self._options.apes + 1)]
         for number in range(1, self._options.agents + 1):
             name = f"agent{number}"

@@ -48,6 +48,7 @@ class Settlement:
         with self.administrator() as admin:
             for channel in (*CHANNELS, ASIDES):
                 admin.call(operations.CREATE_CHANNEL, schema.CreateChannel(name=channel))
+            admin.call(operations.SET_ACL, schema.SetAcl(principal="agents", action="post", scope=f"channel:{ASIDES}", effect="allow"))
             for person in PEOPLE:
                 admin.call(operations.CREATE_USER, schema.CreateUser(username=person, kind="ape"))
                 self.tokens[person] = admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username=person)).token

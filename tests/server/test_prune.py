@@ -94,7 +94,7 @@ def test_contacts_as_old_are_forgotten_but_not_that_a_host_was_reached(colony: C
     reach("young.example")
     assert forget_all(colony) == prune.Pruned(0, 0, 0, 0)
     colony.clock.advance(1)
-    assert forget_all(colony) == prune.Pruned(0, 1, 0)
+    assert forget_all(colony) == prune.Pruned(0, 1, 0, 0)
     (row,) = colony.rows(audit, audit.c.operation == "prune")
     assert row.params == '{"items":0,"contacts":1,"model_uses":0,"approvals":0}'
     assert [row.host for row in colony.rows(egress_log)] == ["young.example"]
