@@ -9,11 +9,13 @@ import resource
 import signal
 import socket
 import subprocess
+import time
 from contextlib import suppress
 
 from refused import Refused
 
 _SECONDS = 5.0
+_SETTLED = 0.5  # seconds, by which the gate has noticed that somebody hung up
 _INSIDE, _OUTSIDE = ("127.0.0.1", 3128), "/run/colony-egress/egress.sock"
 
 
@@ -55,10 +57,15 @@ def ask_model(document: str, *headers: str) -> None:
 def hold_gate(count: str, target: str) -> None:
     """So many tunnels at once."""
     held = []
-    for _ in range(int(count)):
-        held.append(_gate())
-        held[-1].sendall(f"CONNECT {target} HTTP/1.1\r\n\r\n".encode())
-        _judged(held[-1].recv(4096))
+    try:
+        for _ in range(int(count)):
+            held.append(_gate())
+            held[-1].sendall(f"CONNECT {target} HTTP/1.1\r\n\r\n".encode())
+            _judged(held[-1].recv(4096))
+    finally:
+        for line in held:
+            line.close()
+        time.sleep(_SETTLED)
 
 
 def send_datagram(host: str, port: str) -> None:
