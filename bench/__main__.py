@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import chat, egress, fairness, history, host, idle, machine, posts, report, turn, wake
+from bench import chat, egress, fairness, history, host, idle, machine, posts, report, sealed, turn, wake
 from bench.figures import Figure, Measurement, Missing, Plan
 
 MEASUREMENTS: dict[str, Measurement] = {
@@ -27,6 +27,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "fairness": fairness.measure,
     "host": host.measure,
     "egress": egress.measure,
+    "sealed": sealed.measure,
 }
 WIDTH = 180  # where no terminal says otherwise
 

@@ -26,7 +26,7 @@ SETTLE_SECONDS = 10.0  # until the newborn have introduced themselves
 def measure(plan: Plan) -> Iterator[Figure]:
     if reason := why_not():
         raise Missing(reason)
-    with _machine() as host:
+    with machine() as host:
         prepare(host)
         seconds = [_born(host, f"agent{number}") for number in range(plan.fewer(20, 5))]
         yield _births(seconds)
@@ -37,7 +37,8 @@ def measure(plan: Plan) -> Iterator[Figure]:
 
 
 @contextmanager
-def _machine() -> Iterator[Guest]:
+def machine() -> Iterator[Guest]:
+    """A host on which Colony was just installed from this checkout."""
     place = Place()
     try:
         layers = Layers(place.folder)

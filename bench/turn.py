@@ -30,7 +30,7 @@ WAIT_SECONDS = 25
 
 
 @dataclass
-class _Model:
+class Model:
     """Calls a tool first, if it is told to, and then says that it is done."""
 
     uses_tool: bool = False
@@ -48,18 +48,18 @@ def measure(plan: Plan) -> Iterator[Figure]:
     except FileNotFoundError as error:
         raise Missing(str(error)) from error
     with Standin() as api, house.open_house(plan, 1) as (home, _):
-        model = _Model()
+        model = Model()
         api.script(model)
         path = agents.settle(home, AGENT, {"claude": str(claude)})
         credentials = {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "sk-ant-standin"}
         bare_home = Path(tempfile.mkdtemp(prefix="bare-", dir=plan.folder))
         with agents.working(path, credentials):
             for model.uses_tool in (False, True):
-                pairs = [(_bare(claude, api, bare_home, model.uses_tool), _colony(home)) for _ in range(1 + plan.fewer(10, 4))]
+                pairs = [(bare(claude, api, bare_home, model.uses_tool), colony(home)) for _ in range(1 + plan.fewer(10, 4))]
                 yield _figure(pairs[1:], model.uses_tool)  # the first ones fill caches
 
 
-def _bare(claude: Path, api: Standin, home: Path, uses_tool: bool) -> float:
+def bare(claude: Path, api: Standin, home: Path, uses_tool: bool) -> float:
     """Seconds that the CLI alone takes, from its start to its end."""
     server = {"type": "stdio", "command": sys.executable, "args": ["-I", "-S", least_tools.__file__], "alwaysLoad": True}
     config = json.dumps({"mcpServers": {"colony": server} if uses_tool else {}})
@@ -73,18 +73,26 @@ def _bare(claude: Path, api: Standin, home: Path, uses_tool: bool) -> float:
     return seconds
 
 
-def _colony(home: house.House) -> float:
+def colony(home: house.House) -> float:
+    """Seconds that an agent of the house takes, as `answered` has them."""
+    try:
+        return answered(home.socket, home.ann, "quiet", AGENT)
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}:\n{_last_words(home)}") from error
+
+
+def answered(server: Path, token: str | None, channel: str, agent: str) -> float:
     """Seconds from just before a mention is posted until its reply can be read."""
-    connection = wire.Connection(home.socket)
-    path = "/api/channels/quiet/messages"
+    connection = wire.Connection(server)
+    path = f"/api/channels/{channel}/messages"
     began = time.perf_counter()
-    posted = connection.ask(wire.request("POST", path, home.ann, {"body": f"@{AGENT} please"}))
-    answer = connection.ask(wire.request("GET", f"{path}?since={posted['seq']}&wait={WAIT_SECONDS}", home.ann))
+    posted = connection.ask(wire.request("POST", path, token, {"body": f"@{agent} please"}))
+    answer = connection.ask(wire.request("GET", f"{path}?since={posted['seq']}&wait={WAIT_SECONDS}", token))
     seconds = time.perf_counter() - began
     connection.close()
     said = [message["body"] for message in answer["messages"]]
     if said != [REPLY]:
-        raise RuntimeError(f"{AGENT} answered {said} in {WAIT_SECONDS} s:\n{_last_words(home)}")
+        raise RuntimeError(f"{agent} answered {said} in {WAIT_SECONDS} s")
     return seconds
 
 
