@@ -1,8 +1,8 @@
-"""What the seal adds to a turn: the same question to an agent on a host, whose program has no network but the gate, and to one in a house without.
+"""What the seal adds to a turn: the same question to an agent on a host, and to one in a house without a gate.
 
-On the host the turn runs in the agent's hardened service; the gate judges, adds the key, meters each question to the model and books it with
-the server. In the house (see `turn`) the sandbox shares the network and holds the key. Bare, house and host take turns, so that what else
-the machine does meets all three.
+On the host the turn runs in the agent's hardened service and has no network but the gate, which judges, adds the key, meters each question
+to the model and books it with the server. In the house (see `turn`) the sandbox shares the network and holds the key. The bare CLI, house
+and host take turns, so that what else the machine does meets all three.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from statistics import median
 from bench import agents, host, house, turn
 from bench.figures import Figure, Missing, Plan
 from colony.config import HOST_SOCKET
-from tests.guest.guest import Guest, why_not
+from tests.guest.guest import why_not
 from tests.guest.network import made_inside
 from tests.host.cast import birth, until
 from tests.standin import Standin
@@ -38,24 +38,19 @@ def measure(plan: Plan) -> Iterator[Figure]:
     except FileNotFoundError as error:
         raise Missing(str(error)) from error
     model = turn.Model()
-    with _stage(plan, model, claude) as (machine, api, home):
+    with _stage(plan, model, claude) as (ann, server, api, home):
         bare_home = Path(tempfile.mkdtemp(prefix="bare-", dir=plan.folder))
-        server = machine.path(HOST_SOCKET)
         for model.uses_tool in (False, True):
             rounds = [
-                (
-                    turn.bare(claude, api, bare_home, model.uses_tool),
-                    turn.colony(home),
-                    turn.answered(server, None, CHANNEL, AGENT),
-                )
+                (turn.bare(claude, api, bare_home, model.uses_tool), turn.colony(home), turn.answered(server, ann, CHANNEL, AGENT))
                 for _ in range(1 + plan.fewer(15, 4))
             ]
             yield from _figures(rounds[1:], model.uses_tool)  # the first ones fill caches
 
 
 @contextmanager
-def _stage(plan: Plan, model: turn.Model, claude: Path) -> Iterator[tuple[Guest, Standin, house.House]]:
-    """A host on which an agent was born; a house whose agent asks the same; and the stand-in for it and the bare CLI."""
+def _stage(plan: Plan, model: turn.Model, claude: Path) -> Iterator[tuple[str, Path, Standin, house.House]]:
+    """A person's token on a host where an agent was born, the socket there, the stand-in of bare CLI and house, and that house."""
     with ExitStack() as stack:
         machine = stack.enter_context(host.machine())
         far, near = stack.enter_context(made_inside(machine, Standin)), stack.enter_context(Standin())
@@ -69,7 +64,8 @@ def _stage(plan: Plan, model: turn.Model, claude: Path) -> Iterator[tuple[Guest,
         home, _ = stack.enter_context(house.open_house(plan, 1))
         path = agents.settle(home, turn.AGENT, {"claude": str(claude)})
         stack.enter_context(agents.working(path, {"ANTHROPIC_BASE_URL": near.url, "ANTHROPIC_API_KEY": "sk-ant-standin"}))
-        yield machine, near, home
+        machine.run("colony", "create-user", "ann", "--kind", "ape")
+        yield machine.run("colony", "token", "ann").stdout.strip(), machine.path(HOST_SOCKET), near, home
 
 
 def _figures(rounds: list[tuple[float, float, float]], uses_tool: bool) -> Iterator[Figure]:
