@@ -151,6 +151,27 @@ def listing(folder: Path, name: str) -> list[tuple[str, int, int]]:
         return []
 
 
+def walk(folder: Path, name: str, depth: int = 8) -> Iterator[tuple[str, os.stat_result]]:
+    """What lies below, so deep, in the order of names, with its facts; none where there is no such folder.
+
+    Of folders only those that can't be looked into, and those at the bottom. No link is followed.
+    """
+    try:
+        with _parent(folder, f"{name}/x") as parent:
+            found = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(parent))
+    except FileNotFoundError:
+        return
+    for each, facts in found:
+        below = f"{name}/{each}"
+        if not stat.S_ISDIR(facts.st_mode) or depth == 1:
+            yield below, facts
+            continue
+        try:
+            yield from walk(folder, below, depth - 1)
+        except OSError:
+            yield below, facts
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder as durable as what they name."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

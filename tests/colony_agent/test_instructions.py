@@ -27,7 +27,7 @@ MISSING = (
     *(".claude/settings.local.json", ".claude/skills/evil/SKILL.md"),
     *(".git/hooks/post-commit", ".git/commondir", ".git/config.worktree"),
 )
-EXCHANGE = 'import ctypes, os, sys; ctypes.CDLL(None).renameat2(-100, os.fsencode(sys.argv[1]), -100, os.fsencode(sys.argv[2]), 2)'
+EXCHANGE = "import ctypes, os, sys; ctypes.CDLL(None).renameat2(-100, os.fsencode(sys.argv[1]), -100, os.fsencode(sys.argv[2]), 2)"
 ATTACKS = (
     "echo evil > {file}",
     "echo evil >> {file}",
