@@ -238,14 +238,14 @@ class Gate:
         """Write down that the call waits for approval, and tell #ops. Raises `LimitReached` for one too many."""
         wanted = approval.Wanted(caller.id, operation.name, request)
 
-        def work(connection: Connection) -> tuple[int, list[Posted]]:
+        def work(connection: Connection) -> tuple[errors.Held, list[Posted]]:
             room_id = self.rights.room(connection, caller, operation, request)
             return approval.ask(connection, wanted, reference.id if reference else None, room_id, self.clock())
 
-        number, posted = self.database.write(work)
+        held, posted = self.database.write(work)
         if posted:
             self._tell([*_topics(posted), EVENTS])
-        return errors.Held(f"held as #{number} until an ape approves it; ask again then")
+        return held
 
     def _tell(self, topics: Sequence[Topic]) -> None:
         """These have news, by a commit of this server; others hear of it, too."""

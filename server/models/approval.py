@@ -26,10 +26,11 @@ from sqlalchemy import (
 )
 
 from colony import errors, schema
-from server.models import ops
+from server.models import ops, posting
 from server.models.base import Key, Timestamp, metadata
 from server.models.channel import channels, seen_by, viewer
 from server.models.posting import Posted
+from server.models.turn import turns
 from server.models.user import users
 
 LIFETIME = timedelta(hours=24)  # of a question, and of an answer to it
@@ -95,16 +96,19 @@ def use(connection: Connection, wanted: Wanted, now: datetime) -> bool:
 
 def ask(
     connection: Connection, wanted: Wanted, turn_id: int | None, room_id: int | None, now: datetime
-) -> tuple[int, list[Posted]]:
-    """The number under which the call is held, with what #ops is told of it: once. Raises `LimitReached` for one too many.
+) -> tuple[errors.Held, list[Posted]]:
+    """That the call is held, and under which number, with what #ops is told of it: once. Raises `LimitReached` for one too many.
 
     `room_id` is the private channel's that the call is about: only who sees it is told more.
     """
     asker = connection.execute(select(users).where(users.c.id == wanted.user_id).with_for_update(key_share=True)).one()  # one at a time
     pending = (approvals.c.user_id == wanted.user_id) & (approvals.c.state == "pending") & (approvals.c.expires_at > now)
     same = connection.execute(select(approvals.c.id).where(pending, approvals.c.arguments_hash == wanted.hash)).scalar()
+    hears_of_it = _ear(connection, wanted.user_id, turn_id) is not None
     if same is not None:
-        return int(same), []
+        if hears_of_it:
+            connection.execute(update(approvals).where(approvals.c.id == same).values(turn_id=turn_id))
+        return _held(same, hears_of_it), []
     if connection.execute(select(func.count()).select_from(approvals).where(pending)).scalar_one() >= MAX_PENDING:
         raise errors.LimitReached(f"{MAX_PENDING} of your calls wait for approval, as many as may")
     names_a_room = isinstance(wanted.request, schema.CreateChannel) and wanted.request.private  # which is nobody else's to know of
@@ -123,13 +127,16 @@ def ask(
     }
     id = int(connection.execute(approvals.insert().values(values).returning(approvals.c.id)).scalar_one())
     text = f"{asker.username} asks to {wanted.operation}: `colony approvals` shows what. `colony approve {id}` or `colony refuse {id}`."
-    return id, ops.tell(connection, asker, text, f"approval:{id}", now)
+    return _held(id, hears_of_it), ops.tell(connection, asker, text, f"approval:{id}", now)
 
 
 def decide(
     connection: Connection, id: int, state: schema.ApprovalState, actor_id: int, viewer_id: int | None, now: datetime
-) -> schema.Approval:
-    """Approve or refuse it; a repetition changes nothing. Raises `NotFound`, and `Conflict` for what is decided or has expired."""
+) -> tuple[schema.Approval, list[Posted]]:
+    """Approve or refuse it, and tell the asker where they hear of it; a repetition changes nothing.
+
+    Raises `NotFound`, and `Conflict` for what is decided or has expired.
+    """
     row = connection.execute(select(approvals).where(approvals.c.id == id, _is_seen(viewer_id)).with_for_update()).first()
     if row is None:
         raise errors.NotFound(f"no approval {id}")
@@ -140,7 +147,10 @@ def decide(
         connection.execute(update(approvals).where(approvals.c.id == id).values(decided))
     elif row.state != state:
         raise errors.Conflict(f"#{id} is {_state(row, now)}")
-    return _to_schema(connection.execute(_selected().where(approvals.c.id == id)).one(), now)
+    found = _to_schema(connection.execute(_selected().where(approvals.c.id == id)).one(), now)
+    ear = _ear(connection, row.user_id, row.turn_id)
+    posted = posting.notice(connection, ear, _answer(found), f"approval:{id}:decided", now, wakes_agents=True) if ear else []
+    return found.model_copy(update={"asker_is_told": bool(posted)}), posted
 
 
 def listed(
@@ -164,8 +174,9 @@ def asker_of(connection: Connection, id: int, viewer_id: int) -> str | None:
 
 
 def old(connection: Connection, before: datetime, after_id: int, limit: int) -> list[int]:
-    """The next ones that counted for nothing any more at that time, by id."""
-    query = select(approvals.c.id).where(approvals.c.id > after_id, approvals.c.expires_at < before)
+    """The next ones that counted for nothing any more at that time, by id; never the newest: SQLite would give its id to another."""
+    newest = select(func.max(approvals.c.id)).scalar_subquery()
+    query = select(approvals.c.id).where(approvals.c.id > after_id, approvals.c.expires_at < before, approvals.c.id < newest)
     return list(connection.execute(query.order_by(approvals.c.id).limit(limit)).scalars())
 
 
@@ -178,6 +189,28 @@ def end_all(connection: Connection, user_id: int) -> None:
     """Who is given the name again has nothing approved."""
     still_open = approvals.c.state.in_(_OPEN)
     connection.execute(update(approvals).where(approvals.c.user_id == user_id, still_open).values(state="expired"))
+
+
+def _held(id: int, hears_of_it: bool) -> errors.Held:
+    then = "you will hear of it in this turn's channel; make the same call again then" if hears_of_it else "ask again then"
+    return errors.Held(f"held as #{id} until an ape approves it; {then}")
+
+
+def _ear(connection: Connection, asker_id: int, turn_id: int | None) -> str | None:
+    """The channel where an agent hears what becomes of a call that it made in that turn; none in a pulse, nor where it is no more."""
+    query = select(channels.c.name).join(turns, turns.c.channel_id == channels.c.id)
+    found: str | None = connection.execute(query.where(turns.c.id == turn_id, seen_by(viewer(asker_id)))).scalar()
+    return found
+
+
+def _answer(decided: schema.Approval) -> str:
+    """For whoever is in the channel: neither what was to be done where, nor who has decided, which may be none of their business."""
+    until = f"{decided.expires_at:%Y-%m-%d %H:%M} UTC"
+    outcomes = {
+        "approved": f"is approved: make the same call again before {until}. It passes once.",
+        "refused": f"is refused, and stays so until {until}: don't make it again.",
+    }
+    return f"@{decided.user} your call to {decided.operation}, held as #{decided.id}, {outcomes[decided.state]}"
 
 
 def _state(row: Row[tuple[object, ...]], now: datetime) -> schema.ApprovalState:

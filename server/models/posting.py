@@ -133,10 +133,12 @@ def absence(connection: Connection, agent_id: int, channel: str, now: datetime) 
     return notice(connection, channel, body, f"away:{agent.id}:{since.timestamp():.6f}:{channel}", now)
 
 
-def notice(connection: Connection, channel: str, body: str, client_id: str, now: datetime) -> list[Posted]:
+def notice(
+    connection: Connection, channel: str, body: str, client_id: str, now: datetime, *, wakes_agents: bool = False
+) -> list[Posted]:
     """Tell a channel something in the colony's own name, once per client_id."""
     colony = connection.execute(select(users).where(users.c.username == COLONY)).one()
-    request = schema.PostMessage(channel=channel, body=body, type=NOTICE, client_id=client_id)
+    request = schema.PostMessage(channel=channel, body=body, type="text" if wakes_agents else NOTICE, client_id=client_id)
     return post(connection, Author(colony.id, colony.username, colony.kind, sees_all=True), request, LoopGuard(), now)
 
 

@@ -27,4 +27,6 @@ def refuse(call: Call, request: schema.Refuse) -> schema.Approval:
 def _decide(call: Call, id: int, state: schema.ApprovalState) -> schema.Approval:
     if call.caller.kind != "ape" and not call.caller.is_admin:
         raise errors.Forbidden(f"people approve and refuse; {call.caller.username} is of kind {call.caller.kind}")
-    return approval.decide(call.connection, id, state, call.caller.id, call.viewer_id, call.now)
+    found, posted = approval.decide(call.connection, id, state, call.caller.id, call.viewer_id, call.now)
+    call.announce(posted)
+    return found

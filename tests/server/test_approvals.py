@@ -29,12 +29,13 @@ def put(colony: Colony, principal: str, action: str, scope: str = "*", effect: s
     colony.admin.call(operations.SET_ACL, schema.SetAcl(principal=principal, action=action, scope=scope, effect=effect))
 
 
-def held(colony: Colony, caller: Client, body: str, **more: Any) -> int:
+def held(colony: Colony, caller: Client, body: str, *, is_told: bool = False, **more: Any) -> int:
     """The number under which the post is held."""
     with pytest.raises(errors.Held) as raised:
         colony.post(caller, body, **more)
     number = int(raised.value.detail.split()[2].removeprefix("#"))
-    assert raised.value.detail == f"held as #{number} until an ape approves it; ask again then"
+    then = "you will hear of it in this turn's channel; make the same call again then" if is_told else "ask again then"
+    assert raised.value.detail == f"held as #{number} until an ape approves it; {then}"
     return number
 
 
@@ -180,7 +181,7 @@ def test_an_answer_is_not_held_but_given_up(house: Colony) -> None:
     house.post(house.ann, "@scout hello")
     turn = house.turn(house.scout)
     assert "post" in (turn.tools or [])
-    number = held(house, house.in_turn(turn), "from within")
+    number = held(house, house.in_turn(turn), "from within", is_told=True)
     assert house.rows(approvals, approvals.c.id == number)[0].turn_id == turn.id
     assert house.finish(turn, "hello yourself").error_code == "forbidden"
     assert "scout hold post channel:general" in house.read()[-1].body
