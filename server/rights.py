@@ -99,11 +99,12 @@ class Rights:
         noun, _, name = scope.partition(":")
         return channel.private_id(connection, name) if noun == "channel" else None
 
-    def reply_refusal(self, connection: Connection, who: Caller, channel_name: str) -> str | None:
-        """Why a turn's reply must not be posted in its channel; None if it may."""
+    def reply_refusal(self, connection: Connection, who: Caller, channel_name: str, *, may_be_held: bool = False) -> str | None:
+        """Why a turn's reply must not be posted in its channel; None if it may, or if it `may_be_held` and is."""
         scope = f"channel:{channel_name}"
         decision = self.decision(connection, who, POST.name, scope, in_turn=True)
-        return None if decision.effect == "allow" else refusal(who.username, POST.name, scope, decision)
+        is_fine = decision.effect == "allow" or (may_be_held and decision.effect == "hold")
+        return None if is_fine else refusal(who.username, POST.name, scope, decision)
 
     def decision(self, connection: Connection, who: Caller, action: str, scope: str, *, in_turn: bool) -> Decision:
         rows, _ = self.law(connection).about(who, action, in_turn=in_turn)

@@ -150,5 +150,5 @@ def test_an_agent_that_may_not_answer_there_any_more_is_not_left_in_the_dark(hou
     number = ask(house)
     put(house, "scout", "post", f"channel:{GARDEN}", "deny")
     approve(house.ann, number)
-    turn = house.turn(house.scout)
-    assert house.finish(turn, "thanks").error_code == "forbidden"
+    assert house.claim(house.scout).turn is None
+    assert heard(house)[1].startswith("scout could not answer #3: it may not answer here")
