@@ -170,7 +170,7 @@ def decline(connection: Connection, agent: Row[tuple[object, ...]], channel_id: 
     connection.execute(update(inbox.inbox).where(inbox.inbox.c.id.in_(ids)).values(acked_at=now, outcome="dead"))
     ending.of_items(connection, "dead", len(ids))
     regret = _regret(agent.username, mentions, failures.FORBIDDEN, _reason(failures.FORBIDDEN, why))
-    return posting.notice(connection, mentions[0].message.channel, regret, f"{ids[-1]}:forbidden", now)
+    return posting.notice(connection, mentions[0].message.channel, regret, f"{ids[-1]}:forbidden:{now.isoformat()}", now)
 
 
 def _end_turns(

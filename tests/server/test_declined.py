@@ -70,11 +70,15 @@ def test_what_it_watches_there_it_still_works_on(house: Colony) -> None:
 def test_once_it_may_it_can_be_asked_again(house: Colony) -> None:
     asked = house.post(house.ann, "@scout hello", GARDEN)
     house.claim(house.scout)
+    house.clock.advance(1)
+    house.ann.call(operations.RETRY, schema.RetryMessage(id=asked.id))
+    house.claim(house.scout)
+    assert len(notices(house)) == 2, "each time it is told"
     put(house, "allow")
     house.ann.call(operations.RETRY, schema.RetryMessage(id=asked.id))
     house.finish(house.turn(house.scout), "hello yourself")
     [fate] = house.ann.call(operations.EXPLAIN, schema.ExplainMessage(id=asked.id)).fates
-    assert (fate.outcome, [again.outcome for again in fate.retries]) == ("answered", ["dead"])
+    assert (fate.outcome, [again.outcome for again in fate.retries]) == ("answered", ["dead", "dead"])
 
 
 def test_who_is_denied_it_while_the_turn_runs_gives_its_answer_up(house: Colony) -> None:
