@@ -25,7 +25,7 @@ from server.metrics import Metrics
 from server.models import alarm, approval, audit, base, ending, turn
 from server.models.posting import Author, Posted
 from server.presence import Presence
-from server.rights import Rights, require_kind
+from server.rights import Rights, require_kind, scope_of
 from server.waiters import Topic, Waiters
 
 EVENTS = "events"  # the topic of those who want to know of everything
@@ -239,8 +239,9 @@ class Gate:
         wanted = approval.Wanted(caller.id, operation.name, request)
 
         def work(connection: Connection) -> tuple[errors.Held, list[Posted]]:
-            room_id = self.rights.room(connection, caller, operation, request)
-            return approval.ask(connection, wanted, reference.id if reference else None, room_id, self.clock())
+            about = connection, caller, operation, request
+            scope, room_id = scope_of(*about), self.rights.room(*about)
+            return approval.ask(connection, wanted, reference.id if reference else None, scope, room_id, self.clock())
 
         held, posted = self.database.write(work)
         if posted:

@@ -87,7 +87,7 @@ class Rights:
             return False
         rows, decision = self.law(connection).about(who, operation.name, in_turn=in_turn)
         if decision is None or decision.effect == "deny":
-            scope = _scope(connection, who, operation, request)
+            scope = scope_of(connection, who, operation, request)
             decision = _decided(connection, who, operation.name, scope, rows, in_turn=in_turn)
             if decision.effect == "deny":
                 raise _refused(connection, who, operation, scope, decision)
@@ -95,7 +95,7 @@ class Rights:
 
     def room(self, connection: Connection, who: Caller, operation: Operation[Any, Any], request: schema.Request) -> int | None:
         """The id of the private channel that a call is about."""
-        scope = getattr(request, "scope", None) or _scope(connection, who, operation, request)
+        scope = getattr(request, "scope", None) or scope_of(connection, who, operation, request)
         noun, _, name = scope.partition(":")
         return channel.private_id(connection, name) if noun == "channel" else None
 
@@ -193,8 +193,8 @@ def _is_own(connection: Connection, who: Caller, scope: str) -> bool:
     return name == who.username or acl.owns(connection, who.id, name)
 
 
-def _scope(connection: Connection, who: Caller, operation: Operation[Any, Any], request: schema.Request) -> str:
-    """What it is done to, as rows name it."""
+def scope_of(connection: Connection, who: Caller, operation: Operation[Any, Any], request: schema.Request) -> str:
+    """What it is done to, as rows name it. Raises `NotFound`."""
     if operation.scope is None:
         return EVERYWHERE
     name, noun = operation.scope

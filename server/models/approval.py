@@ -54,6 +54,7 @@ approvals = Table(
     Column("expires_at", Timestamp, nullable=False),
     Column("channel_id", Key, ForeignKey("channels.id")),  # a private one's: for who sees it
     Column("used_as", String(200)),  # the client_id of the call that has used it: a repetition is the same call
+    Column("scope", String(80), nullable=False, server_default="*"),  # what it would be done to, as rows name it
     Index("ix_approvals_user_hash", "user_id", "arguments_hash"),
     Index("ix_approvals_state", "state"),
 )
@@ -95,11 +96,11 @@ def use(connection: Connection, wanted: Wanted, now: datetime) -> bool:
 
 
 def ask(
-    connection: Connection, wanted: Wanted, turn_id: int | None, room_id: int | None, now: datetime
+    connection: Connection, wanted: Wanted, turn_id: int | None, scope: str, room_id: int | None, now: datetime
 ) -> tuple[errors.Held, list[Posted]]:
     """That the call is held, and under which number, with what #ops is told of it: once. Raises `LimitReached` for one too many.
 
-    `room_id` is the private channel's that the call is about: only who sees it is told more.
+    `scope` is what it would be done to, `room_id` the private channel's that it is about: only who sees that is told more.
     """
     asker = connection.execute(select(users).where(users.c.id == wanted.user_id).with_for_update(key_share=True)).one()  # one at a time
     pending = (approvals.c.user_id == wanted.user_id) & (approvals.c.state == "pending") & (approvals.c.expires_at > now)
@@ -121,6 +122,7 @@ def ask(
         "arguments": json.dumps(wanted.arguments | sealed, ensure_ascii=False),
         "turn_id": turn_id,
         "channel_id": room_id,
+        "scope": scope,
         "state": "pending",
         "asked_at": now,
         "expires_at": now + LIFETIME,
@@ -128,6 +130,14 @@ def ask(
     id = int(connection.execute(approvals.insert().values(values).returning(approvals.c.id)).scalar_one())
     text = f"{asker.username} asks to {wanted.operation}: `colony approvals` shows what. `colony approve {id}` or `colony refuse {id}`."
     return _held(id, hears_of_it), ops.tell(connection, asker, text, f"approval:{id}", now)
+
+
+def sought(connection: Connection, id: int, viewer_id: int | None) -> tuple[str, str]:
+    """The operation that is asked for, and its scope. Raises `NotFound`."""
+    row = connection.execute(select(approvals).where(approvals.c.id == id, _is_seen(viewer_id))).first()
+    if row is None:
+        raise errors.NotFound(f"no approval {id}")
+    return row.operation, row.scope
 
 
 def decide(

@@ -161,6 +161,38 @@ def test_an_owner_says_who_approves(house: Colony) -> None:
     approve(house.bob, number)
 
 
+def test_nobody_approves_what_they_may_not_do_themselves(house: Colony) -> None:
+    number = held(house, house.scout, "buy it")
+    put(house, "ann", "post", "channel:general", "deny")
+    says = rf"^#{number} is not yours to approve: you may not post there yourself: ann deny post channel:general \(by colony\)$"
+    with pytest.raises(errors.Forbidden, match=says):
+        approve(house.ann, number)
+    assert listed(house.ann) == [(number, "scout", "pending")]
+    put(house, "ann", "post", "channel:general", "hold")
+    assert approve(house.ann, number).state == "approved"
+
+
+def test_who_may_not_do_it_themselves_may_refuse_it_and_administrators_approve_all(house: Colony) -> None:
+    put(house, "apes", "post", "channel:general", "deny")
+    put(house, "colony", "post", "channel:general", "deny")
+    assert refuse(house.ann, held(house, house.scout, "buy it")).state == "refused"
+    assert approve(house.admin, held(house, house.scout, "sell it")).state == "approved"
+
+
+def test_a_denial_elsewhere_keeps_nobody_from_approving(house: Colony) -> None:
+    house.open_channel("garden")
+    put(house, "ann", "post", "channel:garden", "deny")
+    assert approve(house.ann, held(house, house.scout, "buy it")).state == "approved"
+
+
+def test_what_is_no_operation_any_more_is_approved_by_nobody(house: Colony) -> None:
+    number = held(house, house.scout, "buy it")
+    odd = approvals.update().where(approvals.c.id == number).values(operation="shout")
+    house.gate.database.write(lambda connection: connection.execute(odd))
+    with pytest.raises(errors.Conflict, match=f"^#{number} asks for shout"):
+        approve(house.ann, number)
+
+
 def test_what_is_not_allowed_is_not_held(house: Colony) -> None:
     put(house, "scout", "*")
     house.open_channel("garden")
