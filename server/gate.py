@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row
 from colony import errors, schema
 from colony.failpoints import reach
 from colony.operations import OPERATIONS, Operation, Q, R
+from server import keyring
 from server.censor import Censor
 from server.config import ServerConfig
 from server.database import Database
@@ -236,7 +237,7 @@ class Gate:
         self, operation: Operation[Any, Any], caller: Caller, request: schema.Request, reference: turn.Reference | None
     ) -> errors.Held:
         """Write down that the call waits for approval, and tell #ops. Raises `LimitReached` for one too many."""
-        wanted = approval.Wanted(caller.id, operation.name, request)
+        wanted = approval.Wanted(caller.id, operation.name, request, keyring.begun(self.config.secret_keys))
 
         def work(connection: Connection) -> tuple[errors.Held, list[Posted]]:
             about = connection, caller, operation, request
@@ -339,8 +340,10 @@ def _topics(posted: list[Posted]) -> list[Topic]:
 
 def _judge(operation: Operation[Any, Any], request: schema.Request, call: Call) -> None:
     """Raises `Forbidden` and `NotFound` for what the caller may not do to that target, and `Held` for what nobody has approved yet."""
-    is_held = call.rights.require(call.connection, call.caller, operation, request, in_turn=call.turn is not None)
-    if is_held and not approval.use(call.connection, approval.Wanted(call.caller.id, operation.name, request), call.now):
+    if not call.rights.require(call.connection, call.caller, operation, request, in_turn=call.turn is not None):
+        return
+    wanted = approval.Wanted(call.caller.id, operation.name, request, keyring.load(call.config.secret_keys))
+    if not approval.use(call.connection, wanted, call.now):
         raise errors.Held()
 
 

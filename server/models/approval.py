@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from sqlalchemy import (
     Column,
@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from colony import errors, schema
+from server.keyring import KeyRing
 from server.models import ops, posting
 from server.models.base import Key, Timestamp, metadata
 from server.models.channel import channels, seen_by, viewer
@@ -44,7 +45,7 @@ approvals = Table(
     Column("id", Key, primary_key=True),
     Column("user_id", Key, ForeignKey("users.id"), nullable=False),
     Column("operation", String(31), nullable=False),
-    Column("arguments_hash", String(64), nullable=False),
+    Column("arguments_hash", String(64), nullable=False),  # an HMAC under the colony's keys
     Column("arguments", Text, nullable=False),  # JSON, for people to read
     Column("turn_id", Key, ForeignKey("turns.id")),
     Column("state", String(16), nullable=False),
@@ -67,14 +68,16 @@ class Wanted:
     user_id: int
     operation: str
     request: schema.Request
+    ring: KeyRing
 
     @property
     def arguments(self) -> dict[str, object]:
         return self.request.model_dump(mode="json", exclude=set(self.request.incidental), exclude_defaults=True)
 
-    @property
-    def hash(self) -> str:
-        return hashlib.sha256(json.dumps([self.operation, self.arguments], sort_keys=True).encode()).hexdigest()
+    @cached_property
+    def hashes(self) -> list[str]:
+        """By which it is known again, the first from now on; none without keys. A secret's value could be guessed from a bare hash."""
+        return self.ring.marks(json.dumps([self.operation, self.arguments], sort_keys=True))
 
     @property
     def key(self) -> str | None:
@@ -83,7 +86,7 @@ class Wanted:
 
 def use(connection: Connection, wanted: Wanted, now: datetime) -> bool:
     """Whether the call was approved and may be made now, which uses the approval up. Raises `Forbidden` where it was refused."""
-    mine = (approvals.c.user_id == wanted.user_id) & (approvals.c.arguments_hash == wanted.hash)
+    mine = (approvals.c.user_id == wanted.user_id) & (approvals.c.arguments_hash.in_(wanted.hashes))
     for row in connection.execute(select(approvals).where(mine).order_by(approvals.c.id.desc()).with_for_update()):
         if row.state == "used" and wanted.key and row.used_as == wanted.key:
             return True
@@ -104,7 +107,7 @@ def ask(
     """
     asker = connection.execute(select(users).where(users.c.id == wanted.user_id).with_for_update(key_share=True)).one()  # one at a time
     pending = (approvals.c.user_id == wanted.user_id) & (approvals.c.state == "pending") & (approvals.c.expires_at > now)
-    same = connection.execute(select(approvals.c.id).where(pending, approvals.c.arguments_hash == wanted.hash)).scalar()
+    same = connection.execute(select(approvals.c.id).where(pending, approvals.c.arguments_hash.in_(wanted.hashes))).scalar()
     hears_of_it = _ear(connection, wanted.user_id, turn_id) is not None
     if same is not None:
         if hears_of_it:
@@ -118,7 +121,7 @@ def ask(
     values = {
         "user_id": wanted.user_id,
         "operation": wanted.operation,
-        "arguments_hash": wanted.hash,
+        "arguments_hash": wanted.hashes[0],
         "arguments": json.dumps(wanted.arguments | sealed, ensure_ascii=False),
         "turn_id": turn_id,
         "channel_id": room_id,
@@ -197,8 +200,12 @@ def forget(connection: Connection, ids: list[int]) -> int:
 
 def end_all(connection: Connection, user_id: int) -> None:
     """Who is given the name again has nothing approved."""
-    still_open = approvals.c.state.in_(_OPEN)
-    connection.execute(update(approvals).where(approvals.c.user_id == user_id, still_open).values(state="expired"))
+    connection.execute(_ended.where(approvals.c.user_id == user_id))
+
+
+def end_everybody_s(connection: Connection) -> None:
+    """With other keys nothing of it would be known again."""
+    connection.execute(_ended)
 
 
 def _held(id: int, hears_of_it: bool) -> errors.Held:
@@ -235,6 +242,7 @@ def _is_seen(viewer_id: int | None) -> ColumnElement[bool]:
     return ~is_elsewhere
 
 
+_ended = update(approvals).where(approvals.c.state.in_(_OPEN)).values(state="expired")
 _decider = users.alias("decider")
 
 

@@ -8,9 +8,12 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from colony import errors, operations, schema
 from colony.client import Client
+from server import keyring, secret_commands
+from server.models import approval
 from server.models.approval import LIFETIME, MAX_PENDING, approvals
 from tests.server.cast import token_of
 from tests.server.reaching import bear, die, settle
@@ -237,6 +240,42 @@ def test_a_secret_s_value_is_not_kept(house: Colony) -> None:
         house.bob.call(operations.SET_SECRET, schema.SetSecret(name="TOKEN", agent="scout", value="a-secret-value", hosts=["a.example"]))
     assert "a-secret-value" not in str(house.rows(approvals)) + str(house.read("ops"))
     assert listed(house.ann)[0][1:] == ("bob", "pending")
+
+
+def test_a_secret_s_value_can_not_be_guessed_from_what_is_kept(house: Colony) -> None:
+    put(house, "bob", "set_secret")
+    given = schema.SetSecret(name="PIN", agent="scout", value="12345678", hosts=["a.example"])
+    with pytest.raises(errors.Held):
+        house.bob.call(operations.SET_SECRET, given)
+    [kept] = house.rows(approvals)
+    ring = keyring.load(house.gate.config.secret_keys)
+    assert kept.arguments_hash == approval.Wanted(kept.user_id, "set_secret", given, ring).hashes[0]
+    others = given.model_copy(update={"value": "12345679"}), given
+    for guess, keys in zip(others, (ring, keyring.KeyRing({"guessed": bytes(32)})), strict=True):
+        assert kept.arguments_hash not in approval.Wanted(kept.user_id, "set_secret", guess, keys).hashes
+    assert approval.Wanted(kept.user_id, "set_secret", given, keyring.KeyRing({})).hashes == []
+
+
+def test_an_approval_counts_under_an_older_key_and_none_without_its_key(house: Colony) -> None:
+    file = house.gate.config.secret_keys
+    for body in ("one", "two"):
+        approve(house.ann, held(house, house.scout, body))
+    keyring.add_key(file)
+    house.post(house.scout, "one")
+    keyring.keep_only(file, set())
+    held(house, house.scout, "two")
+    file.unlink()
+    held(house, house.scout, "two")
+
+
+def test_with_new_keys_what_is_held_is_asked_for_anew(house: Colony) -> None:
+    number = held(house, house.scout, "buy it")
+    rotated = CliRunner().invoke(secret_commands.rotate, obj=house.database_url)
+    assert rotated.exit_code == 0, rotated.output
+    with pytest.raises(errors.Conflict, match=f"#{number} is expired"):
+        approve(house.ann, number)
+    approve(house.ann, held(house, house.scout, "buy it"))
+    house.post(house.scout, "buy it")
 
 
 @only_sqlite
