@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import itemgetter
 from time import monotonic
 from typing import Any
 
@@ -41,8 +43,16 @@ class Law:
 
     def of(self, who: Caller) -> tuple[AclRow, ...]:
         """The rows that count for somebody."""
-        principals = self.principals(who)
-        return tuple(row for row in self.rows if row.principal in principals)
+        found = [placed for principal in self.principals(who) for placed in self._placed.get(principal, ())]
+        return tuple(row for _, row in sorted(found, key=itemgetter(0)))
+
+    @cached_property
+    def _placed(self) -> Mapping[str, list[tuple[int, AclRow]]]:
+        """Each principal's rows, with their places among all."""
+        found: dict[str, list[tuple[int, AclRow]]] = {}
+        for place, row in enumerate(self.rows):
+            found.setdefault(row.principal, []).append((place, row))
+        return found
 
     def about(self, who: Caller, action: str, *, in_turn: bool) -> tuple[tuple[AclRow, ...], Decision | None]:
         """The rows about what somebody does; and the decision, where the target makes no difference."""
