@@ -28,6 +28,7 @@ from server.models.posting import Author, LoopGuard, Posted
 from server.models.turn import running, turns
 
 NUMBERS_NAMED = 20
+DECLINED_AT_ONCE = 500  # messages
 NOTED_CHARACTERS = 300  # of a failure's detail, so that the note is never cut within it
 NOTHING_TO_SAY = frozenset({"", "HEARTBEAT_OK"})
 
@@ -154,6 +155,22 @@ def withdraw(connection: Connection, leaver: Row[tuple[object, ...]], room: Row[
         return []
     regret = _regret(leaver.username, waiting, failures.REMOVED)
     return posting.notice(connection, room.name, regret, f"{waiting[-1].id}:removed:{now.isoformat()}", now)
+
+
+def decline(connection: Connection, agent: Row[tuple[object, ...]], channel_id: int, why: str, now: datetime) -> list[Posted]:
+    """Give up what is due and mentions the agent in a channel where it may not answer, and tell the channel; no turn is begun for it.
+
+    What it only watches there it is told all the same: of that nobody waits for an answer.
+    """
+    due = inbox.unbound(connection, agent.id, channel_id, now, DECLINED_AT_ONCE)
+    mentions = [item for item in due if item.trigger == "mention"]
+    if not mentions:
+        return []
+    ids = [item.id for item in mentions]
+    connection.execute(update(inbox.inbox).where(inbox.inbox.c.id.in_(ids)).values(acked_at=now, outcome="dead"))
+    ending.of_items(connection, "dead", len(ids))
+    regret = _regret(agent.username, mentions, failures.FORBIDDEN, _reason(failures.FORBIDDEN, why))
+    return posting.notice(connection, mentions[0].message.channel, regret, f"{ids[-1]}:forbidden:{now.isoformat()}", now)
 
 
 def _end_turns(
