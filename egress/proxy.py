@@ -87,8 +87,6 @@ class Proxy:
             if bound := self._vault.bound(user, to.host, to.port):
                 await self._carry(TlsClient(client, self._vault.authority.context(to.host)), upstream, visit, to, bound)
                 return
-            if client.surplus:  # who speaks before being asked
-                await self._send_early(upstream, client.surplus, visit)
             tunnel = Tunnel(client, upstream, visit, self._bounds, self._pipes)
             with self._judged(tunnel, lambda: self._policy.require(user, to.host, to.port)):
                 if reason := await tunnel.run():
@@ -229,11 +227,3 @@ class Proxy:
         connection = await resolver.connect(addresses, to.port, self._bounds.connect_seconds)
         visit.is_there = True
         return connection
-
-    async def _send_early(self, upstream: socket.socket, surplus: bytes, visit: Visit) -> None:
-        try:
-            async with asyncio.timeout(self._bounds.idle_seconds):
-                await asyncio.get_running_loop().sock_sendall(upstream, surplus)
-        except OSError as error:
-            raise Gone() from error
-        visit.sent += len(surplus)
