@@ -49,7 +49,7 @@ class Proxy:
         endpoint: Callable[[str], Endpoint],
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`endpoint` is that of a Linux user; `tls` is for tests, by default what the system trusts."""
+        """`endpoint` is that of a Linux user; `tls` is what proves who others are, by default what the system trusts."""
         self._vault, self._tls = vault, tls or ssl.create_default_context()
         self._bounds, self._policy, self._ledger, self._meter = bounds, policy, ledger, meter
         self._room, self._reading = Room(), asyncio.Semaphore(1)
