@@ -24,7 +24,7 @@ from colony_agent.runner import RunnerFailed
 from colony_agent.sandbox import container_stage as stage
 from colony_agent.sandbox import instructions, view
 from colony_agent.sandbox.command import Command, environment
-from colony_agent.sandbox.gate import INSIDE, URL, Gate
+from colony_agent.sandbox.gate import INSIDE, Gate
 from colony_agent.settings import MACHINE_FILES, Home
 from provisioning.reach import PODMAN
 
@@ -63,25 +63,18 @@ NO_PROGRAM = "ERROR (catatonit:2): failed to exec pid1: "  # says the first proc
 @dataclass(frozen=True)
 class Podman:
     home: Home
+    way_out: Gate | None
     binds: tuple[Path, ...] = ()
     honeytoken: str = ""
 
-    @property
-    def gate(self) -> str:
-        return URL if self._way_out else ""
-
-    @property
-    def _way_out(self) -> Gate | None:
-        return Gate.of(self.home)
-
     def confine(self, argv: Sequence[str], env: Mapping[str, str], binds: Sequence[Path] = ()) -> Command:
         self._require_engine()
-        way_out = self._way_out
+        way_out = self.way_out
         mounts = list(self._mounts(way_out, binds))
         words = [word for mount in (*PRIVATE, *mounts) for word in ("--mount", str(mount))]
         run = ["podman", *ENGINE, "run", *CONTAINER, *self._identity(), *words, "--rootfs", stage.ROOT, *argv]
         # Not among the words, which every user of the host can read, and not podman's own, which some would steer.
-        variables = _lines(environment(self.home, {**(way_out.environment() if way_out else {}), **env}))
+        variables = _lines(environment(self.home, way_out, env))
         order = view.in_memory(json.dumps(self._order(run, mounts, way_out, variables)))
         apart = ("setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, *(("--net",) if way_out else ()), "--")
         # From its source: bytecode of another release must never be given these orders.
