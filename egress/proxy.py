@@ -126,6 +126,7 @@ class Proxy:
             before = path, headers
             path, headers = each.put_into(path, headers)
             used += [each.name] if (path, headers) != before else []
+        visit.secrets = tuple(used)
         visit.took = f"with {', '.join(used)}" if used else "without a secret: its placeholder stood nowhere"
         return path, [*headers, (b"accept-encoding", b"identity")]  # what comes back must be readable to be covered
 
