@@ -30,7 +30,7 @@ _QUERY = re.compile(r"(?:(?:^|&)(?:beta|limit|before_id|after_id)=[A-Za-z0-9._~:
 
 
 class Endpoint:
-    """Where the model is and what proves who pays. `tls` is for tests; by default what the system trusts."""
+    """Where the model is and what proves who pays. `tls` is what proves who it is, by default what the system trusts."""
 
     def __init__(self, model: Model, bounds: Bounds, names: Resolver, tls: ssl.SSLContext | None = None) -> None:
         parts = model.parts

@@ -49,7 +49,7 @@ class Proxy:
         endpoint: Callable[[str], Endpoint],
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`endpoint` is that of a Linux user; `tls` is for tests, by default what the system trusts."""
+        """`endpoint` is that of a Linux user; `tls` is what proves who others are, by default what the system trusts."""
         self._vault, self._tls = vault, tls or ssl.create_default_context()
         self._bounds, self._policy, self._ledger, self._meter = bounds, policy, ledger, meter
         self._room, self._reading = Room(), asyncio.Semaphore(1)
@@ -87,8 +87,6 @@ class Proxy:
             if bound := self._vault.bound(user, to.host, to.port):
                 await self._carry(TlsClient(client, self._vault.authority.context(to.host)), upstream, visit, to, bound)
                 return
-            if client.surplus:  # who speaks before being asked
-                await self._send_early(upstream, client.surplus, visit)
             tunnel = Tunnel(client, upstream, visit, self._bounds, self._pipes)
             with self._judged(tunnel, lambda: self._policy.require(user, to.host, to.port)):
                 if reason := await tunnel.run():
@@ -128,6 +126,7 @@ class Proxy:
             before = path, headers
             path, headers = each.put_into(path, headers)
             used += [each.name] if (path, headers) != before else []
+        visit.secrets = tuple(used)
         visit.took = f"with {', '.join(used)}" if used else "without a secret: its placeholder stood nowhere"
         return path, [*headers, (b"accept-encoding", b"identity")]  # what comes back must be readable to be covered
 
@@ -229,11 +228,3 @@ class Proxy:
         connection = await resolver.connect(addresses, to.port, self._bounds.connect_seconds)
         visit.is_there = True
         return connection
-
-    async def _send_early(self, upstream: socket.socket, surplus: bytes, visit: Visit) -> None:
-        try:
-            async with asyncio.timeout(self._bounds.idle_seconds):
-                await asyncio.get_running_loop().sock_sendall(upstream, surplus)
-        except OSError as error:
-            raise Gone() from error
-        visit.sent += len(surplus)

@@ -71,6 +71,8 @@ class Secret(Response):
     placeholder: str
     set_by: str | None = None
     set_at: datetime | None = None
+    uses: int = 0  # since it was set: connections that the gate has put it into
+    used_at: datetime | None = None  # when the colony heard of the last of them
 
 
 class ListSecrets(Request):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import secrets as random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -57,6 +57,8 @@ secrets = Table(
     Column("set_by", Key, ForeignKey("users.id"), nullable=False),
     Column("set_at", Timestamp, nullable=False),
     Column("as_environment", Boolean, nullable=False, server_default=false()),  # command runners hold it
+    Column("uses", Key, nullable=False, server_default="0"),  # since it was set
+    Column("used_at", Timestamp),
     # Two, because a NULL is like no other: one alone would let secrets of all agents come twice.
     Index("uq_secrets_of_agent", "agent_id", "name", unique=True, sqlite_where=_IS_OWN, postgresql_where=_IS_OWN),
     Index("uq_secrets_of_all", "name", unique=True, sqlite_where=_IS_FOR_ALL, postgresql_where=_IS_FOR_ALL),
@@ -77,7 +79,7 @@ def put(
     hosts = list(dict.fromkeys(request.hosts))
     sealed = ring.seal(request.value, _identity(request.name, agent_id, hosts, request.header, request.as_environment))
     values: dict[str, Any] = {"hosts": json.dumps(hosts), "header": request.header, "as_environment": request.as_environment}
-    values |= {"sealed": sealed, "set_by": actor_id, "set_at": now}
+    values |= {"sealed": sealed, "set_by": actor_id, "set_at": now, "uses": 0, "used_at": None}
     this = _of(agent_id) & (secrets.c.name == request.name)
     if not connection.execute(update(secrets).where(this).values(values)).rowcount:
         if connection.execute(select(func.count()).select_from(secrets).where(_of(agent_id))).scalar_one() >= MAX_SECRETS:
@@ -95,6 +97,16 @@ def drop(connection: Connection, agent_id: int | None, request: schema.DropSecre
         raise errors.NotFound(f"{request.agent} has no secret {request.name}; `colony secret list` shows those there are")
     connection.execute(delete(secrets).where(this))
     return found[0]
+
+
+def count_uses(connection: Connection, agent_id: int, uses: Mapping[str, int], now: datetime) -> None:
+    """Note how many more connections of the agent took each of its secrets along; what is no more is passed over."""
+    is_its = secrets.c.name.in_(name for name, more in uses.items() if more) & or_(_of(agent_id), _of(None))
+    # Of two with one name, the agent's own comes last and counts.
+    found = connection.execute(select(secrets.c.name, secrets.c.id).where(is_its).order_by(secrets.c.agent_id.is_not(None), secrets.c.id))
+    for name, id in {row.name: row.id for row in found}.items():
+        values = {"uses": secrets.c.uses + uses[name], "used_at": now}
+        connection.execute(update(secrets).where(secrets.c.id == id).values(values))
 
 
 def drop_all(connection: Connection, agent_id: int) -> None:
@@ -226,6 +238,8 @@ def _shown(rows: Iterator[Row[tuple[object, ...]]]) -> Iterator[schema.Secret]:
                 placeholder=row.placeholder,
                 set_by=row.setter,
                 set_at=row.set_at,
+                uses=row.uses,
+                used_at=row.used_at,
             )
         except (ValueError, TypeError):
             yield schema.Secret(name=row.name, agent=row.agent or EVERYONE, hosts=[], placeholder="")

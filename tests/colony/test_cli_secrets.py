@@ -31,8 +31,9 @@ def test_a_secret_is_set_listed_and_taken_away(run: Shell, robin: str) -> None:
     assert said.out.endswith(", to api.example, *.example.org:8443\n")
     put(run, robin, "--host", "api.example", "--header", "Authorization: Bearer {}")
     head, line = (line.split("\t") for line in run("secret", "list", "--agent", robin, token=ANN).out.splitlines())
-    assert head == ["agent", "name", "hosts", "header", "as_environment", "set_by", "set_at"]
+    assert head == ["agent", "name", "hosts", "header", "as_environment", "set_by", "set_at", "uses", "used_at"]
     assert line[:6] == [robin, "TOKEN", "api.example", "Authorization: Bearer {}", "no", "ann"]
+    assert line[7:] == ["0", ""]
     for shown in (said.out, run("secret", "list", token=ANN).out, run("secret", "list", "--json").out):
         assert VALUE.decode() not in shown
     assert run("secret", "rm", "TOKEN", "--agent", robin, token=ANN).err == "colony: this secret is gone\n"

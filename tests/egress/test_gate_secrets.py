@@ -94,7 +94,7 @@ def test_the_placeholder_becomes_the_secret_on_its_way(site: Site) -> None:
     assert site.heard.count(VALUE.encode()) == 4
     assert MARK.encode() not in site.heard
     contact = site.house.contact()
-    assert (contact.verdict, contact.host, contact.reason) == ("allowed", HOST, "with TOKEN")
+    assert (contact.verdict, contact.host, contact.reason, contact.secrets) == ("allowed", HOST, "with TOKEN", ["TOKEN"])
     assert VALUE not in contact.model_dump_json()
 
 
@@ -115,7 +115,8 @@ def test_a_body_goes_as_it_is(site: Site) -> None:
     answer = site.ask(f"POST / HTTP/1.1\r\nHost: {HOST}:{site.port}\r\nContent-Length: {len(body)}\r\n\r\n{body}")
     assert status(answer) == 200
     assert site.heard.endswith(body.encode())
-    assert "without a secret" in site.house.contact().reason
+    contact = site.house.contact()
+    assert ("without a secret" in contact.reason, contact.secrets) == (True, [])
 
 
 def test_elsewhere_a_placeholder_is_worth_nothing(site: Site) -> None:
@@ -174,6 +175,7 @@ def test_a_host_that_does_not_prove_who_it_is_gets_nothing(open_site: Callable[.
         answer = everything(line)
     assert (status(answer), code(answer)) == (502, "egress_unreachable")
     assert site.upstream.heard == []
+    assert (site.house.contact().reason.startswith("with TOKEN"), site.house.contact().secrets) == (True, [])
 
 
 # What the agent sends
