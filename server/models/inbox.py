@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from typing import Any
 
 from sqlalchemy import (
     BindParameter,
@@ -15,18 +16,17 @@ from sqlalchemy import (
     Index,
     Integer,
     Row,
-    ScalarSelect,
     Select,
     String,
     Table,
     and_,
     bindparam,
     case,
+    cast,
     delete,
     func,
     insert,
     literal,
-    literal_column,
     null,
     or_,
     select,
@@ -95,6 +95,23 @@ _UNBOUND = Prepared(
 )
 
 
+def _joined(ids: ColumnElement[Any]) -> ColumnElement[str]:
+    return func.string_agg(cast(ids, String), ",")
+
+
+_is_named = inbox.c.trigger == "mention"
+_is_held = users.c.held_until > bindparam("soon", type_=Timestamp)
+_is_away = and_(users.c.kind == "agent", or_(users.c.status != "healthy", _is_held))
+_has_named_away = and_(_is_named, select(users.c.id).where(users.c.id == inbox.c.agent_id, _is_away).correlate(inbox).exists())
+_DELIVERED = Prepared(  # one row, as each costs about what it took to write it
+    select(
+        _joined(inbox.c.agent_id),
+        func.count(case((_is_named, 1))),
+        _joined(case((_has_named_away, inbox.c.agent_id))),
+    ).where(inbox.c.message_id == bindparam("message"))
+)
+
+
 @dataclass(frozen=True)
 class Delivery:
     message_id: int
@@ -113,8 +130,11 @@ class Delivered:
     away: list[int]  # ids of the agents among those whose answer has to wait
 
 
+_NOBODY = Delivered([], 0, [])
+
+
 def deliver(connection: Connection, delivery: Delivery, mentions: Mentions) -> Delivered:
-    """One item for each receiver, with the strongest reason; one statement whatever their number."""
+    """One item for each receiver, with the strongest reason; two statements whatever their number."""
     values = {
         "message": delivery.message_id,
         "channel": delivery.channel_id,
@@ -123,17 +143,17 @@ def deliver(connection: Connection, delivery: Delivery, mentions: Mentions) -> D
         "suppressed": "suppressed" if delivery.suppress_agents else None,
         "author": delivery.author_id,
         "spared": "agent" if delivery.spare_agents else "",
-        "soon": delivery.at + NOTICED_HOLD,
     }
     names, kinds = _padded(_few(connection, mentions.usernames)), _padded(sorted(mentions.kinds))
     values |= {f"mentioned_name_{place}": name for place, name in enumerate(names)}
     values |= {f"mentioned_kind_{place}": kind for place, kind in enumerate(kinds)}
-    rows = _delivery(len(names), len(kinds), delivery.to_members).rows(connection, values)
+    if not _delivery(len(names), len(kinds), delivery.to_members).run(connection, values):
+        return _NOBODY
     if delivery.suppress_agents:
         born_closed = inbox.c.message_id == delivery.message_id, inbox.c.outcome == "suppressed"
         ending.of_items(connection, "suppressed", connection.execute(select(func.count()).where(*born_closed)).scalar_one())
-    named = [row for row in rows if row[1] == "mention"]
-    return Delivered([row[0] for row in rows], len(named), [row[0] for row in named if row[2]])
+    receivers, named, away = _DELIVERED.rows(connection, {"message": delivery.message_id, "soon": delivery.at + NOTICED_HOLD})[0]
+    return Delivered(_ids(receivers), named, _ids(away))
 
 
 def pending(connection: Connection, user_id: int, trigger: str | None, limit: int) -> list[schema.InboxItem]:
@@ -238,6 +258,10 @@ def known_trigger(stored: object) -> schema.Trigger:
     return next((trigger for trigger in _TRIGGERS if trigger == stored), "watch")
 
 
+def _ids(joined: str | None) -> list[int]:
+    return [int(each) for each in joined.split(",")] if joined else []
+
+
 def _few(connection: Connection, usernames: frozenset[str]) -> list[str]:
     """The names; of very many only those that exist: a body holds 16,000, and a statement with as many takes half a minute."""
     if len(usernames) > MANY_NAMES:
@@ -255,13 +279,12 @@ def _delivery(names: int, kinds: int, to_members: bool) -> Prepared:
     """The statement for so many names and kinds, in a public channel or among the members of a private one."""
     chosen = _receivers(names, kinds).subquery()
     closed = users.c.kind == "agent"
-    rank = func.min(chosen.c.rank)
     receivers = (
         select(
             chosen.c.user_id,
             bindparam("message", type_=Key),
             bindparam("channel", type_=Key),
-            case(*((rank == place, literal(name)) for place, name in enumerate(_TRIGGERS))),
+            chosen.c.trigger,
             bindparam("at", type_=Timestamp),
             literal(0),
             case((closed, bindparam("suppressed_at", type_=Timestamp)), else_=null()),
@@ -269,31 +292,27 @@ def _delivery(names: int, kinds: int, to_members: bool) -> Prepared:
         )
         .select_from(chosen.join(users, users.c.id == chosen.c.user_id))
         .where(users.c.id != bindparam("author", type_=Key), users.c.status != "dead", users.c.kind != bindparam("spared", type_=String))
-        .group_by(chosen.c.user_id, users.c.kind)
     )
     if to_members:
         is_member = members.c.channel_id == bindparam("channel", type_=Key), members.c.user_id == users.c.id
         receivers = receivers.where(select(members.c.user_id).where(*is_member).correlate(users).exists())
     columns = ["agent_id", "message_id", "channel_id", "trigger", "created_at", "attempts", "acked_at", "outcome"]
-    is_away = _is_away() if names else literal(0)
-    return Prepared(insert(inbox).from_select(columns, receivers).returning(inbox.c.agent_id, inbox.c.trigger, is_away))
-
-
-def _is_away() -> ScalarSelect[int]:
-    """Whether an item's receiver is an agent that does no work for a while."""
-    is_held = users.c.held_until > bindparam("soon", type_=Timestamp)
-    receiver: ColumnElement[int] = literal_column("inbox.agent_id")  # as a column it would bring its table into the query
-    is_away = users.c.kind == "agent", or_(users.c.status != "healthy", is_held)
-    return select(func.count()).select_from(users).where(users.c.id == receiver, *is_away).scalar_subquery()
+    return Prepared(insert(inbox).from_select(columns, receivers))
 
 
 def _receivers(names: int, kinds: int) -> Select[tuple[object, ...]]:
-    """Who could get the message and how strong the reason is, one row per reason."""
-    reasons = [select(watches.c.user_id, literal(2).label("rank")).where(watches.c.channel_id == bindparam("channel", type_=Key))]
+    """Who could get the message, and the strongest reason."""
+    watching = watches.c.channel_id == bindparam("channel", type_=Key)
+    if not names and not kinds:
+        return select(watches.c.user_id, literal("watch").label("trigger")).where(watching)
+    reasons = [select(watches.c.user_id, literal(2).label("rank")).where(watching)]
     if names:
         named = users.c.username.in_([bindparam(f"mentioned_name_{place}", type_=String) for place in range(names)])
         reasons.append(select(users.c.id, literal(0)).where(named))
     if kinds:
         of_kind = users.c.kind.in_([bindparam(f"mentioned_kind_{place}", type_=String) for place in range(kinds)])
         reasons.append(select(users.c.id, literal(1)).where(of_kind))
-    return select(union_all(*reasons).subquery())
+    found = union_all(*reasons).subquery()
+    rank = func.min(found.c.rank)
+    trigger = case(*((rank == place, literal(name)) for place, name in enumerate(_TRIGGERS)))
+    return select(found.c.user_id, trigger.label("trigger")).group_by(found.c.user_id)
