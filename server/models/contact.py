@@ -145,14 +145,19 @@ def betrayals(connection: Connection, reported: Collection[schema.Contact]) -> l
 
 
 def read(
-    connection: Connection, agent_id: int | None, turn_id: int | None, before: int | None, limit: int, now: datetime
+    connection: Connection, agent_id: int | None, viewer_id: int | None, request: schema.ReadEgressLog, now: datetime
 ) -> list[schema.EgressEntry]:
-    """The newest contacts, newest first: of the agent or of everyone, perhaps only those in that turn or before that one."""
+    """The newest contacts, newest first: of the agent or of everyone, perhaps only those in that turn or before that one.
+
+    Who had the agent's name before is none of the viewer's; None sees all.
+    """
     query = select(egress_log, users.c.username.label("agent")).outerjoin(users, users.c.id == egress_log.c.agent_id)
-    for column, value in ((egress_log.c.agent_id, agent_id), (egress_log.c.turn_id, turn_id)):
+    if viewer_id is not None:
+        query = query.where(egress_log.c.began_at >= users.c.created_at)
+    for column, value in ((egress_log.c.agent_id, agent_id), (egress_log.c.turn_id, request.turn)):
         query = query if value is None else query.where(column == value)
-    query = query if before is None else query.where(egress_log.c.id < before)
-    return [_to_schema(row, now) for row in connection.execute(query.order_by(egress_log.c.id.desc()).limit(limit))]
+    query = query if request.before is None else query.where(egress_log.c.id < request.before)
+    return [_to_schema(row, now) for row in connection.execute(query.order_by(egress_log.c.id.desc()).limit(request.limit))]
 
 
 def reached(connection: Connection, turn_ids: Collection[int]) -> dict[int, tuple[list[schema.Reached], dict[int, int]]]:
