@@ -22,22 +22,22 @@ class Censor:
 
     def __init__(self, database: Database, keys: Path) -> None:
         self._database, self._keys = database, keys
-        self._known: list[tuple[str, ...]] = []  # one entry, once it is known
+        self._known: list[dict[int | None, tuple[str, ...]]] = []  # one entry, once it is known: by who speaks, None for all others
 
     def __repr__(self) -> str:
         return "Censor(…)"
 
-    def covered(self, request: Q) -> Q:
+    def covered(self, caller: Caller, request: Q) -> Q:
         """The request with asterisks in the place of secrets, wherever somebody has written freely."""
         said = FREE_TEXT & request.model_fields_set
-        if not said or not (values := self._values()):
+        if not said or not (values := self._values(caller)):
             return request
         return request.model_copy(update={name: _covered(getattr(request, name), values, is_free=True) for name in said})
 
     def shown(self, operation: Operation[Any, Any], caller: Caller, response: schema.Response) -> schema.Response:
         """What an agent is told, likewise: it may have been said before it was a secret."""
         is_read = operation.is_tool or operation is operations.CLAIM
-        if caller.kind != "agent" or not is_read or not (values := self._values()):
+        if caller.kind != "agent" or not is_read or not (values := self._values(caller)):
             return response
         told = response.model_dump()
         covered = _covered(told, values)
@@ -50,21 +50,25 @@ class Censor:
         trace = _trace(caller.honeytoken)
         return any(trace.is_in(text.encode(errors="replace")) for text in _texts(request.model_dump()))
 
-    def target(self, name: str) -> str:
+    def target(self, caller: Caller | None, name: str) -> str:
         """What was asked for, as it may be written down."""
-        return cover(name, self._values())
+        return cover(name, self._values(caller))
 
     def forget(self) -> None:
         """Secrets have changed."""
         self._known = []
 
-    def _values(self) -> tuple[str, ...]:
+    def _values(self, caller: Caller | None) -> tuple[str, ...]:
+        """What must not stand in what the caller says, nor in what an agent is told."""
         known = self._known  # what is read before a `forget` must not be remembered after it
-        if known:
-            return known[0]
+        values = known[0] if known else self._load(known)
+        return values[caller.id if caller and caller.id in values else None]
+
+    def _load(self, known: list[dict[int | None, tuple[str, ...]]]) -> dict[int | None, tuple[str, ...]]:
         with self._database.read() as connection:
             found, is_whole = secret.values(connection, lambda: keyring.load(self._keys))
-        values = written(found)
+        of_all = found.setdefault(None, set())
+        values = {speaker: written(of_all | theirs) for speaker, theirs in found.items()}
         if is_whole:  # what can't be opened may be by the next time
             known.append(values)
         return values

@@ -161,7 +161,7 @@ class Gate:
             request = _parse(operation, {**sent(), **path})  # only now: a stranger's body is not even read
             if self._censor.is_betrayed(caller, request):
                 self._alarm(operation, caller, reference)
-            request = self._censor.covered(request)
+            request = self._censor.covered(caller, request)
             if operation.is_sign_of_life:
                 self.presence.heard(caller.id, has_just_come=not request.wait)
             judge = partial(_judge, operation, request)
@@ -317,7 +317,7 @@ class Gate:
         self, operation: Operation[Any, Any], caller: Caller | None, path: Mapping[str, Any], surface: str, error: Exception
     ) -> None:
         code = _code(error)
-        actor_id, target = caller.id if caller else None, self._censor.target(_target(operation, path))
+        actor_id, target = caller.id if caller else None, self._censor.target(caller, _target(operation, path))
 
         def work(connection: Connection) -> None:
             audit.record(connection, self.clock(), operation.name, surface, actor_id=actor_id, target=target, error_code=code)

@@ -32,7 +32,7 @@ from server.models.channel import channels, watches
 from server.models.channel import members as insiders
 from server.models.inbox import inbox
 from server.models.turn import turns
-from server.models.user import users
+from server.models.user import born, users
 from server.prepared import Prepared
 
 MAX_ROWS = 100  # of one user, administrators apart: each server keeps all of them in mind
@@ -67,6 +67,15 @@ _rows: Select[tuple[object, ...]] = (
 _ALL = Prepared(_rows)
 _MEMBERS = Prepared(select(role_members))
 _user, _channel = bindparam("user", type_=Key), channels.c.id
+_former = turns.alias("former")
+# The last turn of who had the name before: by its id, and not by its time, the index of an agent's turns in a channel leads past it.
+_of_former_life = (
+    select(_former.c.id)
+    .where(_former.c.agent_id == _user, _former.c.started_at < born(_user))
+    .order_by(_former.c.started_at.desc())
+    .limit(1)
+    .scalar_subquery()
+)
 # Each item leads to a turn, which is remembered when the item is forgotten; only what is still open may have none.
 _TAKES_PART = Prepared(
     select(channels.c.id).where(
@@ -75,7 +84,7 @@ _TAKES_PART = Prepared(
             exists().where(watches.c.channel_id == _channel, watches.c.user_id == _user),
             exists().where(insiders.c.channel_id == _channel, insiders.c.user_id == _user),
             exists().where(inbox.c.agent_id == _user, inbox.c.acked_at.is_(None), inbox.c.channel_id == _channel),
-            exists().where(turns.c.agent_id == _user, turns.c.channel_id == _channel),
+            exists().where(turns.c.agent_id == _user, turns.c.channel_id == _channel, turns.c.id > func.coalesce(_of_former_life, 0)),
         ),
     )
 )
@@ -97,7 +106,7 @@ def roles(connection: Connection) -> Mapping[int, frozenset[str]]:
 
 
 def takes_part(connection: Connection, user_id: int, channel: str) -> bool:
-    """Whether the user watches the channel, is a member of it, was addressed there, or has had a turn about it."""
+    """Whether the user watches the channel, is a member of it, was addressed there, or has had a turn about it in this life."""
     return _TAKES_PART.first(connection, {"user": user_id, "channel": channel}) is not None
 
 

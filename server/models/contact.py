@@ -24,13 +24,14 @@ from sqlalchemy import (
     delete,
     false,
     func,
+    or_,
     select,
     text,
     update,
 )
 
 from colony import egress, schema
-from server.models import ops
+from server.models import channel, ops, turn
 from server.models.attempt import attempts
 from server.models.base import Key, Timestamp, metadata
 from server.models.channel import channels
@@ -161,14 +162,21 @@ def betrayals(connection: Connection, reported: Collection[schema.Contact]) -> l
 
 
 def read(
-    connection: Connection, agent_id: int | None, turn_id: int | None, before: int | None, limit: int, now: datetime
+    connection: Connection, agent_id: int | None, viewer_id: int | None, request: schema.ReadEgressLog, now: datetime
 ) -> list[schema.EgressEntry]:
-    """The newest contacts, newest first: of the agent or of everyone, perhaps only those in that turn or before that one."""
+    """The newest contacts, newest first: of the agent or of everyone, perhaps only those in that turn or before that one.
+
+    For the viewer only what was reached in turns that are there for them, and by the agent itself, not its predecessor. None sees all.
+    """
     query = select(egress_log, users.c.username.label("agent")).outerjoin(users, users.c.id == egress_log.c.agent_id)
-    for column, value in ((egress_log.c.agent_id, agent_id), (egress_log.c.turn_id, turn_id)):
+    if viewer_id is not None:
+        its_turn = select(turns.c.id).where(turns.c.id == egress_log.c.turn_id, turn.seen_by(channel.viewer(viewer_id)))
+        is_there = or_(egress_log.c.turn_id.is_(None), its_turn.correlate(egress_log).exists())
+        query = query.where(egress_log.c.began_at >= users.c.created_at, is_there)
+    for column, value in ((egress_log.c.agent_id, agent_id), (egress_log.c.turn_id, request.turn)):
         query = query if value is None else query.where(column == value)
-    query = query if before is None else query.where(egress_log.c.id < before)
-    return [_to_schema(row, now) for row in connection.execute(query.order_by(egress_log.c.id.desc()).limit(limit))]
+    query = query if request.before is None else query.where(egress_log.c.id < request.before)
+    return [_to_schema(row, now) for row in connection.execute(query.order_by(egress_log.c.id.desc()).limit(request.limit))]
 
 
 def reached(connection: Connection, turn_ids: Collection[int]) -> dict[int, tuple[list[schema.Reached], dict[int, int]]]:
@@ -261,21 +269,22 @@ def _announce(connection: Connection, agent: Row[tuple[object, ...]], rows: list
     is_of_this_hour = egress_hosts.c.agent_id == agent.id, egress_hosts.c.first_at >= this_hour(now)
     told = connection.execute(select(func.count()).select_from(egress_hosts).where(*is_of_this_hour)).scalar_one()
     connection.execute(egress_hosts.insert(), [{"agent_id": agent.id, "host": host, "first_at": now} for host in fresh])
-    name, public = agent.username, _public_turns(connection, fresh.values())
+    name, private = agent.username, _private_turns(connection, fresh.values())
     for host, row in list(fresh.items())[: max(0, NOTICES_PER_HOUR - told)]:
-        turn = f" (turn {row['turn_id']})" if row["turn_id"] in public else ""
-        yield from ops.tell(connection, agent, f"{name} reaches {host} for the first time{turn}.", f"egress:{row['contact_id']}", now)
+        said = f"{name} reaches {host} for the first time" + (f" (turn {row['turn_id']})." if row["turn_id"] else ".")
+        if row["turn_id"] in private:
+            said = f"{name} reaches a host for the first time, in a private channel: administrators see it in `colony egress log {name}`."
+        yield from ops.tell(connection, agent, said, f"egress:{row['contact_id']}", now)
     if told + len(fresh) > NOTICES_PER_HOUR:
         more = f"{name} reaches more hosts for the first time within this hour than are told here: `colony egress log {name}`."
         posted = ops.tell(connection, agent, more, f"egress:{agent.id}:{this_hour(now):%Y-%m-%dT%H}", now)
         yield from (each for each in posted if not each.message.duplicate)
 
 
-def _public_turns(connection: Connection, rows: Iterable[dict[str, object]]) -> set[int]:
-    """The turns of the contacts that everybody may know of."""
+def _private_turns(connection: Connection, rows: Iterable[dict[str, object]]) -> set[int]:
+    """The turns of the contacts that not everybody may know of."""
     ids = [row["turn_id"] for row in rows if row["turn_id"]]
-    joined = turns.outerjoin(channels, channels.c.id == turns.c.channel_id)
-    query = select(turns.c.id).select_from(joined).where(turns.c.id.in_(ids), channels.c.is_private.is_not(True))
+    query = select(turns.c.id).join(channels, channels.c.id == turns.c.channel_id).where(turns.c.id.in_(ids), channels.c.is_private)
     return set(connection.execute(query).scalars())
 
 

@@ -133,7 +133,7 @@ def held(connection: Connection, agent_id: int, load: Callable[[], KeyRing]) -> 
     """The values that the agent's program may hold, by name. What can't be opened is left out, and the program will miss it."""
     mine = select(secrets).where(or_(_of(agent_id), _of(None))).order_by(secrets.c.agent_id.is_not(None), secrets.c.id)
     rows = {row.name: row for row in connection.execute(mine)}
-    return {name: value for name, value in _values(list(rows.values()), load) if rows[name].as_environment}
+    return {row.name: value for row, value in _values(list(rows.values()), load) if row.as_environment}
 
 
 def for_gate(connection: Connection, load: Callable[[], KeyRing]) -> schema.EgressSecrets:
@@ -159,11 +159,18 @@ def for_gate(connection: Connection, load: Callable[[], KeyRing]) -> schema.Egre
     return schema.EgressSecrets(version=version.hexdigest()[:32], agents=agents, honeytokens=honeytokens)
 
 
-def values(connection: Connection, load: Callable[[], KeyRing]) -> tuple[set[str], bool]:
-    """All that can be opened, and whether that is all there are."""
+def values(connection: Connection, load: Callable[[], KeyRing]) -> tuple[dict[int | None, set[str]], bool]:
+    """What must not be said, by the id of who says it (None: by whomever), and whether all of it could be opened.
+
+    One agent's secret is covered in its own words and in those of who has set it: it must be no means to change what others say.
+    """
     rows = list(connection.execute(select(secrets)))
-    found = [value for _, value in _values(rows, load)]
-    return set(found), len(found) == len(rows)
+    found: dict[int | None, set[str]] = {}
+    opened = list(_values(rows, load))
+    for row, value in opened:
+        for speaker in {None} if row.agent_id is None else {row.agent_id, row.set_by}:
+            found.setdefault(speaker, set()).add(value)
+    return found, len(opened) == len(rows)
 
 
 def reseal(connection: Connection, ring: KeyRing) -> int:
@@ -181,7 +188,7 @@ def keys_in_use(connection: Connection) -> set[str]:
     return {sealed.partition(":")[0] for sealed in connection.execute(select(secrets.c.sealed)).scalars()}
 
 
-def _values(rows: list[Row[tuple[object, ...]]], load: Callable[[], KeyRing]) -> Iterator[tuple[str, str]]:
+def _values(rows: list[Row[tuple[object, ...]]], load: Callable[[], KeyRing]) -> Iterator[tuple[Row[tuple[object, ...]], str]]:
     try:
         ring = load() if rows else KeyRing({})
     except errors.Unavailable as error:
@@ -189,7 +196,7 @@ def _values(rows: list[Row[tuple[object, ...]]], load: Callable[[], KeyRing]) ->
         return
     for row in rows:
         try:
-            yield row.name, _opened(row, ring).value
+            yield row, _opened(row, ring).value
         except (errors.Unavailable, ValueError) as error:
             log.error("a secret can't be opened name=%s: %s", row.name, error)
 

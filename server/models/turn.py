@@ -81,15 +81,17 @@ def _selected() -> Select[tuple[object, ...]]:
     return select(turns, *names, is_private).select_from(joined)
 
 
+_viewer = bindparam("viewer", type_=Key)
 _of_agent = select(turns).where(turns.c.agent_id == bindparam("agent")).with_for_update(key_share=True)
 _FENCED = Prepared(_of_agent.where(turns.c.id == bindparam("id")))
 _RUNNING = Prepared(_of_agent.where(turns.c.state == "running"))
 _RENEW = Prepared(update(turns).where(turns.c.id == bindparam("turn")).values(lease_until=bindparam("until")))
-_SHOWN = Prepared(_selected().where(turns.c.id == bindparam("id"), seen_by(bindparam("viewer", type_=Key))))
+_SHOWN = Prepared(_selected().where(turns.c.id == bindparam("id"), seen_by(_viewer)))
+_is_of_this_life = turns.c.started_at >= users.c.created_at
 _AGENT = Prepared(
     select(users.c.username)
     .join(turns, turns.c.agent_id == users.c.id)
-    .where(turns.c.id == bindparam("id"), seen_by(bindparam("viewer", type_=Key)))
+    .where(turns.c.id == bindparam("id"), seen_by(_viewer), or_(turns.c.agent_id != _viewer, _is_of_this_life))
 )
 _ROOM = Prepared(
     select(
@@ -152,22 +154,28 @@ def locked(connection: Connection, turn_id: int, viewer_id: int | None) -> Row[t
 
 def masters(connection: Connection, turn: Row[tuple[object, ...]]) -> set[int | None]:
     """Who may stop the turn: the people whose messages it is to answer, and the agent's owner."""
+    owner = connection.execute(select(users.c.owner_id).where(users.c.id == turn.agent_id)).scalar_one()
+    return {*_askers(connection, turn.id), owner}
+
+
+def _askers(connection: Connection, turn_id: int) -> set[int]:
     item, said = inbox.inbox.c, message.messages.c
     asked = select(said.author_id).join(inbox.inbox, item.message_id == said.id).join(users, users.c.id == said.author_id)
-    people = connection.execute(asked.where(item.turn_id == turn.id, users.c.kind == "ape")).scalars()
-    return {*people, connection.execute(select(users.c.owner_id).where(users.c.id == turn.agent_id)).scalar_one()}
+    is_theirs = users.c.kind == "ape", said.created_at >= users.c.created_at
+    return set(connection.execute(asked.where(item.turn_id == turn_id, *is_theirs)).scalars())
 
 
 def agent_of(connection: Connection, turn_id: int, viewer_id: int) -> str | None:
-    """The name of the agent whose turn it is; None for no turn that is there for the viewer."""
+    """The name of the agent whose turn it is; None for no turn that is there for the viewer, or one of the viewer's former life."""
     found: str | None = _AGENT.scalar(connection, {"id": turn_id, "viewer": viewer_id})
     return found
 
 
 def concerns(connection: Connection, turn_id: int, user_id: int) -> bool:
-    """Whether the turn is this agent's, or this person may stop it."""
-    found = connection.execute(select(turns).where(turns.c.id == turn_id)).one()
-    return user_id == found.agent_id or user_id in masters(connection, found)
+    """Whether the turn is this agent's or its owner's, or is to answer this person. One of a former life is to answer people alone."""
+    mine = select(users.c.id, users.c.owner_id).join(turns, turns.c.agent_id == users.c.id)
+    agent = connection.execute(mine.where(turns.c.id == turn_id, _is_of_this_life)).first()
+    return user_id in _askers(connection, turn_id) or (agent is not None and user_id in (agent.id, agent.owner_id))
 
 
 def renew(connection: Connection, turn_id: int, until: datetime) -> None:

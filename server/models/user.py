@@ -9,12 +9,14 @@ from datetime import datetime
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Float,
     ForeignKey,
     Index,
     Integer,
     Row,
+    ScalarSelect,
     String,
     Table,
     and_,
@@ -106,6 +108,11 @@ def find_linux_user(connection: Connection, linux_user: str) -> Row[tuple[object
     if row is None:
         raise errors.NotFound(f"no agent has the Linux user {linux_user}")
     return row
+
+
+def born(user_id: ColumnElement[int]) -> ScalarSelect[datetime]:
+    """When the user of that id began, within a statement: what was done under the name before is somebody else's."""
+    return select(users.c.created_at).where(users.c.id == user_id).scalar_subquery()
 
 
 def lock_slots(connection: Connection) -> None:

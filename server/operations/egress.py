@@ -64,7 +64,7 @@ def meter(call: Call, request: schema.Meter) -> schema.Metered:
 
 @handles(operations.EGRESS_LOG)
 def egress_log(call: Call, request: schema.ReadEgressLog) -> schema.EgressLog:
-    found = contact.read(call.connection, _logged(call, request.agent), request.turn, request.before, request.limit, call.now)
+    found = contact.read(call.connection, _logged(call, request.agent), call.viewer_id, request, call.now)
     return schema.EgressLog(contacts=found)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import update
 
 from colony import operations, schema
-from server.models.user import users
+from server.models.user import token_hash, users
+from tests.server.cast import token_of
 from tests.server.support import Colony
 
 
@@ -24,6 +25,16 @@ def give_linux_users(colony: Colony) -> None:
 def die(colony: Colony, agent: str) -> None:
     colony.set_status(agent, "draining")
     colony.set_status(agent, "dead")
+
+
+def bear_again(colony: Colony, agent: str) -> None:
+    """The agent dies, and a moment later another one has its name, and the token that tests know."""
+    die(colony, agent)
+    colony.clock.advance(1)
+    bear(colony, agent)
+    again = update(users).where(users.c.username == agent).values(token_hash=token_hash(token_of(agent)))
+    colony.gate.database.write(lambda connection: connection.execute(again))
+    colony.set_status(agent, "healthy")
 
 
 def bear(colony: Colony, agent: str) -> None:

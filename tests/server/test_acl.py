@@ -9,7 +9,7 @@ import pytest
 from colony import errors, operations, schema
 from colony.client import Client
 from server.models.inbox import inbox
-from tests.server.reaching import settle
+from tests.server.reaching import bear_again, settle
 from tests.server.support import Colony
 
 
@@ -60,6 +60,26 @@ def test_an_agent_reads_and_writes_where_it_was_addressed(house: Colony) -> None
     assert len(read(house.scout, "garden")) == 3
     with pytest.raises(errors.Forbidden):
         read(house.scout, "attic")
+
+
+def test_who_is_born_again_takes_no_part_where_its_predecessor_did(house: Colony) -> None:
+    asked = house.post(house.ann, "@scout the password of the garden is 123", "garden")
+    former = house.turn(house.scout)
+    house.finish(former, "noted")
+    bear_again(house, "scout")
+    for attempt in (lambda: read(house.scout, "garden"), lambda: house.post(house.scout, "hi", "garden")):
+        with pytest.raises(errors.Forbidden, match="no row allows it"):
+            attempt()
+    with pytest.raises(errors.NotFound, match=f"no turn {former.id}"):
+        house.scout.call(operations.TURN, schema.GetTurn(id=former.id))
+    with pytest.raises(errors.NotFound):
+        house.scout.call(operations.EXPLAIN, schema.ExplainMessage(id=asked.id))
+    assert house.ann.call(operations.TURN, schema.GetTurn(id=former.id)).id == former.id
+    house.post(house.ann, "@scout come in", "garden")
+    turn = house.turn(house.scout)
+    house.finish(turn, "here I am")
+    assert read(house.scout, "garden")[-1] == "here I am"
+    assert house.scout.call(operations.TURN, schema.GetTurn(id=turn.id)).state == "finished"
 
 
 def test_an_agent_reads_and_writes_where_it_watches_and_in_the_commons(house: Colony) -> None:

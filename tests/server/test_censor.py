@@ -117,7 +117,7 @@ def test_a_ring_that_is_lost_keeps_nobody_from_speaking(house: Colony) -> None:
 def test_a_secret_that_is_a_word_of_the_colony_stops_nobody(house: Colony, gate: Client, word: str) -> None:
     bear(house, "librarian")
     house.open_channel("standup-daily")
-    house.admin.call(operations.SET_SECRET, schema.SetSecret(name="WORD", value=word, hosts=["api.example"], agent="scout"))
+    house.admin.call(operations.SET_SECRET, schema.SetSecret(name="WORD", value=word, hosts=["api.example"]))
     house.post(house.ann, "@agents", "standup-daily")
     turn = house.turn(house.rook)
     assert house.rook.call(operations.INBOX, schema.ReadInbox()).items[0].trigger == "broadcast"
@@ -125,6 +125,34 @@ def test_a_secret_that_is_a_word_of_the_colony_stops_nobody(house: Colony, gate:
     seen = contact(house, "librarian", "pypi.org")
     assert house.admin.call(operations.RECORD_EGRESS, schema.RecordEgress(contacts=[seen])).recorded == 1
     assert "librarian" in [each.username for each in house.rook.call(operations.USERS, schema.ListUsers()).users]
+
+
+@pytest.mark.parametrize("word", ["@rook,please", "approved", "general#12"])
+def test_what_an_owner_calls_secret_changes_nothing_that_others_say(house: Colony, word: str) -> None:
+    put(house, "WORD", word, caller=house.bob, agent="scout")
+    said = f"@rook {word} have a look"
+    assert [house.post(who, said).body for who in (house.ann, house.rook)] == [said, said]
+    house.post(house.ann, "@rook,please have a look")
+    assert [item.message.body for item in house.inbox(house.rook)] == [said, "@rook,please have a look"]
+    house.finish(house.turn(house.rook), said)
+    assert house.read()[-1].body == said
+    read = house.rook.call(operations.READ, schema.ReadMessages(channel="general")).messages
+    assert said in [message.body for message in read]
+
+
+def test_the_secret_of_one_agent_is_covered_in_what_it_says_and_hears_and_in_what_its_setter_says(house: Colony) -> None:
+    put(house, caller=house.bob, agent="scout")
+    covered = "*" * len(VALUE)
+    assert house.post(house.bob, f"it is {VALUE}").body == f"it is {covered}"
+    house.post(house.ann, f"@scout it is {VALUE}")
+    turn = house.turn(house.scout)
+    assert turn.items[0].message.body == f"@scout it is {covered}"
+    house.post(house.in_turn(turn), VALUE)
+    house.fail(turn, detail=f"401 for {VALUE}", permanent=True)
+    assert VALUE not in "".join(message.body for message in house.read() if message.author != "ann")
+    assert VALUE not in repr(house.turns())
+    told = house.scout.call(operations.READ, schema.ReadMessages(channel="general")).model_dump_json()
+    assert VALUE not in told
 
 
 def test_all_that_is_written_freely_is_covered() -> None:

@@ -16,7 +16,7 @@ from colony.client import Client
 from server.models import contact as contact_model
 from server.models import mention
 from server.models.contact import NOTICES_PER_HOUR, SHOWN, SILENCE, egress_hosts, egress_log
-from tests.server.reaching import bear, die, give_linux_users, settle
+from tests.server.reaching import bear, bear_again, die, give_linux_users, settle
 from tests.server.samples import contact
 from tests.server.support import Clock, Colony, only_sqlite
 
@@ -290,6 +290,19 @@ def test_the_log_is_for_the_agent_its_owner_and_administrators(house: Colony) ->
     for nobody in ("newt", "ann", "agents"):
         with pytest.raises(errors.NotFound):
             log(house, nobody)
+
+
+def test_what_the_former_life_reached_is_neither_for_who_is_born_again_nor_for_its_owner(house: Colony) -> None:
+    asked = house.post(house.ann, "@scout hello")
+    house.finish(house.turn(house.scout), "hello")
+    record(house, reached(house))
+    bear_again(house, "scout")
+    house.admin.call(operations.SET_OWNER, schema.SetOwner(agent="scout", owner="bob"))
+    record(house, reached(house, "api.example"))
+    for caller in (house.scout, house.bob):
+        assert [entry.host for entry in log(house, "scout", caller)] == ["api.example"]
+    assert [entry.host for entry in log(house)] == ["api.example", "pypi.org"]
+    assert [who for who in ("ann", "bob", "scout", "admin") if explained(house, asked, getattr(house, who)).reached] == ["ann", "admin"]
 
 
 def test_the_log_is_read_page_by_page_from_the_newest(house: Colony) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from colony import errors, operations, schema
+from colony.client import Client
 from server.models.acl import acl
 from tests.server.reaching import settle
 from tests.server.samples import contact, room
@@ -97,15 +98,37 @@ def test_what_is_held_about_a_channel_tells_nobody_that_there_is_one(house: Colo
     assert ATTIC in house.ann.call(operations.APPROVALS, schema.ListApprovals()).model_dump_json()
 
 
-def test_ops_does_not_tell_which_turn_in_a_private_channel_reached_a_host(house: Colony) -> None:
+def test_what_an_agent_reaches_there_its_owner_outside_is_not_told(house: Colony) -> None:
+    settle(house)
+    house.post(house.ann, "@scout look at merger.example", ATTIC)
+    turn = house.turn(house.scout)
+    seen = contact(house, "scout", "merger.example", verdict="allowed")
+    house.admin.call(operations.RECORD_EGRESS, schema.RecordEgress(contacts=[seen]))
+    house.finish(turn, "done")
+    house.clock.advance(1)
+    elsewhere = contact(house, "scout", "pypi.org", verdict="allowed")
+    house.admin.call(operations.RECORD_EGRESS, schema.RecordEgress(contacts=[elsewhere]))
+
+    def log(who: Client) -> list[tuple[str, int | None]]:
+        found = who.call(operations.EGRESS_LOG, schema.ReadEgressLog(agent="scout")).contacts
+        return [(entry.host, entry.turn_id) for entry in found]
+
+    assert log(house.admin) == log(house.scout) == [("pypi.org", None), ("merger.example", turn.id)]
+    assert log(house.bob) == [("pypi.org", None)]
+    house.ann.call(operations.INVITE, schema.InviteMembers(channel=ATTIC, usernames=["bob"]))
+    assert log(house.bob) == log(house.admin)
+    house.scout.call(operations.LEAVE, schema.LeaveChannel(channel=ATTIC))
+    assert log(house.scout) == [("pypi.org", None)]
+
+
+def test_ops_hears_that_a_host_was_reached_there_and_not_which(house: Colony) -> None:
     settle(house)
     house.post(house.ann, "@scout", ATTIC)
-    turn = house.turn(house.scout)
-    seen = contact(house, "scout", "pypi.org", verdict="allowed")
+    house.turn(house.scout)
+    seen = contact(house, "scout", "merger.example", verdict="allowed")
     house.admin.call(operations.RECORD_EGRESS, schema.RecordEgress(contacts=[seen]))
-    [told] = [message.body for message in house.read("ops") if "pypi.org" in message.body]
-    assert told == "@bob scout reaches pypi.org for the first time."
-    assert house.bob.call(operations.EGRESS_LOG, schema.ReadEgressLog(agent="scout")).contacts[0].turn_id == turn.id
+    said = "@bob scout reaches a host for the first time, in a private channel: administrators see it in `colony egress log scout`."
+    assert [message.body for message in house.read("ops")] == [said]
 
 
 def test_an_agent_that_names_who_is_not_there_is_not_left_in_the_dark(house: Colony) -> None:
