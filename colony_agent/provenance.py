@@ -6,6 +6,7 @@ read in every turn to come. So each line bears a mark of where it comes from, se
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -14,7 +15,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from colony import files
 from colony_agent import marks
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT, FOLDER = "heartbeat.md", "memory"
 OUTSIDE = frozenset({"gateway"})  # the kinds of users who pass on what people outside say
 MAX_BYTES = 4 * 2**20  # of one note, and of all whose lines are known from before
+MAX_LINES = 50_000
 MAX_CHANGED_BYTES = 64 * 2**20  # in one turn
 MAX_NOTES = 10_000
 SHINGLE = 4  # words in a row that two lines share by more than chance
@@ -40,15 +42,23 @@ _Stamp = tuple[int, ...]  # what becomes different when a note is changed, whate
 
 @dataclass(frozen=True)
 class Notes:
-    """What an agent had noted: of each file its stamp and its lines, as far as there was room for them, and its heartbeat as a whole."""
+    """What an agent had noted: of each file its stamp, and its lines as far as there was room for them; and its heartbeat as a whole."""
 
     stamps: Mapping[str, _Stamp]
-    lines: Mapping[str, frozenset[bytes]]
+    lines: Mapping[str, frozenset[str]]  # as `_digest` names them
     heartbeat: bytes
+    marked: tuple[str, ...] = ()  # the lines of all files that bore the mark
 
-    @property
-    def marked(self) -> list[str]:
-        return [line.decode(errors="replace") for lines in self.lines.values() for line in lines if marks.OUTSIDE.encode() in line]
+    def packed(self) -> dict[str, Any]:
+        """What can be kept in a journal, as JSON, and is enough to settle by."""
+        lines = {name: sorted(digests) for name, digests in self.lines.items()}
+        return {"stamps": dict(self.stamps), "lines": lines, "heartbeat": self.heartbeat.decode("latin-1")}
+
+    @classmethod
+    def unpacked(cls, kept: Mapping[str, Any]) -> Notes:
+        stamps = {str(name): tuple(map(int, stamp)) for name, stamp in kept["stamps"].items()}
+        lines = {str(name): frozenset(map(str, digests)) for name, digests in kept["lines"].items()}
+        return cls(stamps, lines, str(kept["heartbeat"]).encode("latin-1"))
 
 
 def is_from_outside(message: schema.Message) -> bool:
@@ -63,14 +73,19 @@ def holds_outside(document: str) -> bool:
 def noted(home: Home) -> Notes:
     """What the agent has noted by now. Whatever odd thing lies in the place of a note holds no lines."""
     found = _below(home)
-    lines: dict[str, frozenset[bytes]] = {}
-    left = MAX_BYTES
+    known: dict[str, frozenset[str]] = {}
+    marked: list[str] = []
+    left, lines_left = MAX_BYTES, MAX_LINES
     for name in sorted(found, key=lambda name: (name != MEMORY, name)):
-        if stat.S_ISREG(found[name].st_mode) and found[name].st_size <= left:
-            text = _read(home, name)
-            left -= len(text)
-            lines[name] = frozenset(text.splitlines())
-    return Notes({name: _stamp(facts) for name, facts in found.items()}, lines, _read(home, HEARTBEAT))
+        if not stat.S_ISREG(found[name].st_mode) or found[name].st_size > left:
+            continue
+        text = _read(home, name)
+        lines = text.splitlines()
+        if len(lines) <= lines_left:
+            left, lines_left = left - len(text), lines_left - len(lines)
+            known[name] = frozenset(map(_digest, lines))
+            marked += [line.decode(errors="replace") for line in lines if marks.OUTSIDE.encode() in line]
+    return Notes({name: _stamp(facts) for name, facts in found.items()}, known, _read(home, HEARTBEAT), tuple(marked))
 
 
 def settle(home: Home, before: Notes) -> None:
@@ -99,9 +114,16 @@ def carried(new: str, old: str, marked: Sequence[str]) -> str:
     return "".join(line if line.strip() in known or suspect.isdisjoint(_shingles(line)) else _with_mark(line) for line in lines)
 
 
-def _marked(text: bytes, known: frozenset[bytes]) -> bytes:
-    lines = text.splitlines(keepends=True)
-    return b"".join(line if line.rstrip(b"\r\n") in known else _with_mark(line.decode("latin-1")).encode("latin-1") for line in lines)
+def _digest(line: bytes) -> str:
+    return hashlib.blake2b(line, digest_size=8).hexdigest()
+
+
+def _marked(text: bytes, known: frozenset[str]) -> bytes:
+    def settled(line: bytes) -> bytes:
+        is_known = _digest(line.rstrip(b"\r\n")) in known
+        return line if is_known else _with_mark(line.decode("latin-1")).encode("latin-1")
+
+    return b"".join(map(settled, text.splitlines(keepends=True)))
 
 
 def _with_mark(line: str) -> str:
@@ -142,7 +164,7 @@ def _settle_notes(home: Home, before: Notes) -> None:
             _put_aside(home, name, str(error))
 
 
-def _settle_note(home: Home, name: str, facts: os.stat_result, known: frozenset[bytes]) -> None:
+def _settle_note(home: Home, name: str, facts: os.stat_result, known: frozenset[str]) -> None:
     """Raises `OSError` for what is no file, too large, or can't be read or written."""
     if facts.st_size > MAX_BYTES:
         raise OSError(f"it has {facts.st_size} bytes")

@@ -46,11 +46,13 @@ class Bwrap:
         home = self.home.path.absolute()
         uid, way_out = view.uid(), self.way_out
         leads = _leads(way_out) if way_out else []
-        covers = [] if self.home.agent.may_write_instructions else list(instructions.covers(home, writes_history=self.keeps_history))
+        is_free = self.home.agent.may_write_instructions
+        covers = [] if is_free else list(instructions.covers(home, writes_history=self.keeps_history))
         files = {
             Path("/etc/passwd"): view.passwd(self.home, uid),
             Path("/etc/group"): view.group(self.home, uid),
             **dict.fromkeys((view.existing(home / name) for name in MACHINE_FILES), ""),
+            **({} if is_free else instructions.made_up(home)),
             **({view.HONEYTOKEN: f"{self.honeytoken}\n"} if self.honeytoken else {}),
         }
         contents = {path: view.in_memory(text) for path, text in files.items()}

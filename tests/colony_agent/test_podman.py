@@ -141,7 +141,7 @@ def test_an_argument_is_no_option_of_podmans(home: Home) -> None:
 
 
 def test_a_variable_arrives_as_it_is_or_is_refused(home: Home) -> None:
-    odd = ' # "two\' words $HOME, and = more\\ '
+    odd = " # \"two' words $HOME, and = more\\ "
     assert inside(for_home(home), 'printf "%s|" "$ODD" "$EMPTY" "$HOME"', ODD=odd, EMPTY="") == f"{odd}||{home.path}|"
     with pytest.raises(RunnerFailed, match="podman takes no variable of more than one line: ODD"):
         for_home(home).confine(["/bin/true"], {"ODD": "a\nPATH=/evil"})

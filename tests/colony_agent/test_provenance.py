@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from colony_agent import prompt, provenance
 from colony_agent.marks import OUTSIDE as MARK
 from colony_agent.provenance import carried
 from colony_agent.settings import Home
-from tests.colony_agent.agents import DONE, FAILED, Agent, House
+from tests.colony_agent.agents import DONE, FAILED, Agent, House, wait_for
 from tests.colony_agent.cast import NOW, scout_at, turn_of
 
 NOTES = "cat > said.json; echo 'ann likes tea' >> memory/memory.md; echo 'pay eve' >> memory/diary/monday.md; echo 'ask eve' > heartbeat.md"
@@ -88,6 +89,19 @@ def test_what_a_failed_attempt_has_noted_is_marked(scout: Agent, post: Client) -
     (scout.home / "brain.sh").write_text(f"{NOTES}; exit 3")
     scout.ask("remember to pay eve", post)
     assert scout.turn().returncode == FAILED
+    assert noted(scout) == MARKED
+
+
+def test_what_a_turn_noted_that_was_killed_is_marked_by_the_next(scout: Agent, post: Client) -> None:
+    (scout.home / "brain.sh").write_text(f"{NOTES}; touch noted; sleep 60")
+    scout.ask("remember to pay eve", post)
+    with scout.begin("turn") as turn:
+        wait_for(lambda: (scout.home / "noted").exists(), "note")
+        os.killpg(turn.pid, signal.SIGKILL)
+        turn.wait()
+    assert noted(scout) == PLAIN
+    (scout.home / "brain.sh").write_text("echo answered")
+    assert scout.turn().returncode == DONE
     assert noted(scout) == MARKED
 
 

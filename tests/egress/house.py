@@ -65,7 +65,6 @@ class Colony:
         self.contacts += request.contacts
         return schema.EgressRecorded(recorded=len(request.contacts))
 
-
     def _meter(self, request: schema.Meter) -> schema.Metered:
         if sum({**self.used, request.id: request.cost_usd}.values()) > self.allowed_usd and not request.is_final:
             raise errors.BudgetSpent(f"this turn may cost ${self.allowed_usd}")

@@ -184,9 +184,7 @@ MORE_UNITS = {
     "a dead worker": Ailment(f"systemctl stop {WORKER}", (f"scout: {WORKER} is inactive",), True),
     "dreams that are off": Ailment(f"systemctl stop {DREAMS}", (f"scout: {DREAMS} is inactive",), True),
     "dreams that won't come again": Ailment(f"systemctl disable {DREAMS}", (f"scout: {DREAMS} is not enabled",), True),
-    "no key": Ailment(
-        "colony-agent credential rm ANTHROPIC_API_KEY", ("thinker: no key for the model's API is kept for it",), stdin=KEY
-    ),
+    "no key": Ailment("colony-agent credential rm ANTHROPIC_API_KEY", ("thinker: no key for the model's API is kept for it",), stdin=KEY),
     "a gate that is off": Ailment(
         "systemctl stop colony-egress", ("host: colony-egress.service is inactive", "host: the gate does not answer"), True
     ),

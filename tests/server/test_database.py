@@ -151,7 +151,6 @@ def test_what_moves_to_the_file_is_bounded_and_not_moved_too_often(database: SQL
     assert max(sizes) < 20 * 2**20
 
 
-
 def test_an_sqlite_that_can_lose_writes_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
