@@ -80,7 +80,7 @@ def test_an_agent_that_is_paused_hears_it_later(house: Colony) -> None:
     assert house.turn(house.scout).items[0].message.body == heard(house)[0]
 
 
-def test_the_decision_of_a_person_begins_the_loop_guard_s_count_anew(house: Colony) -> None:
+def test_with_the_decision_of_a_person_the_loop_guard_sees_a_new_chain(house: Colony) -> None:
     approve(house.ann, ask(house))
     turn = house.turn(house.scout)
     assert turn.items[0].message.hops == 0

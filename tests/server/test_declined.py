@@ -67,6 +67,20 @@ def test_what_it_watches_there_it_still_works_on(house: Colony) -> None:
     assert outcomes(house) == ["ignored", "dead", "ignored"]
 
 
+def test_explain_names_the_row_as_long_as_it_is_there(house: Colony) -> None:
+    asked = house.post(house.ann, "@scout @rook hello", GARDEN)
+
+    def notes() -> list[str]:
+        return house.ann.call(operations.EXPLAIN, schema.ExplainMessage(id=asked.id)).notes
+
+    says = "scout may not post channel:garden: scout deny post channel:garden (by colony)"
+    assert notes() == [says]
+    house.claim(house.scout)
+    assert notes() == [says]
+    house.admin.call(operations.DROP_ACL, schema.DropAcl(principal="scout", action="post", scope=f"channel:{GARDEN}"))
+    assert notes() == []
+
+
 def test_once_it_may_it_can_be_asked_again(house: Colony) -> None:
     asked = house.post(house.ann, "@scout hello", GARDEN)
     house.claim(house.scout)
