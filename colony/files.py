@@ -141,6 +141,15 @@ def private_folder(key: str) -> Path:
     return path
 
 
+def private_folders() -> Iterator[Path]:
+    """All of this user's own in the temporary folder, whatever their keys were."""
+    for path in Path(tempfile.gettempdir()).glob(f"colony-{os.getuid()}-*"):
+        with suppress(FileNotFoundError):
+            facts = path.lstat()
+            if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid():
+                yield path
+
+
 def listing(folder: Path, name: str) -> list[tuple[str, int, int]]:
     """The regular files of a folder: name, bytes, and when each was changed, in nanoseconds; none where there is no such folder."""
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from colony import errors
+
 
 @click.group("secret-key")
 def group() -> None:
@@ -29,6 +31,21 @@ def rotate(database: str) -> None:
             in_use = secret.keys_in_use(connection)
     keyring.keep_only(file, in_use)
     click.echo(f"{count} secrets are sealed with the new key {ring.newest}")
+
+
+@group.command()
+@click.pass_obj
+def check(database: str) -> None:
+    """Say whether all secrets can be opened. Nothing is changed."""
+    from server import access, keyring
+    from server.models import secret
+
+    file = keyring.place(database)
+    with access.ready(database) as opened, opened.read() as connection:
+        lost = secret.lost(connection, keyring.load(file))
+    if lost:
+        raise errors.Unavailable(f"secrets can't be opened by {file}: {'; '.join(lost)}")
+    click.echo(f"all secrets can be opened by {file}")
 
 
 COMMANDS = (group,)

@@ -183,6 +183,21 @@ def reseal(connection: Connection, ring: KeyRing) -> int:
     return len(rows)
 
 
+def lost(connection: Connection, ring: KeyRing) -> list[str]:
+    """What can't be opened, as whose it is and how it is called."""
+    joined = secrets.outerjoin(_agents, _agents.c.id == secrets.c.agent_id)
+    found = connection.execute(select(secrets, _agents.c.username.label("agent")).select_from(joined).order_by(secrets.c.id))
+    return [f"{row.agent or EVERYONE}: {row.name}" for row in found if not _can_be_opened(row, ring)]
+
+
+def _can_be_opened(row: Row[tuple[object, ...]], ring: KeyRing) -> bool:
+    try:
+        _opened(row, ring)
+    except (errors.Unavailable, ValueError):
+        return False
+    return True
+
+
 def keys_in_use(connection: Connection) -> set[str]:
     """The names of the keys that something is sealed with."""
     return {sealed.partition(":")[0] for sealed in connection.execute(select(secrets.c.sealed)).scalars()}

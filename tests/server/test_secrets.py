@@ -227,6 +227,19 @@ def test_a_turn_goes_on_without_what_can_not_be_opened(house: Colony) -> None:
 
 
 @only_sqlite
+def test_what_can_not_be_opened_is_named(house: Colony) -> None:
+    put(house, "ONE", "the-first-value")
+    put(house, "TWO", "the-second-one", agent="scout")
+    ring = keyring.load(house.gate.config.secret_keys)
+    with house.gate.database.read() as connection:
+        assert secret_model.lost(connection, ring) == []
+        assert secret_model.lost(connection, keyring.KeyRing({})) == ["agents: ONE", "scout: TWO"]
+    house.gate.database.write(lambda connection: connection.execute(text("UPDATE secrets SET hosts = 'x' WHERE name = 'TWO'")))
+    with house.gate.database.read() as connection:
+        assert secret_model.lost(connection, ring) == ["scout: TWO"]
+
+
+@only_sqlite
 def test_rows_can_not_be_exchanged(house: Colony, gate: Client) -> None:
     put(house, "ONE", "the-first-value")
     put(house, "TWO", "the-second-one", agent="scout")
