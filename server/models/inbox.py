@@ -94,6 +94,16 @@ _UNBOUND = Prepared(
     .limit(_limit)
 )
 
+# Not named as the columns: for SQLAlchemy these names are its own.
+_CLOSE = Prepared(
+    update(inbox).where(inbox.c.turn_id == bindparam("turn"), _is_open).values(acked_at=bindparam("at"), outcome=bindparam("how"))
+)
+_HAND_OUT = Prepared(
+    update(inbox)
+    .where(inbox.c.id == bindparam("item"))
+    .values(turn_id=bindparam("to_turn"), attempts=inbox.c.attempts + 1, not_before=null())
+)
+
 
 def _joined(ids: ColumnElement[Any]) -> ColumnElement[str]:
     return func.string_agg(cast(ids, String), ",")
@@ -178,14 +188,15 @@ def ack(connection: Connection, user_id: int, ids: list[int], now: datetime) -> 
 
 def close(connection: Connection, turn_id: int, outcome: schema.Outcome, now: datetime) -> None:
     """End all items of a turn that are still open."""
-    still_open = and_(inbox.c.turn_id == turn_id, inbox.c.acked_at.is_(None))
-    _close(connection, still_open, outcome, now)
+    ending.of_items(connection, outcome, _CLOSE.run(connection, {"turn": turn_id, "at": now, "how": outcome}))
 
 
 def close_all(connection: Connection, user_id: int, outcome: schema.Outcome, now: datetime, channel_id: int | None = None) -> None:
     """End all that a user has not processed, or what of it lies in one channel."""
     still_open = and_(inbox.c.agent_id == user_id, inbox.c.acked_at.is_(None))
-    _close(connection, still_open if channel_id is None else and_(still_open, inbox.c.channel_id == channel_id), outcome, now)
+    there = still_open if channel_id is None else and_(still_open, inbox.c.channel_id == channel_id)
+    closed = connection.execute(update(inbox).where(there).values(acked_at=now, outcome=outcome))
+    ending.of_items(connection, outcome, closed.rowcount)
 
 
 def handled(connection: Connection, before: datetime, after_id: int, limit: int) -> list[int]:
@@ -207,7 +218,8 @@ def rest(connection: Connection, turn_id: int, until: datetime) -> None:
 
 def hand_out(connection: Connection, ids: list[int], turn_id: int) -> None:
     """Bind items to a turn and count the attempt."""
-    connection.execute(update(inbox).where(inbox.c.id.in_(ids)).values(turn_id=turn_id, attempts=inbox.c.attempts + 1, not_before=None))
+    for item_id in ids:
+        _HAND_OUT.run(connection, {"item": item_id, "to_turn": turn_id})
 
 
 def next_due(connection: Connection, agent_id: int, now: datetime) -> Row[tuple[object, ...]] | None:
@@ -239,11 +251,6 @@ def unbound(connection: Connection, agent_id: int, channel_id: int, now: datetim
     """The channel's due items that no turn has taken yet, oldest first."""
     values = {"agent": agent_id, "channel": channel_id, "now": now, "limit": limit}
     return [to_schema(row) for row in _UNBOUND.rows(connection, values)]
-
-
-def _close(connection: Connection, which: ColumnElement[bool], outcome: schema.Outcome, now: datetime) -> None:
-    closed = connection.execute(update(inbox).where(which).values(acked_at=now, outcome=outcome))
-    ending.of_items(connection, outcome, closed.rowcount)
 
 
 def to_schema(row: Row[tuple[object, ...]]) -> schema.InboxItem:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, Row, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, select, update
 
 from colony import errors, failures, schema
 from colony.failures import Failure
@@ -26,6 +27,7 @@ from server.models import (
 )
 from server.models.posting import Author, LoopGuard, Posted
 from server.models.turn import running, turns
+from server.prepared import Prepared
 
 NUMBERS_NAMED = 20
 DECLINED_AT_ONCE = 500  # messages
@@ -270,10 +272,18 @@ def _spend_late(connection: Connection, turn: Row[tuple[object, ...]], usage: sc
 
 
 def _book(connection: Connection, turn: Row[tuple[object, ...]], usage: schema.Usage, now: datetime, changes: dict[str, object]) -> None:
-    spent = {name: turns.c[name] + (getattr(usage, name) or 0) for name in attempt.COUNTED}
-    connection.execute(update(turns).where(turns.c.id == turn.id).values(spent | changes))
+    values = {f"new_{name}": value for name, value in changes.items()}
+    values |= {f"more_{name}": getattr(usage, name) or 0 for name in attempt.COUNTED}
+    _booking(tuple(changes)).run(connection, values | {"turn": turn.id})
     if usage.cost_usd:
         spending.add(connection, turn.agent_id, now, usd=usage.cost_usd)
+
+
+@cache
+def _booking(changed: tuple[str, ...]) -> Prepared:
+    spent = {name: turns.c[name] + bindparam(f"more_{name}") for name in attempt.COUNTED}
+    changes: dict[str, object] = {name: bindparam(f"new_{name}") for name in changed}
+    return Prepared(update(turns).where(turns.c.id == bindparam("turn")).values(spent | changes))
 
 
 def _channel_name(connection: Connection, turn: Row[tuple[object, ...]]) -> str | None:
