@@ -186,7 +186,9 @@ class Proxy:
             use = Use(visit.user, asked, self._meter, exchange.cut)
             async with use.booked():
                 visit.is_there = True
-                await endpoint.ask(exchange, visit.user, head, asked.content, use)
+                if use.question.max_tokens < asked.max_tokens:
+                    visit.took = f"for at most {use.question.max_tokens} tokens, as many as the turn may cost"
+                await endpoint.ask(exchange, visit.user, head, use.question.content, use)
 
     async def _read(self, body: bytes) -> Question:
         if len(body) < SMALL_BYTES:

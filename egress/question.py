@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,24 +18,43 @@ WEB = 443
 # Tools that Claude Code, or whoever asks, carries out itself; each name goes on with its date. All others are the API's own.
 LOCAL_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_", "tool_search_tool_")
 DATA = ("base64", "text")  # sources that hold what they are
+BOUNDS = ("max_tokens", "thinking")
 BYTES_PER_TOKEN = 3  # fewer than a text has, so that an estimate is rather too high
 
 
 @dataclass(frozen=True)
 class Question:
-    """`content` is what goes out. `hosts` is where the API itself would look things up for it; `*`: wherever it likes."""
+    """`rest` is what is asked beside `bounds`. `hosts` is where the API itself would look things up for it; `*`: wherever it likes."""
 
-    content: bytes
+    bounds: Mapping[str, Any]  # max_tokens, and thinking where that is said
+    rest: bytes
     model: str
-    max_tokens: int
-    is_streamed: bool
     is_fast: bool
     hosts: tuple[tuple[str, int], ...]
 
     @property
+    def content(self) -> bytes:
+        """What goes out."""
+        return _written(self.bounds)[:-1] + b"," + self.rest[1:]
+
+    @property
+    def max_tokens(self) -> int:
+        """Of its answer and of all that is thought for it, whether that is shown or not."""
+        return int(self.bounds["max_tokens"])
+
+    @property
     def tokens_in(self) -> int:
         """An estimate."""
-        return len(self.content) // BYTES_PER_TOKEN
+        return len(self.rest) // BYTES_PER_TOKEN
+
+    def lowered(self, max_tokens: int) -> Question:
+        """The same for fewer tokens, 2048 or more: half of them are for thinking, if that would have more than all."""
+        bounds = {**self.bounds, "max_tokens": max_tokens}
+        thinking = bounds.get("thinking")
+        if isinstance(thinking, dict) and isinstance(most := thinking.get("budget_tokens"), int) and most >= max_tokens:
+            # A power of two, since each change of it makes the API's cache of what was said before worthless.
+            bounds["thinking"] = {**thinking, "budget_tokens": 1 << (max_tokens // 2).bit_length() - 1}
+        return replace(self, bounds=bounds)
 
 
 def parsed(body: bytes) -> Question:
@@ -46,18 +65,24 @@ def parsed(body: bytes) -> Question:
         raise TooLarge(f"the question to the model has more than {MAX_PARTS} parts")
     try:
         said = from_json(body, allow_inf_nan=False)
-        content = to_json(said, inf_nan_mode="null")
+        bounds = {name: said.pop(name) for name in BOUNDS if name in said} if isinstance(said, dict) else {}
+        _written(bounds)
+        rest = _written(said)
     except (ValueError, RecursionError) as error:
         raise Malformed(f"the question to the model is no JSON: {error}") from error
     if not isinstance(said, dict):
         raise Malformed("the question to the model must be an object")
-    model, max_tokens = said.get("model"), said.get("max_tokens")
+    model, max_tokens = said.get("model"), bounds.get("max_tokens")
     if not isinstance(model, str) or not 0 < len(model) <= 200:
         raise Malformed("the question to the model must name a model")
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or not 0 <= max_tokens <= 10**7:
         raise Malformed("the question to the model must say max_tokens, a whole number")
     hosts = tuple(dict.fromkeys(_hosts(said)))
-    return Question(content, model, max_tokens, said.get("stream") is True, said.get("speed") == "fast", hosts)
+    return Question(bounds, rest, model, said.get("speed") == "fast", hosts)
+
+
+def _written(said: Any) -> bytes:
+    return to_json(said, inf_nan_mode="null")
 
 
 def _hosts(said: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

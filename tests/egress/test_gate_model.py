@@ -14,7 +14,7 @@ from egress.settings import OAUTH_BETA, Bounds, Model, Secret
 from tests.egress.house import OK, House, Upstream, answering, code, everything, hear, status, until
 
 KEY = "sk-ant-very-secret"
-QUESTION = b'{"model":"claude-test","max_tokens":10,"messages":[]}'
+QUESTION = b'{"max_tokens":10,"model":"claude-test","messages":[]}'
 Opened = Callable[..., House]
 
 
