@@ -81,10 +81,16 @@ class Answer:
 
 
 def _tokens(usage: dict[str, Any]) -> Tokens:
-    written, by_hour = (
-        _count(usage.get("cache_creation_input_tokens")),
-        _count(_dict(usage.get("cache_creation")).get("ephemeral_1h_input_tokens")),
-    )
+    """Where a compaction took some, only the iterations tell of it; what the API's own tools took, only the sum of all."""
+    iterations = usage.get("iterations")
+    each = [_counted(_dict(found)) for found in iterations] if isinstance(iterations, list) else []
+    whole = vars(_counted(usage))
+    return Tokens(**{name: max(count, sum(getattr(found, name) for found in each)) for name, count in whole.items()})
+
+
+def _counted(usage: dict[str, Any]) -> Tokens:
+    written = _count(usage.get("cache_creation_input_tokens"))
+    by_hour = _count(_dict(usage.get("cache_creation")).get("ephemeral_1h_input_tokens"))
     return Tokens(
         input=_count(usage.get("input_tokens")),
         output=_count(usage.get("output_tokens")),

@@ -18,6 +18,7 @@ WEB = 443
 # Tools that Claude Code, or whoever asks, carries out itself; each name goes on with its date. All others are the API's own.
 LOCAL_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_", "tool_search_tool_")
 DATA = ("base64", "text")  # sources that hold what they are
+FORGETTING = "clear_"  # edits of the context that ask no model
 BOUNDS = ("max_tokens", "thinking")
 BYTES_PER_TOKEN = 3  # fewer than a text has, so that an estimate is rather too high
 
@@ -77,8 +78,18 @@ def parsed(body: bytes) -> Question:
         raise Malformed("the question to the model must name a model")
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or not 0 <= max_tokens <= 10**7:
         raise Malformed("the question to the model must say max_tokens, a whole number")
+    _require_plain_context(said)
     hosts = tuple(dict.fromkeys(_hosts(said)))
     return Question(bounds, rest, model, said.get("speed") == "fast", hosts)
+
+
+def _require_plain_context(said: Mapping[str, Any]) -> None:
+    """Raises `Unasked` where the API would ask the model more than once, as it does to sum up what was said before."""
+    management = said.get("context_management")
+    for edit in _listed(management.get("edits") if isinstance(management, dict) else management):
+        kind = edit.get("type") if isinstance(edit, dict) else edit
+        if not isinstance(kind, str) or not kind.startswith(FORGETTING):
+            raise Unasked(f"the model can't be asked to change its context by {str(kind)[:100]!r}; edits whose type begins with clear_ can")
 
 
 def _written(said: Any) -> bytes:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from colony import errors
-from egress.answer import Answer
 from egress.prices import DEAREST, KNOWN, Price, Prices, Tokens
 from egress.settings import Model, Secret
 from tests.egress.house import House, Upstream, answering, code, everything, hear, status, until
@@ -106,44 +105,6 @@ def test_what_tokens_cost() -> None:
     assert Prices().usd(OPUS, TOKENS) == pytest.approx(USD)
     assert Prices().usd(OPUS, TOKENS, is_fast=True) == pytest.approx(6 * USD)
     assert Prices().usd(OPUS, Tokens(web_searches=3)) == pytest.approx(0.03)
-
-
-# Answers
-
-
-def test_a_stream_tells_its_use_however_it_is_cut() -> None:
-    text = b"".join([STARTS, delta('"message_delta" {"output_tokens": 9}'), delta("x" * 500), ENDS])
-    for size in (1, 7, 64, len(text)):
-        answer = Answer(is_streamed=True)
-        for start in range(0, len(text), size):
-            answer.hear(text[start : start + size])
-        answer.end()
-        assert answer.tokens == TOKENS
-
-
-def test_until_a_stream_tells_its_output_it_is_not_known() -> None:
-    answer = Answer(is_streamed=True)
-    early = event(type="message_delta", delta={"stop_reason": None}, usage={"output_tokens": 5})
-    answer.hear(STARTS + delta("x" * 3000) + early + ENDS[:40])
-    answer.end()
-    assert (answer.tokens, answer.is_told) == (Tokens(**{**vars(TOKENS), "output": 0}), False)
-
-
-def test_a_stream_that_the_api_gives_up_has_used_what_came() -> None:
-    answer = Answer(is_streamed=True)
-    answer.hear(STARTS + delta('"error"' + "x" * 3000))
-    assert not answer.is_told
-    answer.hear(event(type="error", error={"type": "overloaded_error", "message": "Overloaded"}))
-    assert answer.tokens
-    assert (answer.is_told, answer.tokens.input, 1000 < answer.tokens.output < 1200) == (True, 1000, True)
-
-
-@pytest.mark.parametrize("text", [b"", b"x", b"[]", *(b'{"usage": %s}' % usage for usage in (b"5", b'{"input_tokens": -5}'))])
-def test_odd_answers_tell_nothing_wrong(text: bytes) -> None:
-    answer = Answer(is_streamed=False)
-    answer.hear(text)
-    answer.end()
-    assert answer.tokens in (None, Tokens())
 
 
 # The gate

@@ -154,6 +154,15 @@ def test_an_address_that_is_none_is_refused(url: Any) -> None:
         asked({"type": "image", "source": {"type": "url", "url": url}})
 
 
+@pytest.mark.parametrize("type", ["compact_20260112", "of_the_future", "", 5, None])
+def test_the_model_is_not_asked_to_sum_up_what_was_said_before(type: Any) -> None:
+    forgets = {"type": "clear_thinking_20251015", "keep": "all"}
+    parsed(body(context_management={"edits": [forgets]}))
+    for edits in ([forgets, {"type": type}], {"type": type}, [type]):
+        with pytest.raises(Unasked, match="change its context"):
+            parsed(body(context_management={"edits": edits}))
+
+
 @given(JSON, JSON, JSON)
 def test_whatever_is_asked_is_read_or_refused(messages: Any, tools: Any, servers: Any) -> None:
     try:
