@@ -60,6 +60,12 @@ class Meter:
         except (errors.ColonyError, OSError) as error:
             raise Resting(f"the colony can't say what the turn may cost: {error}") from error
 
+    async def require_turn(self, user: str, model: str) -> None:
+        """Raises as `book` does where the agent may ask nothing now. Nothing is counted."""
+        nothing = schema.Meter(id=str(uuid.uuid4()), linux_user=user, model=model, cost_usd=0.0)
+        await self.book(nothing)
+        self.settle(nothing.model_copy(update={"is_final": True}))
+
     def settle(self, request: schema.Meter) -> None:
         """Tell the server what it was, as soon as it listens."""
         with self._news:

@@ -17,7 +17,7 @@ from egress.ledger import Ledger
 from egress.limits import Room
 from egress.mask import Mask
 from egress.meter import Meter, Use
-from egress.model import STREAM_BYTES, Endpoint, checked, is_question
+from egress.model import STREAM_BYTES, Endpoint, checked, is_counting, is_question
 from egress.pipes import Pipes
 from egress.policy import Policy
 from egress.question import Question
@@ -174,6 +174,8 @@ class Proxy:
             with self._judged(exchange, lambda: self._policy.rules(user)):
                 if is_question(head):
                     await self._ask_question(endpoint, exchange, visit, head)
+                elif is_counting(head):
+                    await self._ask_count(endpoint, exchange, visit, head)
                 else:
                     visit.is_there = True
                     await endpoint.ask(exchange, user, head)
@@ -190,11 +192,20 @@ class Proxy:
                     visit.took = f"for at most {use.question.max_tokens} tokens, as many as the turn may cost"
                 await endpoint.ask(exchange, visit.user, head, use.question.content, use)
 
-    async def _read(self, body: bytes) -> Question:
+    async def _ask_count(self, endpoint: Endpoint, exchange: Exchange, visit: Visit, head: Head) -> None:
+        """How many tokens a question would have. It costs nothing, but the API may look things up for it as for the question itself."""
+        with self._room.held(visit.user) as take:
+            asked = await self._read(await exchange.body(take, BODY_SECONDS), is_counted=True)
+            self._require_question(visit.user, asked)
+            await self._meter.require_turn(visit.user, asked.model)
+            visit.is_there = True
+            await endpoint.ask(exchange, visit.user, head, asked.content)
+
+    async def _read(self, body: bytes, *, is_counted: bool = False) -> Question:
         if len(body) < SMALL_BYTES:
-            return question.parsed(body)
+            return question.parsed(body, is_counted=is_counted)
         async with self._reading:
-            return await aside.begin(lambda: question.parsed(body))
+            return await aside.begin(lambda: question.parsed(body, is_counted=is_counted))
 
     def _require_question(self, user: str, asked: Question) -> None:
         """Raises `Unasked` for what would have the API reach for the agent what it may not reach itself."""

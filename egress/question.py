@@ -27,7 +27,7 @@ BYTES_PER_TOKEN = 3  # fewer than a text has, so that an estimate is rather too 
 class Question:
     """`rest` is what is asked beside `bounds`. `hosts` is where the API itself would look things up for it; `*`: wherever it likes."""
 
-    bounds: Mapping[str, Any]  # max_tokens, and thinking where that is said
+    bounds: Mapping[str, Any]  # max_tokens and thinking, where they are said
     rest: bytes
     model: str
     is_fast: bool
@@ -36,7 +36,7 @@ class Question:
     @property
     def content(self) -> bytes:
         """What goes out."""
-        return _written(self.bounds)[:-1] + b"," + self.rest[1:]
+        return _written(self.bounds)[:-1] + b"," + self.rest[1:] if self.bounds else self.rest
 
     @property
     def max_tokens(self) -> int:
@@ -58,8 +58,11 @@ class Question:
         return replace(self, bounds=bounds)
 
 
-def parsed(body: bytes) -> Question:
-    """Raises `Malformed`, `TooLarge`, and `Unasked` for an address that is none. Takes a while for much: not for the event loop."""
+def parsed(body: bytes, *, is_counted: bool = False) -> Question:
+    """Raises `Malformed`, `TooLarge`, and `Unasked` for an address that is none. Takes a while for much: not for the event loop.
+
+    What is only to be counted need not say `max_tokens`.
+    """
     if len(body) > MAX_BYTES:
         raise TooLarge(f"the question to the model is larger than {MAX_BYTES} bytes")
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_PARTS:
@@ -73,7 +76,7 @@ def parsed(body: bytes) -> Question:
         raise Malformed(f"the question to the model is no JSON: {error}") from error
     if not isinstance(said, dict):
         raise Malformed("the question to the model must be an object")
-    model, max_tokens = said.get("model"), bounds.get("max_tokens")
+    model, max_tokens = said.get("model"), bounds.get("max_tokens", 0 if is_counted else None)
     if not isinstance(model, str) or not 0 < len(model) <= 200:
         raise Malformed("the question to the model must name a model")
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or not 0 <= max_tokens <= 10**7:

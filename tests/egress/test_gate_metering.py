@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from colony import errors
+from egress.model import COUNTING
 from egress.prices import DEAREST, KNOWN, Price, Prices, Tokens
 from egress.settings import Model, Secret
 from tests.egress.house import House, Upstream, answering, code, everything, hear, status, until
@@ -49,6 +50,10 @@ def streamed(*events: bytes) -> bytes:
 def ask(max_tokens: int = 300, *, stream: bool = True, model: str = OPUS, **more: Any) -> bytes:
     said = {"model": model, "max_tokens": max_tokens, "messages": [{"role": "user", "content": "hi"}], "stream": stream}
     return post(body=json.dumps(said | more).encode())
+
+
+def counting(**said: Any) -> bytes:
+    return post(COUNTING, body=json.dumps(said).encode())
 
 
 @pytest.fixture
@@ -284,10 +289,13 @@ def test_a_settlement_waits_for_a_server_that_is_away(open_house: Opened, api: C
 
 
 def test_counting_tokens_costs_nothing(open_house: Opened, api: Callable[..., Upstream]) -> None:
-    house = at(open_house, api(whole(input_tokens=5)))
-    assert status(house.ask(post("/v1/messages/count_tokens", body=b"{}"))) == 200
+    upstream = api(whole(input_tokens=5))
+    house = at(open_house, upstream)
+    said = {"messages": [{"role": "user", "content": "hi"}], "model": OPUS}
+    assert status(house.ask(counting(**said))) == 200
+    assert asked_of(upstream) == said
     house.contact()
-    assert house.colony.metered == []
+    assert (final(house).cost_usd, set(house.colony.used.values())) == (0.0, {0.0})
 
 
 # What the API would do for whoever asks
@@ -309,6 +317,36 @@ def test_the_api_looks_at_nothing_that_the_agent_may_not_reach(open_house: Opene
     assert status(house.ask(ask(messages=PICTURE))) == 200
     house.allow("pics.example", effect="deny")
     assert status(house.ask(ask(messages=PICTURE))) == 400
+
+
+@pytest.mark.parametrize(
+    "more", [{"messages": PICTURE}, {"mcp_servers": [{"type": "url", "url": "https://pics.example/mcp", "name": "x"}]}]
+)
+def test_it_looks_at_nothing_for_counting_either(open_house: Opened, api: Callable[..., Upstream], more: dict[str, Any]) -> None:
+    upstream = api(whole(input_tokens=5))
+    house = at(open_house, upstream)
+    answer = house.ask(counting(model=OPUS, **more))
+    assert (status(answer), code(answer), upstream.accepted) == (400, "egress_denied", 0)
+    house.allow("pics.example")
+    assert status(house.ask(counting(model=OPUS, **more))) == 200
+
+
+def test_who_runs_no_turn_counts_nothing(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    upstream = api(whole(input_tokens=5))
+    house = at(open_house, upstream)
+    house.colony.trouble = errors.StaleTurn("no turn of the agent runs")
+    answer = house.ask(counting(model=OPUS, messages=[]))
+    assert (status(answer), code(answer), upstream.accepted) == (403, "egress_denied", 0)
+
+
+def test_what_is_no_question_is_not_counted(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    upstream = api(whole(input_tokens=5))
+    house = at(open_house, upstream)
+    assert [status(house.ask(post(COUNTING, body=body))) for body in (b"{}", b"nonsense")] == [400, 400]
+    large = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 62914560\r\n\r\n" % COUNTING.encode()
+    with house.knock() as connection, suppress(BrokenPipeError):  # it says no before it has heard all
+        connection.sendall(large + b" " * (60 * 2**20))
+    assert upstream.accepted == 0
 
 
 def test_the_apis_own_tools_are_for_who_may_reach_everything(open_house: Opened, api: Callable[..., Upstream]) -> None:
