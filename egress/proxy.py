@@ -128,7 +128,7 @@ class Proxy:
             before = path, headers
             path, headers = each.put_into(path, headers)
             used += [each.name] if (path, headers) != before else []
-        visit.took = f"with {', '.join(used)}" if used else "without a secret: its placeholder stood nowhere"
+        visit.took = f"with {', '.join(used)}" if used else "without a secret: its placeholder stood nowhere that counts"
         return path, [*headers, (b"accept-encoding", b"identity")]  # what comes back must be readable to be covered
 
     def _require_still(self, user: str, to: Target, bound: list[Bound]) -> None:
