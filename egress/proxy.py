@@ -32,6 +32,8 @@ from egress.visit import Visit
 
 BODY_SECONDS = 60.0  # until a question to the model is here
 SMALL_BYTES = 256 * 1024  # of a question that is read at once; larger ones are read one after the other, beside the event loop
+# By these a host is asked for pieces of an answer, or for another encoding, in which nobody sees what must be covered.
+DISGUISES = (b"accept-encoding", b"accept-charset", b"range", b"if-range")
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
@@ -121,7 +123,7 @@ class Proxy:
     def _with_secrets(self, head: Head, visit: Visit, bound: list[Bound]) -> tuple[str, Headers]:
         if not head.target.startswith("/"):
             raise Malformed("within a tunnel, ask for a path: GET /path")
-        dropped = (b"host", b"content-length", b"accept-encoding")
+        dropped = (b"host", b"content-length", *DISGUISES)
         kept = [(name, value) for name, value in end_to_end(head.headers) if name not in dropped]
         path, headers, used = head.target, kept, []
         for each in bound:

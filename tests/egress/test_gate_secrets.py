@@ -283,6 +283,32 @@ def test_what_is_asked_for_is_plain_and_what_is_encoded_is_refused(open_site: Ca
     assert (status(answer), code(answer)) == (502, "egress_unreachable")
 
 
+def test_a_secret_does_not_come_back_piece_by_piece(open_site: Callable[..., Site]) -> None:
+    def tell(upstream: Upstream, connection: socket.socket) -> None:
+        request = hear(connection)
+        upstream.heard.append(request)
+        told = b"it is " + VALUE.encode()
+        for line in request.lower().split(b"\r\n"):
+            if line.startswith(b"range: bytes="):
+                first, _, last = line.partition(b"=")[2].partition(b"-")
+                told = told[int(first) : int(last) + 1]
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(told), told))
+
+    site = open_site(tell)
+    site.give(secret(f"{HOST}:{site.port}"))
+    for first in (6, 16):
+        answer = site.get("/", f"Authorization: {MARK}", f"Range: bytes={first}-{first + 9}", 'If-Range: "a"')
+        assert answer.endswith(b"it is " + b"*" * len(VALUE))
+    assert b"range" not in site.heard.lower()
+
+
+@pytest.mark.parametrize("header", ["Accept-Charset: utf-16le", "TE: gzip", "Accept-Encoding: gzip"])
+def test_no_host_is_asked_for_an_answer_in_disguise(site: Site, header: str) -> None:
+    site.get("/", f"Authorization: {MARK}", header)
+    assert VALUE.encode() in site.heard
+    assert header.encode().partition(b": ")[2] not in site.heard
+
+
 # When it holds no more
 
 
