@@ -67,6 +67,7 @@ class Secret(Response):
     agent: str  # `agents`: all of them have it
     hosts: list[str]  # patterns as in egress rules, each perhaps with its port; without it is 443
     header: str | None = None  # which the gate sets; absent: it takes the place of the placeholder
+    in_path: bool = False  # it is put into paths and queries as well
     as_environment: bool = False  # command runners hold it
     placeholder: str
     set_by: str | None = None
@@ -95,6 +96,7 @@ class SetSecret(Request):
     value: SecretValue
     hosts: Annotated[list[SecretHost], Field(max_length=MAX_SECRET_HOSTS)]
     header: SecretHeader | None = Field(default=None, description="A header that the gate sets, as in 'Authorization: Bearer {}'.")
+    in_path: bool = Field(default=False, description="It is put into the path and the query, too: not where a host shows these to others.")
     as_environment: bool = Field(default=False, description="Programs of the runner `command` find the value itself, and can give it away.")
 
     @model_validator(mode="after")
@@ -120,6 +122,7 @@ class EgressSecret(Response):
     placeholder: str
     hosts: list[str]
     header: str | None = None
+    in_path: bool = False
 
 
 class GetEgressSecrets(Request):

@@ -59,6 +59,7 @@ secrets = Table(
     Column("as_environment", Boolean, nullable=False, server_default=false()),  # command runners hold it
     Column("uses", Key, nullable=False, server_default="0"),  # since it was set
     Column("used_at", Timestamp),
+    Column("in_path", Boolean, nullable=False, server_default=false()),  # the gate puts it into paths and queries, too
     # Two, because a NULL is like no other: one alone would let secrets of all agents come twice.
     Index("uq_secrets_of_agent", "agent_id", "name", unique=True, sqlite_where=_IS_OWN, postgresql_where=_IS_OWN),
     Index("uq_secrets_of_all", "name", unique=True, sqlite_where=_IS_FOR_ALL, postgresql_where=_IS_FOR_ALL),
@@ -77,9 +78,10 @@ def put(
 ) -> schema.Secret:
     """Make it the one secret of that name, of the agent or of all; its placeholder stays. Raises `LimitReached` for one too many."""
     hosts = list(dict.fromkeys(request.hosts))
-    sealed = ring.seal(request.value, _identity(request.name, agent_id, hosts, request.header, request.as_environment))
-    values: dict[str, Any] = {"hosts": json.dumps(hosts), "header": request.header, "as_environment": request.as_environment}
-    values |= {"sealed": sealed, "set_by": actor_id, "set_at": now, "uses": 0, "used_at": None}
+    ways = request.model_dump(include={"header", "in_path", "as_environment"})
+    sealed = ring.seal(request.value, _identity(request.name, agent_id, hosts, **ways))
+    values: dict[str, Any] = {"hosts": json.dumps(hosts), **ways, "sealed": sealed, "set_by": actor_id, "set_at": now}
+    values |= {"uses": 0, "used_at": None}
     this = _of(agent_id) & (secrets.c.name == request.name)
     if not connection.execute(update(secrets).where(this).values(values)).rowcount:
         if connection.execute(select(func.count()).select_from(secrets).where(_of(agent_id))).scalar_one() >= MAX_SECRETS:
@@ -218,16 +220,18 @@ def _values(rows: list[Row[tuple[object, ...]]], load: Callable[[], KeyRing]) ->
 
 def _opened(row: Row[tuple[object, ...]], ring: KeyRing) -> schema.EgressSecret:
     value = ring.open(row.sealed, _identity_of(row))
-    return schema.EgressSecret(name=row.name, value=value, placeholder=row.placeholder, hosts=json.loads(row.hosts), header=row.header)
+    ways = {"hosts": json.loads(row.hosts), "header": row.header, "in_path": row.in_path}
+    return schema.EgressSecret(name=row.name, value=value, placeholder=row.placeholder, **ways)
 
 
-def _identity(name: str, agent_id: int | None, hosts: list[str], header: str | None, as_environment: bool) -> bytes:
-    """What a value is sealed for: in another row, for other hosts, or to be held, it can't be opened."""
-    return json.dumps([name, agent_id, hosts, header, *(["environment"] if as_environment else [])]).encode()
+def _identity(name: str, agent_id: int | None, hosts: list[str], header: str | None, in_path: bool, as_environment: bool) -> bytes:
+    """What a value is sealed for: in another row, for other hosts, in paths, or to be held, it can't be opened."""
+    more = [*(["environment"] if as_environment else []), *(["path"] if in_path else [])]
+    return json.dumps([name, agent_id, hosts, header, *more]).encode()
 
 
 def _identity_of(row: Row[tuple[object, ...]]) -> bytes:
-    return _identity(row.name, row.agent_id, json.loads(row.hosts), row.header, row.as_environment)
+    return _identity(row.name, row.agent_id, json.loads(row.hosts), row.header, row.in_path, row.as_environment)
 
 
 def _of(agent_id: int | None) -> ColumnElement[bool]:
@@ -256,6 +260,7 @@ def _shown(rows: Iterator[Row[tuple[object, ...]]]) -> Iterator[schema.Secret]:
                 agent=row.agent or EVERYONE,
                 hosts=hosts,
                 header=row.header,
+                in_path=row.in_path,
                 as_environment=row.as_environment,
                 placeholder=row.placeholder,
                 set_by=row.setter,
