@@ -8,6 +8,7 @@ from server.models import explain as explain_model
 from server.models import message, posting, turn
 from server.models import retry as retry_model
 from server.operations.channels import entered
+from server.operations.turns import readable
 
 
 @handles(operations.POST)
@@ -36,8 +37,7 @@ def explain(call: Call, request: schema.ExplainMessage) -> schema.Explanation:
     found = explain_model.explain(call.connection, request.id, call.viewer_id, call.config.patience, call.now)
     if not call.may_read(found.message):
         raise errors.NotFound(f"no message {request.id}")
-    turns = [each.model_copy(update={"posts": list(filter(call.may_read, each.posts))}) for each in found.turns]
-    return found.model_copy(update={"turns": turns, "answers": list(filter(call.may_read, found.answers))})
+    return found.model_copy(update={"turns": readable(call, found.turns), "answers": list(filter(call.may_read, found.answers))})
 
 
 @handles(operations.RETRY)
