@@ -95,6 +95,8 @@ def _covered(value: Any, values: tuple[str, ...], *, is_free: bool = False) -> A
     match value:
         case str() if is_free:
             return cover(value, values)
+        case schema.Usage():
+            return value.model_copy(update={"tools": {cover(name, values): count for name, count in value.tools.items()}})
         case list() | tuple():
             return [_covered(each, values) for each in value]
         case Mapping():

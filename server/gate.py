@@ -66,7 +66,11 @@ class Call:
 
     def may_read(self, message: schema.Message) -> bool:
         """Whether the caller may see it, wherever it is shown."""
-        return self.rights.may_read(self.connection, self.caller, message.channel, in_turn=self.turn is not None)
+        return self.may_read_in(message.channel)
+
+    def may_read_in(self, channel: str) -> bool:
+        """Whether the caller may see what is said in that channel."""
+        return self.rights.may_read(self.connection, self.caller, channel, in_turn=self.turn is not None)
 
     def wake(self, *topics: Topic) -> None:
         """Wake these waiters once the operation is committed."""

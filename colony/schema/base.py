@@ -97,7 +97,8 @@ ContactId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f
 LinuxUser = Annotated[str, AfterValidator(storable), Field(min_length=1, max_length=64)]
 
 
-FREE_TEXT = frozenset({"body", "reply", "detail", "note", "status_note", "topic"})  # fields in which somebody writes what they like
+# Fields in which somebody writes what they like.
+FREE_TEXT = frozenset({"body", "reply", "detail", "note", "status_note", "topic", "session_id", "usage"})
 
 
 class Request(BaseModel):

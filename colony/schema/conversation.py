@@ -71,7 +71,7 @@ class ReadMessages(Request):
 
     channel: ChannelName
     since: Seq | None = Field(default=None, description="Only messages with a higher seq; absent: the newest.")
-    limit: Limit = 50
+    limit: Limit = Field(default=50, description="At most so many; fewer where what is said in them is long.")
     wait: Wait = 0
 
 
@@ -111,7 +111,7 @@ class ReadInbox(Request):
 
     user: Username | None = Field(default=None, description="Another user's inbox; for administrators.")
     trigger: Trigger | None = None
-    limit: Limit = 100
+    limit: Limit = Field(default=100, description="At most so many; fewer where what is said in them is long.")
     wait: Wait = 0
 
 

@@ -15,7 +15,7 @@ class ListEvents(Request):
     """Show what happened, oldest first: every message, and what else was done. Over HTTP also as a stream of server-sent events."""
 
     since: Position | None = Field(default=None, description="Only what came after this position, an event's id; absent: the newest.")
-    limit: Limit = 50
+    limit: Limit = Field(default=50, description="At most so many; fewer where what is said in them is long.")
     wait: Wait = 0
 
 

@@ -256,7 +256,7 @@ def _to_schema(row: Row[tuple[object, ...]], now: datetime) -> schema.Approval:
         id=row.id,
         user=row.asker,
         operation=row.operation,
-        arguments=row.arguments,
+        arguments=_laid_open(row.arguments),
         turn_id=row.turn_id,
         state=_state(row, now),
         asked_at=row.asked_at,
@@ -264,3 +264,14 @@ def _to_schema(row: Row[tuple[object, ...]], now: datetime) -> schema.Approval:
         decided_at=row.decided_at,
         expires_at=row.expires_at,
     )
+
+
+# Besides what Python takes for not printable: fillers, variation selectors, tags and all else that Unicode lets a font leave out.
+_UNSEEN = frozenset(
+    map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10)))
+) | frozenset(map(chr, range(0xE0000, 0xE1000)))
+
+
+def _laid_open(document: str) -> str:
+    """The JSON with escapes in the place of what nobody would see: models read it."""
+    return "".join(char if char.isprintable() and char not in _UNSEEN else json.dumps(char)[1:-1] for char in document)

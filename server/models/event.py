@@ -95,9 +95,15 @@ def page(
     done = [_deed(row) for row in _rows(connection, deeds, audit, (first.audit, last.audit), limit, since is None)]
     merged = list(heapq.merge(said, done, key=lambda found: found.at))
     if since is None:
-        return _numbered(merged[-limit:], _before(merged[-limit:], last), last)
-    is_all = len(merged) <= limit and max(len(said), len(done)) < limit
-    return _numbered(merged[:limit], since, last if is_all else None)
+        shown = message.fitting(merged[: -limit - 1 : -1], _said)[::-1]
+        return _numbered(shown, _before(shown, last), last)
+    shown = message.fitting(merged[:limit], _said)
+    is_all = len(merged) == len(shown) and max(len(said), len(done)) < limit
+    return _numbered(shown, since, last if is_all else None)
+
+
+def _said(found: _Found) -> schema.Message | None:
+    return found.message
 
 
 def _is_told(viewer_id: int | None) -> list[ColumnElement[bool]]:
@@ -151,13 +157,13 @@ def _deed(row: Row[Any]) -> _Found:
     return _Found(row.at, deed=deed, audit_id=row.id)
 
 
-def _before(events: list[_Found], last: Position) -> Position:
+def _before(events: Sequence[_Found], last: Position) -> Position:
     """The position just before the first of them."""
     first_message = next((found.message.id - 1 for found in events if found.message), last.message)
     return Position(first_message, next((found.audit_id - 1 for found in events if found.deed), last.audit))
 
 
-def _numbered(found: list[_Found], place: Position, position: Position | None) -> schema.Events:
+def _numbered(found: Sequence[_Found], place: Position, position: Position | None) -> schema.Events:
     """With the id of each; without a position the page ends after its last event."""
     events = []
     for each in found:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 from pydantic import ValidationError
 from sqlalchemy import (
     Column,
@@ -27,6 +30,9 @@ from server.models.base import Key, Timestamp, metadata
 from server.models.channel import channels
 from server.models.user import users
 from server.prepared import Prepared
+
+MAX_ANSWER_CHARACTERS = 2**20  # of messages in one answer: 500 of the longest would take 32 MB, and several times that while it is written
+T = TypeVar("T")
 
 messages = Table(
     "messages",
@@ -70,10 +76,22 @@ _CHANNEL = Prepared(select(messages.c.channel_id).where(messages.c.id == bindpar
 
 
 def read(connection: Connection, channel: Row[tuple[object, ...]], since: int | None, limit: int) -> schema.Messages:
-    """The channel's messages after `since`, or its newest; oldest first."""
+    """The channel's messages after `since`, or its newest, as far as one answer has room for them; oldest first."""
     values = {"channel": channel.id, "since": since, "limit": limit}
-    rows = _NEWEST.rows(connection, values)[::-1] if since is None else _SINCE.rows(connection, values)
-    return schema.Messages(channel=channel.name, last_seq=channel.last_seq, messages=[to_schema(row) for row in rows])
+    rows = (_NEWEST if since is None else _SINCE).rows(connection, values)
+    found = fitting([to_schema(row) for row in rows], lambda message: message)
+    return schema.Messages(channel=channel.name, last_seq=channel.last_seq, messages=list(found[::-1] if since is None else found))
+
+
+def fitting(found: Sequence[T], said: Callable[[T], schema.Message | None]) -> Sequence[T]:
+    """The first of these, as far as one answer has room for what is said in them; one at least."""
+    left = MAX_ANSWER_CHARACTERS
+    for place, each in enumerate(found):
+        message = said(each)
+        left -= len(message.body) if message else 0
+        if left < 0:
+            return found[: max(place, 1)]
+    return found
 
 
 def find(connection: Connection, message_id: int, viewer_id: int | None) -> Row[tuple[object, ...]]:

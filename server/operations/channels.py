@@ -16,6 +16,8 @@ def channels(call: Call, request: schema.ListChannels) -> schema.Channels:
 
 @handles(operations.CREATE_CHANNEL)
 def create_channel(call: Call, request: schema.CreateChannel) -> schema.Channel:
+    if request.topic and call.caller.kind == "gateway":  # agents read topics as words of the colony, and not as somebody's from outside
+        raise errors.Forbidden(f"topic: people and agents say what a channel is about; {call.caller.username} is of kind gateway")
     if request.private:
         require_person(call, "open private channels")
         if request.name == ops.OPS:

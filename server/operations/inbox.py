@@ -5,13 +5,14 @@ from __future__ import annotations
 from colony import errors, operations, schema
 from server.gate import Call, Wait, handles
 from server.models import inbox as inbox_model
-from server.models import settle, user
+from server.models import message, settle, user
 
 
 @handles(operations.INBOX)
 def inbox(call: Call, request: schema.ReadInbox) -> schema.Inbox | Wait:
     user_id = _whose(call, request.user)
-    found = schema.Inbox(items=inbox_model.pending(call.connection, user_id, request.trigger, request.limit))
+    pending = inbox_model.pending(call.connection, user_id, request.trigger, request.limit)
+    found = schema.Inbox(items=list(message.fitting(pending, lambda item: item.message)))
     if found.items or not request.wait:
         return found
     return Wait(("user", user_id), request.wait, found, lambda later: inbox(later, request))

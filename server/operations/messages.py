@@ -11,6 +11,7 @@ from server.models import explain as explain_model
 from server.models import message, posting, turn, user
 from server.models import retry as retry_model
 from server.operations.channels import entered
+from server.operations.turns import readable
 from server.rights import refusal
 
 
@@ -40,9 +41,8 @@ def explain(call: Call, request: schema.ExplainMessage) -> schema.Explanation:
     found = explain_model.explain(call.connection, request.id, call.viewer_id, call.config.patience, call.now)
     if not call.may_read(found.message):
         raise errors.NotFound(f"no message {request.id}")
-    turns = [each.model_copy(update={"posts": list(filter(call.may_read, each.posts))}) for each in found.turns]
     answers, notes = list(filter(call.may_read, found.answers)), [*found.notes, *_denials(call, found)]
-    return found.model_copy(update={"turns": turns, "answers": answers, "notes": notes})
+    return found.model_copy(update={"turns": readable(call, found.turns), "answers": answers, "notes": notes})
 
 
 def _denials(call: Call, found: schema.Explanation) -> Iterator[str]:

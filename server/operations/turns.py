@@ -108,14 +108,26 @@ def stop(call: Call, request: schema.StopTurn) -> schema.Turn:
 @handles(operations.TURN)
 def show(call: Call, request: schema.GetTurn) -> schema.Turn:
     shown = turn.show(call.connection, request.id, call.viewer_id)
-    items, posts = [item for item in shown.items if call.may_read(item.message)], list(filter(call.may_read, shown.posts))
-    return shown.model_copy(update={"items": items, "posts": posts})
+    [told] = readable(call, [shown])
+    return told.model_copy(update={"items": [item for item in shown.items if call.may_read(item.message)]})
 
 
 @handles(operations.TURNS)
 def turns(call: Call, request: schema.ListTurns) -> schema.Turns:
     agent_id = user.find_agent(call.connection, request.agent).id if request.agent else None
-    return schema.Turns(turns=turn.newest(call.connection, agent_id, request.limit, call.viewer_id))
+    return schema.Turns(turns=readable(call, turn.newest(call.connection, agent_id, request.limit, call.viewer_id)))
+
+
+def readable(call: Call, found: list[schema.Turn]) -> list[schema.Turn]:
+    """The turns without what the caller may not read: posts, and what failed in a channel, which can hold what was said there."""
+    is_open = {name: call.may_read_in(name) for name in {each.channel for each in found if each.channel}}
+    told = [each if is_open.get(each.channel or "", True) else _without_words(each) for each in found]
+    return [each.model_copy(update={"posts": list(filter(call.may_read, each.posts))}) for each in told]
+
+
+def _without_words(found: schema.Turn) -> schema.Turn:
+    attempts = [each.model_copy(update={"error": None, "tools": {}}) for each in found.attempts]
+    return found.model_copy(update={"error": None, "session_id": None, "attempts": attempts})
 
 
 def wake_next(call: Call, agent_id: int) -> None:

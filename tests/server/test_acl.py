@@ -221,6 +221,25 @@ def test_administrators_and_what_keeps_turns_going_are_not_judged(house: Colony)
     house.scout.call(operations.WHOAMI, schema.Whoami())
 
 
+def test_who_may_not_read_a_channel_is_not_told_what_a_turn_there_failed_of(house: Colony) -> None:
+    put(house.admin, "deny", "bob", "read", "channel:garden")
+    asked = house.post(house.ann, "@scout the code is 123", "garden")
+    turn = house.turn(house.scout)
+    elsewhere = house.post(house.in_turn(turn), "one moment")
+    house.fail(turn, detail="the code 123 was refused", usage=schema.Usage(tools={"door-123": 1}))
+
+    def told(who: Client) -> list[str]:
+        shown = who.call(operations.TURN, schema.GetTurn(id=turn.id))
+        explained = who.call(operations.EXPLAIN, schema.ExplainMessage(id=elsewhere.id))
+        return [answer.model_dump_json() for answer in (shown, explained, who.call(operations.TURNS, schema.ListTurns()))]
+
+    assert ["123" in answer for answer in told(house.ann)] == [True] * 3
+    assert ["123" in answer for answer in told(house.bob)] == [False] * 3
+    assert ["crashed" in answer for answer in told(house.bob)] == [True] * 3
+    with pytest.raises(errors.NotFound):
+        house.bob.call(operations.EXPLAIN, schema.ExplainMessage(id=asked.id))
+
+
 def test_a_row_for_a_tool_counts_within_turns_alone(house: Colony) -> None:
     put(house.admin, "deny", "scout", "tool:post", "channel:garden")
     house.scout.call(operations.WATCH, schema.WatchChannel(channel="garden"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
@@ -88,6 +89,16 @@ def test_ops_hears_of_it_once_without_what_was_written(house: Colony) -> None:
     asks = "@bob scout asks to post: `colony approvals` shows what."
     assert told == [f"{asks} `colony approve {number}` or `colony refuse {number}`."]
     assert [item.message.body for item in house.inbox(house.bob)] == told
+
+
+def test_who_approves_sees_all_that_a_model_would_read(house: Colony) -> None:
+    unseen = "".join(char for char in map(chr, range(0x20, 0xF0000)) if unicodedata.category(char) in ("Cf", "Zl", "Zp"))
+    body = f"Wir kommen am Freitag, größer: 日本 ❤\ufe0f {unseen} \u3164\u2800\U000e0101 done"
+    held(house, house.scout, body)
+    [found] = house.ann.call(operations.APPROVALS, schema.ListApprovals()).approvals
+    assert json.loads(found.arguments)["body"] == body
+    assert not set(found.arguments) & {*unseen, "\ufe0f", "\u3164", "\u2800", "\U000e0101"}
+    assert "Wir kommen am Freitag, größer: 日本 ❤" in found.arguments
 
 
 def test_what_an_agent_writes_into_its_arguments_addresses_nobody(house: Colony) -> None:

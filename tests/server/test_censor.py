@@ -77,6 +77,22 @@ def test_neither_does_a_reply_nor_what_a_turn_failed_of(house: Colony) -> None:
     assert VALUE not in repr(house.turns())
 
 
+@pytest.mark.parametrize("end", ["finish", "fail"])
+def test_neither_does_what_a_turn_says_that_it_used(house: Colony, end: str) -> None:
+    put(house)
+    asked = house.post(house.ann, "@scout")
+    turn = house.turn(house.scout)
+    usage = schema.Usage(tokens_in=7, tools={f"search-{VALUE}": 2})
+    if end == "finish":
+        house.finish(turn, "done", usage=usage, session_id=VALUE)
+    else:
+        house.fail(turn, usage=usage)
+    told = house.ann.call(operations.EXPLAIN, schema.ExplainMessage(id=asked.id))
+    assert told.turns[0].attempts[0].tools == {f"search-{'*' * len(VALUE)}": 2}
+    assert told.turns[0].tokens_in == 7
+    assert VALUE not in told.model_dump_json()
+
+
 def test_who_pastes_one_shows_it_to_nobody(house: Colony) -> None:
     put(house)
     assert VALUE not in house.post(house.ann, VALUE).body
