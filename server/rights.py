@@ -19,7 +19,7 @@ from server.judgement import DEFAULTS, EVERYWHERE, TOOL, Decision, covers, decid
 from server.models import acl, approval, channel, message, turn
 
 NEVER_HELD = (APPROVE, REFUSE)  # or nobody could end it
-CACHE_SECONDS = 2.0  # how long a row that is gone may still count at another server; at this one it ends at once
+CACHE_SECONDS = 2.0  # how long a row may still count that another server, or a command beside it, has taken away
 NO_MESSAGE = "no such message, or not visible to you"
 _NUMBERED: dict[str, tuple[str, Callable[[Connection, int, int], str | None]]] = {  # what is it about, and how that is found
     "message": ("channel", message.channel_of),

@@ -279,6 +279,18 @@ def test_an_approval_counts_under_an_older_key_and_none_without_its_key(house: C
     held(house, house.scout, "two")
 
 
+def test_where_the_keys_can_not_be_read_nothing_passes_that_is_held(house: Colony) -> None:
+    approve(house.ann, held(house, house.scout, "one"))
+    keys = house.gate.config.secret_keys.read_bytes()
+    house.gate.config.secret_keys.write_text("nonsense\n")
+    with pytest.raises(errors.Unavailable, match="holds no keys"):
+        house.post(house.scout, "one")
+    house.post(house.ann, "hello")
+    house.gate.config.secret_keys.write_bytes(keys)
+    house.post(house.scout, "one")
+    assert [message.body for message in house.read()] == ["hello", "one"]
+
+
 def test_with_new_keys_what_is_held_is_asked_for_anew(house: Colony) -> None:
     number = held(house, house.scout, "buy it")
     rotated = CliRunner().invoke(secret_commands.rotate, obj=house.database_url)
