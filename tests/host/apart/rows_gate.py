@@ -214,6 +214,7 @@ MORE = [
         "put other settings in the place of those", ("replace", f"{OWN}/.claude"), "EBUSY", G.COVER, By.TURN, ("replace", f"{OWN}/memory")
     ),
     _tries("give Claude Code tools of its own", ("open_to_write", f"{OWN}/.mcp.json"), "EROFS", G.COVER),
+    _tries("give Claude Code variables of its own", ("open_to_write", f"{OWN}/.claude.json"), "EROFS", G.COVER),
     _tries("have git run something after its next dream", ("have_git_run", OWN), "EROFS", G.COVER),
     _tries("change its history's settings", ("open_to_write", f"{OWN}/.git/config"), "EROFS", G.COVER),
     _tries(
