@@ -104,7 +104,8 @@ FREE_TEXT = frozenset({"body", "reply", "detail", "note", "status_note", "topic"
 class Request(BaseModel):
     """Unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Most processes use few of all these: what validates one is made when it is first used, by pydantic under a lock of its own.
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
     unaudited: ClassVar[frozenset[str]] = frozenset()  # fields that hold what people wrote, or nothing worth keeping
     sealed: ClassVar[frozenset[str]] = frozenset()  # of those, fields that are shown to nobody
     incidental: ClassVar[frozenset[str]] = frozenset()  # fields in which calls differ that mean the same
@@ -114,7 +115,7 @@ class Request(BaseModel):
 class Response(BaseModel):
     """Unknown fields are ignored, so an old client survives a new server."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True)
 
 
 class Problem(Response):
