@@ -208,7 +208,7 @@ def test_a_program_that_ignores_its_budget_is_refused_what_it_may_not_spend(host
 
 def test_a_turn_of_claude_code_that_has_no_budget_left_says_so(host: Guest, api: Standin) -> None:
     answers(api, text("never"))
-    left = 0.03  # a turn is begun for it, and its first question alone could cost more
+    left = 0.12  # a turn is begun for it, as for a tenth of a dollar, and its first question alone could cost more
     host.run("colony", "limits", "thinker", "--budget-usd-per-day", str(spent(host, "thinker") + left))
     asked = len(api.requests)
     say(host, "@thinker think")
