@@ -22,6 +22,7 @@ HOST_SOCKET = Path("/run/colony/api.sock")
 HOST_GATE = Path("/run/colony-egress/egress.sock")  # of the gate between the host's agents and the network
 HOST_RELEASES = Path("/opt/colony/releases")
 HOST_USER = "colony"  # its server's Linux user
+GATE_USER = "colony-egress"  # the gate's, and its name in the colony
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from colony import schema
 
 Q = TypeVar("Q", bound=schema.Request)
 R = TypeVar("R", bound=schema.Response)
-Who = Literal["user", "agent", "service", "admin"]  # anyone known; agents only; services and administrators; administrators only
+Who = Literal["user", "agent", "gate", "admin"]  # anyone known; agents only; the egress gate and administrators; administrators only
 
 
 @dataclass(frozen=True)
@@ -95,17 +95,17 @@ EVENTS = Operation("events", "GET", "/api/events", schema.ListEvents, schema.Eve
 EGRESS_RULES = Operation("egress_rules", "GET", "/api/egress/rules", schema.ListEgress, schema.EgressRules)
 SET_EGRESS = Operation("set_egress", "PUT", "/api/egress/rules", schema.SetEgress, schema.EgressRule)
 DROP_EGRESS = Operation("drop_egress", "DELETE", "/api/egress/rules", schema.DropEgress, schema.EgressRule)
-EGRESS_POLICY = Operation("egress_policy", "GET", "/api/egress/policy", schema.GetEgressPolicy, schema.EgressPolicy, who="service")
+EGRESS_POLICY = Operation("egress_policy", "GET", "/api/egress/policy", schema.GetEgressPolicy, schema.EgressPolicy, who="gate")
 RECORD_EGRESS = Operation(
-    "record_egress", "POST", "/api/egress/log", schema.RecordEgress, schema.EgressRecorded, who="service", is_audited=False
+    "record_egress", "POST", "/api/egress/log", schema.RecordEgress, schema.EgressRecorded, who="gate", is_audited=False
 )
-METER = Operation("meter", "POST", "/api/egress/meter", schema.Meter, schema.Metered, who="service", is_audited=False)
+METER = Operation("meter", "POST", "/api/egress/meter", schema.Meter, schema.Metered, who="gate", is_audited=False)
 EGRESS_LOG = Operation("egress_log", "GET", "/api/egress/log", schema.ReadEgressLog, schema.EgressLog)
 
 SECRETS = Operation("secrets", "GET", "/api/secrets", schema.ListSecrets, schema.Secrets)
 SET_SECRET = Operation("set_secret", "PUT", "/api/secrets", schema.SetSecret, schema.Secret)
 DROP_SECRET = Operation("drop_secret", "DELETE", "/api/secrets", schema.DropSecret, schema.Secret)
-EGRESS_SECRETS = Operation("egress_secrets", "GET", "/api/egress/secrets", schema.GetEgressSecrets, schema.EgressSecrets, who="service")
+EGRESS_SECRETS = Operation("egress_secrets", "GET", "/api/egress/secrets", schema.GetEgressSecrets, schema.EgressSecrets, who="gate")
 
 ACL = Operation("acl", "GET", "/api/acl", schema.ListAcl, schema.Acl)
 SET_ACL = Operation("set_acl", "PUT", "/api/acl", schema.SetAcl, schema.AclRow)

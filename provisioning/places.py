@@ -25,6 +25,6 @@ SOCKET = config.HOST_SOCKET
 LOCKS = Path("/run/colony-locks")  # not in /run/lock, where any user could have put something
 UNITS = Path("/etc/systemd/system")
 SERVER_USER = config.HOST_USER
-GATE_USER = "colony-egress"
+GATE_USER = config.GATE_USER
 GATE_SOCKET = config.HOST_GATE  # the only way out of agents' sandboxes
 AGENTS_GROUP = "colony-agents"

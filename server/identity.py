@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import Column, Connection, bindparam, select
 
 from colony import errors, schema
+from colony.config import GATE_USER
 from server.database import Database
 from server.models.user import COLONY, seen, token_hash, users
 from server.prepared import Prepared
@@ -47,7 +48,13 @@ class Caller:
     username: str
     kind: schema.Kind
     is_admin: bool = False
+    is_peer: bool = False  # the kernel says so, and not a token, which may lie in anybody's file
     honeytoken: str | None = field(default=None, repr=False)  # an agent's, which it must not say
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether it is the egress gate, which holds all secrets: one account, and no token and no administrator speaks for it."""
+        return self.is_peer and not self.is_admin and (self.username, self.kind) == (GATE_USER, "service")
 
 
 @dataclass(frozen=True)
@@ -126,9 +133,9 @@ def _by_uid(connection: Connection, uid: int | None) -> Caller:
     if uid is None:
         raise errors.Unauthenticated()
     is_admin = uid in (0, os.geteuid())
-    caller = _find(connection, _BY_LINUX_USER, _linux_user(uid), is_admin=is_admin)
+    caller = _find(connection, _BY_LINUX_USER, _linux_user(uid), is_peer=True, is_admin=is_admin)
     if caller is None and is_admin:
-        caller = _find(connection, _BY_NAME, COLONY, is_admin=True)
+        caller = _find(connection, _BY_NAME, COLONY, is_peer=True, is_admin=True)
     if caller is None:
         name = _linux_user(uid)
         raise errors.Unauthenticated(f"Linux user {name} is no user of this colony; sudo colony-server user add {name} --linux-user {name}")
@@ -142,6 +149,6 @@ def _linux_user(uid: int) -> str:
         return str(uid)
 
 
-def _find(connection: Connection, by: Prepared, value: str, *, is_admin: bool = False) -> Caller | None:
+def _find(connection: Connection, by: Prepared, value: str, *, is_peer: bool = False, is_admin: bool = False) -> Caller | None:
     row = by.first(connection, {"value": value})
-    return Caller(row.id, row.username, row.kind, is_admin, row.honeytoken) if row else None
+    return Caller(row.id, row.username, row.kind, is_admin, is_peer, row.honeytoken) if row else None

@@ -21,7 +21,8 @@ _IN_CHANNELS = ("read", "post", "explain", "retry")
 _ABOUT_THE_COLONY = ("whoami", "users", "channels", "agents", "turns")
 _ABOUT_RULES = ("egress_rules", "secrets", "acl", "explain_acl", "roles", "approvals")
 DEFAULTS: tuple[AclRow, ...] = (
-    *(row for kind in ("apes", "gateways", "services") for row in _allowed(kind, EVERYWHERE, "*")),
+    *(row for kind in ("apes", "gateways") for row in _allowed(kind, EVERYWHERE, "*")),
+    *_allowed("services", EVERYWHERE, "whoami"),
     *_allowed("agents", EVERYWHERE, *_ABOUT_THE_COLONY, *_ABOUT_RULES, "ack", "create_channel", "watch", "unwatch"),
     *_allowed("agents", f"channel:{OWN}", *_IN_CHANNELS, "members", "leave", "remove_member"),
     *_allowed("agents", f"channel:{COMMONS}", *_IN_CHANNELS),

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from colony import errors, schema
+from colony.config import GATE_USER
 from colony.operations import APPROVE, OPERATIONS, POST, READ, REFUSE, Operation
 from colony.schema import KINDS, OWN, AclRow
 from server.identity import Caller
@@ -19,6 +20,10 @@ from server.judgement import DEFAULTS, EVERYWHERE, TOOL, Decision, covers, decid
 from server.models import acl, approval, channel, message, turn
 
 NEVER_HELD = (APPROVE, REFUSE)  # or nobody could end it
+UNJUDGED = {  # by whose they are: what no row is about
+    "agent": "keeps an agent's turns going and is not judged; pause the agent instead",
+    "gate": "is the gate's alone and is not judged",
+}
 CACHE_SECONDS = 2.0  # how long a row may still count that another server, or a command beside it, has taken away
 NO_MESSAGE = "no such message, or not visible to you"
 _NUMBERED: dict[str, tuple[str, Callable[[Connection, int, int], str | None]]] = {  # what is it about, and how that is found
@@ -91,9 +96,9 @@ class Rights:
     ) -> bool:
         """Whether the call needs a person's approval. Raises `Forbidden`, and `NotFound` for what the caller must not even learn of.
 
-        Administrators may do everything. What keeps an agent's turns going is not judged: an agent is paused instead.
+        Administrators may do everything. Neither is judged what keeps an agent's turns going, as an agent is paused instead, nor the gate.
         """
-        if who.is_admin or operation.who == "agent":
+        if who.is_admin or operation.who in UNJUDGED:
             return False
         rows, decision = self.law(connection).about(who, operation.name, in_turn=in_turn)
         if decision is None or decision.effect == "deny":
@@ -149,8 +154,8 @@ def require_kind(operation: Operation[Any, Any], caller: Caller) -> None:
         raise errors.Forbidden(f"{operation.name} is for administrators: call it on the server's machine as root or as its user")
     if operation.who == "agent" and caller.kind != "agent":
         raise errors.Forbidden(f"{operation.name} is for agents; {caller.username} is of kind {caller.kind}")
-    if operation.who == "service" and caller.kind != "service" and not caller.is_admin:
-        raise errors.Forbidden(f"{operation.name} is for services; {caller.username} is of kind {caller.kind}")
+    if operation.who == "gate" and not (caller.is_gate or caller.is_admin):
+        raise errors.Forbidden(f"{operation.name} is for the egress gate: {GATE_USER}, over the server's socket and without a token")
 
 
 def _refused(

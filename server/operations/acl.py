@@ -14,7 +14,7 @@ from server.models import acl as acl_model
 from server.models import channel, user
 from server.models import egress as egress_model
 from server.operations.channels import entered
-from server.rights import reason, require_kind
+from server.rights import UNJUDGED, reason, require_kind
 
 EGRESS = "egress:"
 
@@ -66,13 +66,13 @@ def explain_acl(call: Call, request: schema.ExplainAcl) -> AclVerdict:
     operation = OPERATIONS.get(bare(request.action))
     if operation is None:
         raise errors.Invalid(f"action: there is no operation {bare(request.action)}; there are {', '.join(OPERATIONS)}")
-    who = Caller(found.id, found.username, found.kind)
+    who = Caller(found.id, found.username, found.kind, is_peer=True)  # as which they can do most
     try:
         require_kind(operation, who)
     except errors.Forbidden as error:
         return verdict(effect="deny", reason=error.detail)
-    if operation.who == "agent":
-        return verdict(effect="allow", reason="what keeps an agent's turns going is not judged; pause it instead")
+    if operation.who in UNJUDGED:
+        return verdict(effect="allow", reason=f"it {UNJUDGED[operation.who]}")
     in_turn = request.action.startswith(TOOL)
     decision = call.rights.decision(call.connection, who, operation.name, request.scope, in_turn=in_turn)
     return verdict(effect=decision.effect, reason=reason(decision), row=decision.row)
@@ -106,8 +106,8 @@ def _require_known(call: Call, request: schema.SetAcl) -> None:
     action = bare(request.action)
     if action != "*" and action not in OPERATIONS:
         raise errors.Invalid(f"action: there is no operation {action}; there are {', '.join(OPERATIONS)}")
-    if action != "*" and OPERATIONS[action].who == "agent":
-        raise errors.Invalid(f"action: {action} keeps an agent's turns going and is not judged; pause the agent instead")
+    if action != "*" and OPERATIONS[action].who in UNJUDGED:
+        raise errors.Invalid(f"action: {action} {UNJUDGED[OPERATIONS[action].who]}")
     if request.effect == "hold" and action != "*" and not OPERATIONS[action].mutates:
         raise errors.Invalid(f"action: {action} changes nothing, and only what does is held; deny it instead")
     noun, _, name = request.scope.partition(":")

@@ -33,7 +33,7 @@ def drop_secret(call: Call, request: schema.DropSecret) -> schema.Secret:
 @handles(operations.EGRESS_SECRETS)
 def egress_secrets(call: Call, request: schema.GetEgressSecrets) -> schema.EgressSecrets | Wait:
     """Not even administrators are told: what they can do on the machine of the keys needs no operation."""
-    if call.caller.kind != "service" or call.caller.is_admin:
+    if not call.caller.is_gate:
         raise errors.Forbidden("values of secrets are for the gate alone")
     found = secret.for_gate(call.connection, lambda: keyring.load(call.config.secret_keys))
     if found.version != request.known or not request.wait:

@@ -36,7 +36,7 @@ RENAMED = {
 
 def test_every_operation_for_users_has_a_command() -> None:
     for operation in operations.OPERATIONS.values():
-        if operation.who not in ("agent", "service"):
+        if operation.who not in ("agent", "gate"):
             assert RENAMED.get(operation.name, operation.name.replace("_", "-")) in COMMANDS
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -13,8 +12,9 @@ from egress import caller
 from egress.systemd import answers
 from tests.egress.house import House, code, status
 from tests.egress.test_gate_proxy import get
+from tests.server.machine import NOBODY, as_user
 
-NOBODY, UNNAMED, NOGROUP = 65534, 54321, 65534
+UNNAMED = 54321
 # By hand, so that a user who can't read this checkout can run it.
 ASK = """
 import socket, sys
@@ -28,15 +28,7 @@ while part := line.recv(65536):
 
 def ask_as(uid: int, house: House, message: bytes) -> bytes:
     """What a process of this uid is answered."""
-    command = ["/usr/bin/python3", "-I", "-c", ASK, str(house.socket), message.hex()]
-    if os.geteuid():
-        command = ["sudo", "-n", "-u", f"#{uid}", "-g", f"#{NOGROUP}", *command]
-        asked = subprocess.run(command, capture_output=True, check=False, cwd="/", timeout=20)
-    else:
-        who = {"user": uid, "group": NOGROUP, "extra_groups": []}
-        asked = subprocess.run(command, capture_output=True, check=False, cwd="/", timeout=20, **who)  # type: ignore[call-overload]
-    assert asked.returncode == 0, f"this test needs to act as another user (root, or sudo without a password): {asked.stderr!r}"
-    return bytes(asked.stdout)
+    return as_user(uid, ASK, str(house.socket), message.hex())
 
 
 @pytest.fixture

@@ -200,6 +200,15 @@ def test_a_secret_is_used_by_who_never_holds_it(host: Guest) -> None:
     assert TOKEN not in host.run("journalctl", "--boot").stdout
 
 
+def test_the_token_of_a_service_opens_nothing_that_is_the_gates(host: Guest) -> None:
+    host.run("colony-server", "user", "add", "prometheus", "--kind", "service")
+    for name in ("prometheus", "colony-egress"):
+        token = host.run("colony-server", "token", name).stdout.strip()
+        asked = ("curl", "--silent", "--unix-socket", "/run/colony/api.sock", "--header", f"Authorization: Bearer {token}")
+        assert '"code":"forbidden"' in host.run(*asked, "http://colony/api/egress/secrets").stdout
+        assert "colony_turns_running" in host.run(*asked, "http://colony/metrics").stdout
+
+
 def test_its_keys_can_be_others_at_any_time(host: Guest) -> None:
     assert host.run("stat", "--format=%U %a", "/var/lib/colony/secret-keys").stdout == "colony 600\n"
     assert host.run("colony-server", "secret-key", "rotate").stdout.startswith("1 secrets are sealed with the new key k")

@@ -5,8 +5,11 @@ from __future__ import annotations
 from sqlalchemy import update
 
 from colony import operations, schema
+from colony.client import Client
+from colony.config import GATE_USER
 from server.models.user import token_hash, users
 from tests.server.cast import token_of
+from tests.server.machine import NOBODY, peer
 from tests.server.support import Colony
 
 
@@ -20,6 +23,12 @@ def settle(colony: Colony) -> Colony:
 def give_linux_users(colony: Colony) -> None:
     named = update(users).where(users.c.kind == "agent").values(linux_user=users.c.username)
     colony.gate.database.write(lambda connection: connection.execute(named))
+
+
+def settle_gate(colony: Colony) -> Client:
+    """The egress gate, as it is known on a host; here it is the Linux user nobody."""
+    colony.admin.call(operations.CREATE_USER, schema.CreateUser(username=GATE_USER, kind="service", linux_user="nobody"))
+    return colony.peer(peer(NOBODY))
 
 
 def die(colony: Colony, agent: str) -> None:

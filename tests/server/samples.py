@@ -10,6 +10,7 @@ import pytest
 
 from colony import errors, operations, schema
 from colony.client import Client
+from tests.server.reaching import settle_gate
 from tests.server.support import Colony
 
 SECRET = "a-text-that-only-the-receiver-may-read"
@@ -96,9 +97,7 @@ def _held(colony: Colony) -> int:
 
 
 def _egress_secrets(colony: Colony) -> Sample:
-    colony.admin.call(operations.CREATE_USER, schema.CreateUser(username="colony-egress", kind="service"))
-    token = colony.admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username="colony-egress")).token
-    return colony.client(token), schema.GetEgressSecrets()
+    return settle_gate(colony), schema.GetEgressSecrets()
 
 
 def room(colony: Colony, *guests: str, name: str = "attic") -> str:

@@ -56,7 +56,7 @@ class Colony:
         self._ends = socket.socketpair(socket.AF_UNIX)
         self.ann, self.bob, self.scout, self.rook = (self.client(token_of(name)) for name in APES + AGENTS)
         self.eve, self.stranger = self.client(WRONG_TOKEN), self.client()
-        self.admin = self._admin()
+        self.admin = self.peer(self._ends[0])
 
     @property
     def gate(self) -> Gate:
@@ -65,6 +65,14 @@ class Colony:
     def client(self, token: str | None = None, turn: str | None = None) -> Client:
         """A caller over WSGI with a token, perhaps within a turn (`ID.ATTEMPT`)."""
         return self._keep(Client("http://colony", token, turn, transport=httpx.WSGITransport(app=self.app)))
+
+    def peer(self, end: socket.socket) -> Client:
+        """A caller over the unix socket without a token: who is at this socket's other end."""
+
+        def over_unix_socket(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+            return self.app(environ | {"gunicorn.socket": end}, start)
+
+        return self._keep(Client("http://colony", transport=httpx.WSGITransport(app=over_unix_socket)))
 
     def in_turn(self, turn: schema.Turn, attempt: int | None = None) -> Client:
         """The turn's agent, speaking for this attempt of it."""
@@ -153,12 +161,6 @@ class Colony:
         for end in self._ends:
             end.close()
         self.gate.database.close()
-
-    def _admin(self) -> Client:
-        def over_unix_socket(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-            return self.app(environ | {"gunicorn.socket": self._ends[0]}, start)
-
-        return self._keep(Client("http://colony", transport=httpx.WSGITransport(app=over_unix_socket)))
 
     def _keep(self, client: Client) -> Client:
         self._clients.append(client)

@@ -16,7 +16,7 @@ from colony.client import Client
 from server.models.audit import audit
 from server.models.egress import MAX_RULES, egress_rules
 from tests.server.cast import token_of
-from tests.server.reaching import bear, die, settle
+from tests.server.reaching import bear, die, settle, settle_gate
 from tests.server.support import Clock, Colony, only_sqlite
 
 LONG = 40.0  # seconds that a noisy machine may take
@@ -26,12 +26,6 @@ LONG = 40.0  # seconds that a noisy machine may take
 def house(colony: Colony) -> Colony:
     """Scout is bob's, and both agents have a Linux user."""
     return settle(colony)
-
-
-def gate_of(colony: Colony) -> Client:
-    """The gate's service, as a member of the colony."""
-    colony.admin.call(operations.CREATE_USER, schema.CreateUser(username="colony-egress", kind="service"))
-    return colony.client(colony.admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username="colony-egress")).token)
 
 
 def put(caller: Client, agent: str, host: str, *ports: int, effect: schema.EgressEffect = "allow") -> schema.EgressRule:
@@ -162,7 +156,7 @@ def test_the_policy_holds_all_living_agents_with_a_linux_user_and_their_rules(ho
     put(house.admin, "agents", "*", effect="deny")
     put(house.admin, "scout", "pypi.org", 443)
     house.set_status("rook", "paused")
-    for caller in (house.admin, gate_of(house)):
+    for caller in (house.admin, settle_gate(house)):
         found = caller.call(operations.EGRESS_POLICY, schema.GetEgressPolicy())
         everyone = schema.EgressRule(agent="agents", effect="deny", host="*")
         own = schema.EgressRule(agent="scout", effect="allow", host="pypi.org", ports=[443])
@@ -173,9 +167,9 @@ def test_the_policy_holds_all_living_agents_with_a_linux_user_and_their_rules(ho
 
 def test_people_and_agents_neither_get_the_policy_nor_record_anything(house: Colony) -> None:
     for caller in (house.ann, house.bob, house.scout):
-        with pytest.raises(errors.Forbidden, match="egress_policy is for services"):
+        with pytest.raises(errors.Forbidden, match="egress_policy is for the egress gate"):
             caller.call(operations.EGRESS_POLICY, schema.GetEgressPolicy())
-        with pytest.raises(errors.Forbidden, match="record_egress is for services"):
+        with pytest.raises(errors.Forbidden, match="record_egress is for the egress gate"):
             caller.call(operations.RECORD_EGRESS, schema.RecordEgress(contacts=[]))
 
 

@@ -159,7 +159,7 @@ def test_a_stale_attempt_can_change_nothing(colony: Colony, operation: AnyOperat
         known["name"] = "TOKEN"
     request = operation.request(**{name: known[name] for name, field in operation.request.model_fields.items() if field.is_required()})
     before, held = colony.count(audit), everything_but_the_audit(colony)
-    with pytest.raises(errors.Forbidden if operation.who in ("admin", "service") else errors.StaleTurn):
+    with pytest.raises(errors.Forbidden if operation.who in ("admin", "gate") else errors.StaleTurn):
         colony.in_turn(turn).call(operation, request)
     assert everything_but_the_audit(colony) == held
     assert len(colony.audit()[before:]) == operation.is_audited
@@ -168,7 +168,7 @@ def test_a_stale_attempt_can_change_nothing(colony: Colony, operation: AnyOperat
 @only_sqlite
 @every_operation
 def test_a_turn_of_another_agent_or_none_is_stale(colony: Colony, operation: AnyOperation) -> None:
-    if operation.who in ("admin", "service"):
+    if operation.who in ("admin", "gate"):
         return
     caller, request = SAMPLES[operation.name](colony)
     colony.post(colony.ann, "@rook hello")

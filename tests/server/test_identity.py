@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 
 import pytest
 
@@ -13,10 +12,10 @@ from server.database import open_database, sqlite_url
 from server.models import base
 from server.models import user as users
 from tests.server.cast import WRONG_TOKEN, token_of
+from tests.server.machine import as_user
 from tests.server.serving import Server
 from tests.server.support import Colony
 
-NOGROUP = 65534
 # Speaks HTTP by hand, so that a user who can't read this checkout can run it.
 ASK_WHOAMI = """
 import socket, sys
@@ -33,15 +32,7 @@ print(answer.partition(b"\\r\\n\\r\\n")[2].decode())
 
 def whoami(server: Server, uid: int, *headers: str) -> dict[str, object]:
     """What the server answers a process of this uid, which has no group in common with it."""
-    command = ["/usr/bin/python3", "-I", "-c", ASK_WHOAMI, str(server.socket), *headers]
-    if os.geteuid():
-        command = ["sudo", "-n", "-u", f"#{uid}", "-g", f"#{NOGROUP}", *command]
-        asked = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=20)
-    else:
-        who = {"user": uid, "group": NOGROUP, "extra_groups": []}
-        asked = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=20, **who)
-    assert asked.returncode == 0, f"this test needs to act as another user (root, or sudo without a password): {asked.stderr}"
-    found: dict[str, object] = json.loads(asked.stdout)
+    found: dict[str, object] = json.loads(as_user(uid, ASK_WHOAMI, str(server.socket), *headers))
     return found
 
 

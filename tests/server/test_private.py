@@ -99,6 +99,7 @@ def furnish(colony: Colony) -> tuple[Place, dict[str, Client]]:
     outside |= {"gateway": add(colony, "gate", "gateway"), "service": add(colony, "meteor", "service")}
     colony.admin.call(operations.SET_OWNER, schema.SetOwner(agent="scout", owner="bob"))
     colony.admin.call(operations.SET_ACL, schema.SetAcl(principal="agents", action="events", effect="allow"))
+    colony.admin.call(operations.SET_ACL, schema.SetAcl(principal="services", action="*", effect="allow"))
     colony.ann.call(operations.CREATE_CHANNEL, schema.CreateChannel(name=ATTIC, topic=SECRET, private=True))
     colony.ann.call(operations.INVITE, schema.InviteMembers(channel=ATTIC, usernames=["scout", "cora"]))
     for member in (colony.ann, outside["former"], colony.scout):

@@ -17,7 +17,7 @@ from server import keyring
 from server.models import secret as secret_model
 from server.models.audit import audit
 from server.models.secret import secrets
-from tests.server.reaching import bear, die, settle
+from tests.server.reaching import bear, die, settle, settle_gate
 from tests.server.support import Colony, only_sqlite
 
 VALUE = "ghp_a-token-of-ann"
@@ -31,8 +31,7 @@ def house(colony: Colony) -> Colony:
 
 @pytest.fixture
 def gate(house: Colony) -> Client:
-    house.admin.call(operations.CREATE_USER, schema.CreateUser(username="colony-egress", kind="service"))
-    return house.client(house.admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username="colony-egress")).token)
+    return settle_gate(house)
 
 
 def put(colony: Colony, name: str = "TOKEN", value: str = VALUE, *hosts: str, caller: Client | None = None, **more: Any) -> schema.Secret:
