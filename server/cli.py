@@ -89,7 +89,8 @@ def run(
     access.hold(database)  # for as long as this process lives
     access.set_up(database)
     terms = Terms(max_running_turns, Limits(budget_usd_per_day, turns_per_hour), turn_usd, first_backoff)
-    serving = ServerConfig(database, terms, max_streams=threads // 8, patience=Patience(overdue_seconds=overdue_seconds))
+    share, patience = threads // process.SHARE, Patience(overdue_seconds=overdue_seconds)
+    serving = ServerConfig(database, terms, max_streams=share, max_waits=share, patience=patience)
     process.serve(serving, process.Listen(socket.absolute(), port, threads))
 
 
