@@ -50,7 +50,7 @@ def cli(context: click.Context, file: Path | None, home: Path | None, database: 
 
 @cli.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=config.DEFAULT_PORT, show_default=True, help="On 127.0.0.1; 0: none.")
-@click.option("--socket", type=click.Path(path_type=Path), default=config.socket_path, help="The unix socket for local callers.")
+@click.option("--socket", type=click.Path(path_type=Path), default=config.socket_path, help="For local callers; else where `colony` looks.")
 @click.option("--threads", type=click.IntRange(8, 10_000), default=1200, show_default=True, help="Must exceed the clients that wait.")
 @click.option("--max-running-turns", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--budget-usd-per-day", type=click.FloatRange(0), help="What all agents together may spend in a day of UTC.")
@@ -89,7 +89,8 @@ def run(
     access.hold(database)  # for as long as this process lives
     access.set_up(database)
     terms = Terms(max_running_turns, Limits(budget_usd_per_day, turns_per_hour), turn_usd, first_backoff)
-    serving = ServerConfig(database, terms, max_streams=threads // 8, patience=Patience(overdue_seconds=overdue_seconds))
+    share, patience = threads // process.SHARE, Patience(overdue_seconds=overdue_seconds)
+    serving = ServerConfig(database, terms, max_streams=share, max_waits=share, patience=patience)
     process.serve(serving, process.Listen(socket.absolute(), port, threads))
 
 

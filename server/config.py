@@ -16,6 +16,7 @@ class ServerConfig:
     database_url: str
     terms: Terms = field(default_factory=Terms)
     max_streams: int = 150  # of events; each holds a thread
+    max_waits: int = 150  # of one user; each holds a thread
     guard: LoopGuard = field(default_factory=LoopGuard)
     patience: Patience = field(default_factory=Patience)
 

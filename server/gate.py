@@ -27,7 +27,7 @@ from server.models import alarm, approval, audit, base, ending, turn
 from server.models.posting import Author, Posted
 from server.presence import Presence
 from server.rights import Rights, require_kind, scope_of
-from server.waiters import Topic, Waiters
+from server.waiters import Seats, Topic, Waiters
 
 EVENTS = "events"  # the topic of those who want to know of everything
 EVERYBODY = "everybody"  # whatever they wait for
@@ -126,6 +126,7 @@ class Gate:
         self.clock = clock
         self.metrics = Metrics()
         self.presence = Presence(database, clock)
+        self._seats = Seats(config.max_waits)
         self.rights = Rights()
         self._identities = Identities(database, clock)
         self._censor = Censor(database, config.secret_keys)
@@ -288,8 +289,17 @@ class Gate:
     ) -> schema.Response:
         """The answer, waited for as long as the handler asks; no connection is held meanwhile.
 
-        Raises `Unauthenticated` for a caller who has become nobody, unless the answer is about just that; `Forbidden` for who may no more.
+        Raises `LimitReached` for who waits very often at once.
         """
+        if not isinstance(result, Wait):
+            return result
+        with self._seats.taken(known.caller.id):
+            return self._waited_for(result, known, reference, judge, moment)
+
+    def _waited_for(
+        self, result: schema.Response | Wait, known: Known, reference: turn.Reference | None, judge: Judge, moment: int
+    ) -> schema.Response:
+        """Raises `Unauthenticated` for who has become nobody, unless the answer is about just that; `Forbidden` for who may no more."""
         deadline: float | None = None
         while isinstance(result, Wait):
             deadline = deadline or monotonic() + result.seconds

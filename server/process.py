@@ -27,7 +27,7 @@ from server.systemd import Systemd
 
 SLOW_CLIENT_SECONDS = 10  # for the next part of a request, or of an answer
 LINGER_SECONDS = 0.1  # that a thread waits for a client's next request, before it leaves the connection to the one that watches them all
-SHARE = 8  # a local user may hold one of so many connections; agents, who are such users, can't keep the others out
+SHARE = 8  # who has an account holds one of so many connections, and waits in one of so many threads: nobody keeps the others out
 GRACEFUL_SECONDS = 2  # long polls are sent home at once; anything else is done by then
 _SLOW_CLIENT = struct.pack("ll", SLOW_CLIENT_SECONDS, 0)
 _M_ARENA_MAX = -8

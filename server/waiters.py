@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from collections.abc import Hashable
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 
+from colony import errors
+
 Topic = Hashable  # such as ("inbox", 7) or ("channel", 3)
+
+
+class Seats:
+    """How many requests of each user wait: each holds a thread, of which there are only so many."""
+
+    def __init__(self, of_each: int) -> None:
+        self._of_each = of_each
+        self._mutex = threading.Lock()
+        self._taken: Counter[int] = Counter()
+
+    @contextmanager
+    def taken(self, user_id: int) -> Iterator[None]:
+        """Raises `LimitReached` for one too many."""
+        with self._mutex:
+            if self._taken[user_id] >= self._of_each:
+                raise errors.LimitReached(f"{self._of_each} requests of yours wait already, as many as may; ask again without `wait`")
+            self._taken[user_id] += 1
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._taken[user_id] -= 1
+                if not self._taken[user_id]:
+                    del self._taken[user_id]
 
 
 class Waiters:

@@ -7,7 +7,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from server.waiters import Waiters
+import pytest
+
+from colony import errors
+from server.config import ServerConfig
+from server.waiters import Seats, Waiters
+from tests.server.following import wait_for
+from tests.server.support import Clock, Colony
 
 
 def soon(seconds: float = 10) -> float:
@@ -91,3 +97,29 @@ def test_however_they_interleave_no_wake_is_lost_and_nobody_is_left_behind() -> 
         for each in running:
             each.result(60)
     assert waiters.asleep == 0
+
+
+def test_a_seat_that_was_left_is_free_and_others_have_their_own() -> None:
+    seats = Seats(1)
+    for _ in range(3):
+        with seats.taken(7), seats.taken(8), pytest.raises(errors.LimitReached), seats.taken(7):
+            pass
+    with pytest.raises(ValueError, match="left in haste"), seats.taken(7):
+        raise ValueError("left in haste")
+    with seats.taken(7):
+        pass
+
+
+def test_who_waits_very_often_at_once_is_refused_and_nobody_else_is(database_url: str, clock: Clock) -> None:
+    colony = Colony(database_url, clock, ServerConfig(database_url, max_waits=2))
+    with ThreadPoolExecutor() as pool:
+        news = [pool.submit(colony.inbox, colony.bob, wait=20) for _ in range(2)]
+        wait_for(lambda: colony.gate.waiters.asleep == 2, "both wait")
+        with pytest.raises(errors.LimitReached, match="2 requests of yours wait already"):
+            colony.inbox(colony.bob, wait=20)
+        assert colony.inbox(colony.bob) == [], "who does not wait takes no seat"
+        others = pool.submit(colony.inbox, colony.ann, wait=20)
+        colony.post(colony.ann, "@bob news")
+        colony.post(colony.bob, "@ann news")
+        assert [len(each.result(10)) for each in (*news, others)] == [1, 1, 1]
+    colony.close()
