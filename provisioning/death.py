@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from colony import errors, operations, schema
-from provisioning import archives, places, record, units
+from provisioning import archives, packing, places, record, units
 from provisioning.facts import Facts
 from provisioning.steps import Ask, Disable, Folder, Reload, Remove, Run, Step, Stop
+
+MAX_MEMORY_BYTES = 2**31  # of who archives; then the death fails, and not the host
+# tar takes memory with the square of the depth, and an agent can nest folders as deep as it likes. No birth takes more out of an archive.
+_LEFT_OUT = (
+    *("--anchored", "--no-wildcards-match-slash", f"--exclude={'/'.join('*' * (packing.MAX_DEPTH + 1))}"),
+    *("--wildcards-match-slash", f"--exclude={'?' * (packing.MAX_PATH_BYTES + 1)}*"),
+)
 
 
 def plan(facts: Facts, archive_name: str | None) -> list[Step]:
@@ -58,8 +65,8 @@ def _home(facts: Facts, archive_name: str | None) -> Step:
     options = ("--create", "--gzip", "--sparse", "--one-file-system", "--warning=no-file-ignored")
     known = record.path(facts.name)
     beside = (f"--transform=s,^{known.name}$,{archives.RECORD},SH", f"--directory={known.parent}", known.name) if facts.has_record else ()
-    # tar needs stack for each level, and an agent can nest folders as deep as it likes.
-    pack = Run(("prlimit", "--stack=unlimited", "tar", *options, f"--file={staged}", *beside, f"--directory={places.HOMES}", facts.name))
+    tar = ("prlimit", f"--as={MAX_MEMORY_BYTES}", "tar", *options, *_LEFT_OUT, f"--file={staged}")
+    pack = Run((*tar, *beside, f"--directory={places.HOMES}", facts.name))
     rename = Run(("mv", "--no-target-directory", "--", str(staged), str(target)))
     return Step("home", f"the end of its home, which is kept in {target}", (Folder(places.ARCHIVE, 0o700), pack, rename, *gone))
 

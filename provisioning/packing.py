@@ -138,6 +138,7 @@ class _Packer:
 
     def _add(self, info: tarfile.TarInfo, contents: IO[bytes] | _Whole | None = None) -> None:
         self._tar.addfile(info, contents)  # type: ignore[arg-type]
+        self._tar.members.clear()  # type: ignore[attr-defined]  # else it remembers all
         self.packed.entries += 1
         self.packed.bytes += info.size + _ENTRY_BYTES
 

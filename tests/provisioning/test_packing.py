@@ -7,6 +7,7 @@ import os
 import socket
 import tarfile
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -126,6 +127,17 @@ def test_entries_have_an_end_too(home: Path, archive: IO[bytes], monkeypatch: py
     assert list(packed.left_out) == ["beyond 50 entries"]
     assert packed.entries <= 53
     assert "scout/memory/memory.md" in names(archive)
+
+
+def test_what_was_packed_is_not_remembered(home: Path, archive: IO[bytes]) -> None:
+    (home / "many").mkdir()
+    for number in range(3000):
+        (home / "many" / f"{number:0250}").touch()
+    tracemalloc.start()
+    packing.pack(str(home), RECORD.text, archive, 10 * MB)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * MB
 
 
 def test_time_has_an_end(home: Path, archive: IO[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
