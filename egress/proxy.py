@@ -9,7 +9,7 @@ from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from egress import aside, question, resolver, target
+from egress import aside, question, refusals, resolver, target
 from egress.client import Client
 from egress.exchange import Exchange
 from egress.head import Head, Headers, end_to_end, require_same_host
@@ -145,7 +145,7 @@ class Proxy:
         except ssl.SSLError as error:
             raise Unreachable(f"it does not prove who it is: {error.reason or 'TLS failed'}") from error
         except OSError as error:
-            raise Unreachable(f"broken off: {error.strerror or error}") from error
+            raise Unreachable(refusals.broken_off(error)) from error
 
     async def _forward(self, client: Client, user: str, head: Head, raw: bytes) -> None:
         to, path = target.absolute(head.target)
