@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import h11
 
 from colony.traces import Trace, Tripwire
+from egress import refusals
 from egress.client import Client
 from egress.head import Headers, end_to_end
 from egress.mask import Mask
@@ -50,7 +51,7 @@ class Exchange:
             self._inner.receive_data(raw)
             event = self._inner.next_event()
         except h11.RemoteProtocolError as error:
-            raise Malformed(str(error)) from error
+            raise Malformed("the request is no HTTP") from error
         if not isinstance(event, h11.Request):
             raise Malformed("the head is not complete")
         self.request = event
@@ -109,7 +110,7 @@ class Exchange:
             try:
                 data, event = await _taken(self._inner)
             except h11.RemoteProtocolError as error:
-                raise Malformed(str(error)) from error
+                raise Malformed("the request's body is no HTTP") from error
             size += len(data)
             self._require_modest(size)
             if self._tripwire and self._tripwire.is_touched_by(data):
@@ -195,7 +196,8 @@ class Exchange:
                 elif not isinstance(event, h11.InformationalResponse):
                     raise Unreachable("it hung up without an answer")
             except (h11.RemoteProtocolError, h11.LocalProtocolError) as error:
-                raise Unreachable(f"its answer is no HTTP: {error}") from error
+                # What the error says holds what the host has said, which may be a secret.
+                raise Unreachable("its answer is no HTTP") from error
 
     async def _read(self, reader: StreamReader) -> bytes:
         try:
@@ -204,7 +206,7 @@ class Exchange:
         except TimeoutError as error:
             raise Silent(f"it was silent for {self._silence_seconds} s") from error
         except OSError as error:
-            raise Unreachable(f"broken off: {error.strerror or error}") from error
+            raise Unreachable(refusals.broken_off(error)) from error
         self._visit.received += len(arrived)
         self._require_room()
         await asyncio.sleep(0)  # what is already there is read without a pause

@@ -66,7 +66,7 @@ class Endpoint:
 
     async def _connect(self, user: str) -> tuple[StreamReader, StreamWriter]:
         addresses = await self._names.find(user, self.host)  # not judged: whoever set up the gate named the place
-        connection = await resolver.connect(addresses, self.port, self._bounds.connect_seconds)
+        _, connection = await resolver.connect(addresses, self.port, self._bounds.connect_seconds)
         try:
             async with asyncio.timeout(self._bounds.connect_seconds):
                 name = self.host if self._tls else None

@@ -6,10 +6,10 @@ import asyncio
 import socket
 import ssl
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from egress import aside, question, resolver, target
+from egress import aside, question, refusals, resolver, target
 from egress.client import Client
 from egress.exchange import Exchange
 from egress.head import Head, Headers, end_to_end, require_same_host
@@ -90,7 +90,7 @@ class Proxy:
                 await self._carry(TlsClient(client, self._vault.authority.context(to.host)), upstream, visit, to, bound)
                 return
             tunnel = Tunnel(client, upstream, visit, self._bounds, self._pipes)
-            with self._judged(tunnel, lambda: self._policy.require(user, to.host, to.port)):
+            with self._judged(tunnel, lambda: self._require_still(visit)):
                 if reason := await tunnel.run():
                     raise CutOff(reason)
 
@@ -107,7 +107,7 @@ class Proxy:
             exchange = Exchange(client, raw, visit, self._bounds, self._bounds.idle_seconds, self._vault.trace(visit.user))
             path, headers = self._with_secrets(head, visit, bound)
             reader, writer = await self._secured(upstream, to.host)
-            with self._judged(exchange, lambda: self._require_still(visit.user, to, bound)):
+            with self._judged(exchange, lambda: self._require_still(visit, bound)):
                 try:
                     mask = Mask(form for each in bound for form in each.forms)
                     await exchange.run(reader, writer, path, [(b"host", to.authority(TLS_PORT).encode()), *headers], mask=mask)
@@ -132,9 +132,12 @@ class Proxy:
         visit.took = f"with {', '.join(used)}" if used else "without a secret: its placeholder stood nowhere that counts"
         return path, [*headers, (b"accept-encoding", b"identity")]  # what comes back must be readable to be covered
 
-    def _require_still(self, user: str, to: Target, bound: list[Bound]) -> None:
-        self._policy.require(user, to.host, to.port)
-        self._vault.require(user, to.host, to.port, bound)
+    def _require_still(self, visit: Visit, bound: Sequence[Bound] | None = None) -> None:
+        """Raises `Refusal` for what the agent may reach no longer, by its name or by its address, or not with these secrets."""
+        self._policy.require(visit.user, visit.host, visit.port)
+        self._policy.require_addresses(visit.user, visit.host, visit.port, [visit.address] if visit.address else [])
+        if bound is not None:
+            self._vault.require(visit.user, visit.host, visit.port, bound)
 
     async def _secured(self, upstream: socket.socket, host: str) -> tuple[StreamReader, StreamWriter]:
         try:
@@ -145,7 +148,7 @@ class Proxy:
         except ssl.SSLError as error:
             raise Unreachable(f"it does not prove who it is: {error.reason or 'TLS failed'}") from error
         except OSError as error:
-            raise Unreachable(f"broken off: {error.strerror or error}") from error
+            raise Unreachable(refusals.broken_off(error)) from error
 
     async def _forward(self, client: Client, user: str, head: Head, raw: bytes) -> None:
         to, path = target.absolute(head.target)
@@ -157,7 +160,7 @@ class Proxy:
             upstream = await self._reached(visit, to)
             reader, writer = await asyncio.open_connection(sock=upstream, limit=STREAM_BYTES)
             try:
-                with self._judged(exchange, lambda: self._policy.require(user, to.host, to.port)):
+                with self._judged(exchange, lambda: self._require_still(visit)):
                     await exchange.run(reader, writer, path, [(b"host", to.authority(HTTP_PORT).encode()), *kept])
             finally:
                 writer.transport.abort()
@@ -240,6 +243,6 @@ class Proxy:
         self._policy.require(visit.user, to.host, to.port)
         addresses = await self._names.find(visit.user, to.host)
         self._policy.require_addresses(visit.user, to.host, to.port, addresses)
-        connection = await resolver.connect(addresses, to.port, self._bounds.connect_seconds)
+        visit.address, connection = await resolver.connect(addresses, to.port, self._bounds.connect_seconds)
         visit.is_there = True
         return connection

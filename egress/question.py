@@ -73,7 +73,7 @@ def parsed(body: bytes, *, is_counted: bool = False) -> Question:
         _written(bounds)
         rest = _written(said)
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"the question to the model is no JSON: {error}") from error
+        raise Malformed("the question to the model is no JSON") from error
     if not isinstance(said, dict):
         raise Malformed("the question to the model must be an object")
     model, max_tokens = said.get("model"), bounds.get("max_tokens", 0 if is_counted else None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import ssl
 from http import HTTPStatus
 from typing import ClassVar, Literal
 
@@ -134,6 +136,11 @@ def api_error(refusal: errors.ColonyError) -> bytes:
     kind = _API_TYPES.get(refusal.status, "api_error")
     error = {"type": kind, "message": f"{refusal.detail} ({refusal.code})"}
     return json.dumps({"type": "error", "error": error}).encode()
+
+
+def broken_off(error: OSError) -> str:
+    """What can be said of a connection that ended so: the system's words, and never an error's own, which may hold what was said in it."""
+    return f"broken off: {os.strerror(error.errno)}" if error.errno and not isinstance(error, ssl.SSLError) else "broken off"
 
 
 def phrase(refusal: errors.ColonyError) -> str:

@@ -60,14 +60,14 @@ class Resolver:
         return await asyncio.shield(asked)
 
 
-async def connect(addresses: Sequence[Address], port: int, seconds: float) -> socket.socket:
-    """A connection to the first of these addresses that takes one. Raises `Unreachable` or `Silent`; tries no longer than `seconds`."""
+async def connect(addresses: Sequence[Address], port: int, seconds: float) -> tuple[Address, socket.socket]:
+    """The first of these addresses that takes a connection, and that. Raises `Unreachable` or `Silent`; tries no longer than `seconds`."""
     tried = addresses[:MOST_TRIED]
     trouble = ""
     kind: type[Unreachable] = Unreachable
     for each in tried:
         try:
-            return await _connected(each, port, seconds / len(tried))
+            return each, await _connected(each, port, seconds / len(tried))
         except TimeoutError:
             trouble, kind = f"{each}: no answer", Silent
         except OSError as error:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from egress import hello
+from egress import hello, refusals
 from egress.client import Client
 from egress.pipes import PIPE_BYTES, Pipe, Pipes
 from egress.refusals import OtherHost, Refusal
@@ -63,7 +63,7 @@ class Tunnel:
         except Refusal as error:
             self._fail(error)
         except OSError as error:
-            self.cut(f"broken off: {error.strerror}")
+            self.cut(refusals.broken_off(error))
 
     def _fail(self, error: Refusal) -> None:
         if not self._over.done():
@@ -137,7 +137,7 @@ class _Flow:
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:
-            self._end(f"broken off: {error.strerror}")
+            self._end(refusals.broken_off(error))
         except Refusal as error:
             self._end(error.detail)
         else:
@@ -178,7 +178,7 @@ class _Flow:
         except (BlockingIOError, InterruptedError):
             return True
         except OSError as error:
-            self._end(f"broken off: {error.strerror}")
+            self._end(refusals.broken_off(error))
             return False
         if self._pending:
             return True

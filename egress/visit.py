@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Literal
 
 from colony import schema
+from egress.address import Address
 from egress.refusals import Refusal, Verdict
 
 MAX_REASON = 200  # characters
@@ -30,6 +31,7 @@ class Visit:
     secrets: tuple[str, ...] = ()  # by their names
     times: int = 1  # how many of its like it stands for
     is_there: bool = False  # something has been reached
+    address: Address | None = None  # of the host, where it was reached
     is_betrayal: bool = False  # the agent's honeytoken was to go out
     began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     id: str = field(default_factory=lambda: str(uuid.uuid4()))

@@ -10,7 +10,7 @@ import pytest
 
 from egress import address, target
 from egress.refusals import Malformed
-from tests.egress.house import House, code, status
+from tests.egress.house import House, Upstream, code, echo, everything, hear, status, until
 
 FORBIDDEN = (
     *("0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.254", "127.0.0.1", "127.255.0.1"),
@@ -179,6 +179,44 @@ def test_a_denied_address_is_denied_by_every_name(house: House) -> None:
     house.tunnel("alias.example", upstream.port).close()
     house.allow("127.0.0.1", upstream.port, effect="deny")
     assert status(house.ask(f"CONNECT alias.example:{upstream.port} HTTP/1.1\r\n\r\n".encode())) == 403
+
+
+@pytest.mark.parametrize("change", ["denied", "forgotten"])
+def test_what_is_open_by_a_name_is_cut_when_its_address_is_allowed_no_longer(house: House, change: str) -> None:
+    upstream = house.upstream(echo)
+    house.allow("alias.example", upstream.port)
+    house.allow("other.example", upstream.port, user="rook")
+    house.allow("127.0.0.1", upstream.port, user="rook")
+    house.names = {name: [["127.0.0.1"]] for name in ("alias.example", "other.example")}
+    with house.tunnel("alias.example", upstream.port) as cut:
+        house.user = "rook"
+        with house.tunnel("other.example", upstream.port) as kept:
+            house.rules["scout"] = [rule for rule in house.rules["scout"] if rule.host == "alias.example"]
+            if change == "denied":
+                house.allow("127.0.0.1", effect="deny")
+            house.hear()
+            house.judge_again()
+            assert everything(cut) == b""
+            kept.sendall(b"still")
+            assert kept.recv(100) == b"still"
+    assert house.contact().reason.startswith("no longer allowed: alias.example is at 127.0.0.1")
+
+
+def test_a_download_by_a_name_is_cut_when_its_address_is_allowed_no_longer(house: House) -> None:
+    def endless(upstream: Upstream, connection: socket.socket) -> None:
+        upstream.heard.append(hear(connection))
+        everything(connection)
+
+    upstream = house.upstream(endless)
+    house.allow("alias.example", upstream.port)
+    house.names["alias.example"] = [["127.0.0.1"]]
+    host = f"alias.example:{upstream.port}"
+    with house.knock() as connection:
+        connection.sendall(f"GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        until(lambda: upstream.heard)
+        house.allow("127.0.0.1", effect="deny")
+        house.judge_again()
+        assert b"a rule denies that address" in everything(connection)
 
 
 def test_the_systems_resolver_leads_nobody_home(house: House) -> None:

@@ -285,6 +285,29 @@ def test_what_is_asked_for_is_plain_and_what_is_encoded_is_refused(open_site: Ca
     assert (status(answer), code(answer)) == (502, "egress_unreachable")
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"HTTP/1.1 %s\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nbad header %s\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\x00%s\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n",
+    ],
+)
+def test_an_answer_that_is_no_http_tells_no_secret(open_site: Callable[..., Site], caplog: pytest.LogCaptureFixture, told: bytes) -> None:
+    """Neither the agent nor the colony nor the gate's own log."""
+    caplog.set_level("INFO")
+    site = open_site(answering(told % VALUE.encode()))
+    site.give(secret(f"{HOST}:{site.port}"))
+    answer = site.get("/", f"Authorization: Bearer {MARK}")
+    assert site.house.contact().reason.endswith("its answer is no HTTP")
+    until(lambda: "its answer is no HTTP" in caplog.text, "the gate's log")
+    assert VALUE.encode() in site.heard
+    assert VALUE not in answer.decode() + site.house.contact().reason + caplog.text
+
+
 def test_a_secret_does_not_come_back_piece_by_piece(open_site: Callable[..., Site]) -> None:
     def tell(upstream: Upstream, connection: socket.socket) -> None:
         request = hear(connection)
