@@ -1,7 +1,7 @@
 """What the model's API costs: dollars for a million tokens, by the model's name.
 
-They are published under https://docs.claude.com/en/docs/about-claude/pricing, and may be others by now: what differs there, or is paid for
-otherwise, the gate's settings say. What exceeds 200,000 tokens of input may cost more there, and is not counted so here.
+As they were published in October 2026 under https://platform.claude.com/docs/en/about-claude/pricing. They may be others by now: what
+differs there, or is paid for otherwise, the gate's settings say.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MILLION = 1e6
-CACHE_READ, CACHE_WRITE, CACHE_WRITE_HOUR = 0.1, 1.25, 2.0  # times the input's price
+CACHE_WRITE, CACHE_WRITE_HOUR = 1.25, 2.0  # times the input's price
 WEB_SEARCH_USD = 0.01  # each
-FAST = 6.0  # times the price of a request that asks for `"speed": "fast"`
+FAST = 6.0  # times the price of a request that asks for `"speed": "fast"`, at most: it is 2 for newer models
 
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars for a million tokens."""
+    """Dollars for a million tokens; `times` as much where a question has more than `long` of them."""
 
     input: float
     output: float
+    cache_read: float = 0.1  # times the input's
+    long: int | None = None
+    times: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,18 @@ KNOWN = {
     "claude-3-haiku": Price(0.25, 1.25),
     "claude-3-5-haiku": Price(0.8, 4),
     "claude-haiku-4": Price(1, 5),
+    "claude-haiku-5-5": Price(0.1, 0.5, long=100_000, times=5),
     "claude-3-5-sonnet": Price(3, 15),
     "claude-3-7-sonnet": Price(3, 15),
-    "claude-sonnet-4": Price(3, 15),
+    "claude-sonnet-4": Price(3, 15, long=200_000, times=2),
+    "claude-sonnet-4-6": Price(3, 15),
+    "claude-sonnet-5": Price(2, 10),
     "claude-3-opus": Price(15, 75),
     "claude-opus-4": Price(15, 75),
-    "claude-opus-4-5": Price(5, 25),
-    "claude-opus-4-6": Price(5, 25),
+    **dict.fromkeys(("claude-opus-4-5", "claude-opus-4-6", "claude-opus-4-7", "claude-opus-4-8", "claude-opus-5"), Price(5, 25)),
+    "claude-opus-5-5": Price(4, 20, cache_read=0.05),
+    **dict.fromkeys(("claude-fable-5", "claude-mythos-5"), Price(10, 50)),
+    **dict.fromkeys(("claude-fable-5-1", "claude-mythos-5-1"), Price(10, 50, cache_read=0.025)),
 }
 DEAREST = max(KNOWN.values(), key=lambda price: price.output)
 
@@ -70,6 +78,7 @@ class Prices:
 
     def usd(self, model: str, tokens: Tokens, *, is_fast: bool = False) -> float:
         price = self.of(model)
-        cached = tokens.cache_read * CACHE_READ + tokens.cache_write * CACHE_WRITE + tokens.cache_write_hour * CACHE_WRITE_HOUR
+        cached = tokens.cache_read * price.cache_read + tokens.cache_write * CACHE_WRITE + tokens.cache_write_hour * CACHE_WRITE_HOUR
         text = ((tokens.input + cached) * price.input + tokens.output * price.output) / MILLION
-        return text * (FAST if is_fast else 1.0) + tokens.web_searches * WEB_SEARCH_USD
+        is_long = price.long is not None and tokens.all_in > price.long
+        return text * (FAST if is_fast else 1.0) * (price.times if is_long else 1.0) + tokens.web_searches * WEB_SEARCH_USD

@@ -91,7 +91,10 @@ def asked_of(upstream: Upstream, number: int = -1) -> Any:
         (OPUS, KNOWN["claude-opus-4-5"]),
         ("claude-opus-4-20250514", Price(15, 75)),
         ("claude-opus-4-1-20250805", Price(15, 75)),
-        ("claude-sonnet-4-5", Price(3, 15)),
+        ("claude-opus-5-5", Price(4, 20, cache_read=0.05)),
+        ("claude-opus-5", Price(5, 25)),
+        ("claude-sonnet-4-5-20250929", Price(3, 15, long=200_000, times=2)),
+        ("claude-sonnet-4-6", Price(3, 15)),
         ("claude-haiku-4-5-20251001", Price(1, 5)),
         ("claude-3-5-haiku-latest", Price(0.8, 4)),
         ("of-the-future", DEAREST),
@@ -110,6 +113,10 @@ def test_what_tokens_cost() -> None:
     assert Prices().usd(OPUS, TOKENS) == pytest.approx(USD)
     assert Prices().usd(OPUS, TOKENS, is_fast=True) == pytest.approx(6 * USD)
     assert Prices().usd(OPUS, Tokens(web_searches=3)) == pytest.approx(0.03)
+    assert Prices().usd("claude-opus-5-5", Tokens(cache_read=1_000_000)) == pytest.approx(0.2)
+    short, long = Tokens(cache_read=100_000, output=10_000), Tokens(input=1, cache_read=100_000, output=10_000)
+    assert Prices().usd("claude-haiku-5-5", short) == pytest.approx(0.001 + 0.005)
+    assert Prices().usd("claude-haiku-5-5", long) == pytest.approx(5 * (0.001 + 0.005 + 1e-7))
 
 
 # The gate
