@@ -185,7 +185,8 @@ def _moves(name: str, status: schema.Status) -> click.Command:
 def approve(caller: Caller, **fields: Any) -> None:
     found = caller.call(operations.APPROVE, **fields)
     caller.show(found)
-    show.note(f"{found.user} is not told; mention it, and it can ask again")
+    told = "is told in the channel where it asked" if found.asker_is_told else "is not told; mention it, and it can ask again"
+    show.note(f"{found.user} {told}")
 
 
 @click.command("login", params=[verbose()])

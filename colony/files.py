@@ -141,6 +141,15 @@ def private_folder(key: str) -> Path:
     return path
 
 
+def private_folders() -> Iterator[Path]:
+    """All of this user's own in the temporary folder, whatever their keys were."""
+    for path in Path(tempfile.gettempdir()).glob(f"colony-{os.getuid()}-*"):
+        with suppress(FileNotFoundError):
+            facts = path.lstat()
+            if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid():
+                yield path
+
+
 def listing(folder: Path, name: str) -> list[tuple[str, int, int]]:
     """The regular files of a folder: name, bytes, and when each was changed, in nanoseconds; none where there is no such folder."""
     try:
@@ -149,6 +158,27 @@ def listing(folder: Path, name: str) -> list[tuple[str, int, int]]:
             return sorted((each, facts.st_size, facts.st_mtime_ns) for each, facts in found if stat.S_ISREG(facts.st_mode))
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def walk(folder: Path, name: str, depth: int = 8) -> Iterator[tuple[str, os.stat_result]]:
+    """What lies below, so deep, in the order of names, with its facts; none where there is no such folder.
+
+    Of folders only those that can't be looked into, and those at the bottom. No link is followed.
+    """
+    try:
+        with _parent(folder, f"{name}/x") as parent:
+            found = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(parent))
+    except FileNotFoundError:
+        return
+    for each, facts in found:
+        below = f"{name}/{each}"
+        if not stat.S_ISDIR(facts.st_mode) or depth == 1:
+            yield below, facts
+            continue
+        try:
+            yield from walk(folder, below, depth - 1)
+        except OSError:
+            yield below, facts
 
 
 def sync_folder(folder: Path) -> None:

@@ -221,7 +221,7 @@ def _(answer: schema.Secret) -> Sequence[Part]:
 
 @parts.register
 def _(answer: schema.Secrets) -> Sequence[Part]:
-    columns = ("agent", "name", "hosts", "header", "as_environment", "set_by", "set_at")
+    columns = ("agent", "name", "hosts", "header", "in_path", "as_environment", "set_by", "set_at", "uses", "used_at")
     rows: list[tuple[Cell, ...]] = [
         tuple(",".join(each.hosts) if column == "hosts" else getattr(each, column) for column in columns) for each in answer.secrets
     ]

@@ -110,6 +110,7 @@ def approval(answer: schema.Approval) -> Words:
 
 def secret(secret: schema.Secret) -> Words:
     how = f"in the header {secret.header}" if secret.header else f"in the place of {secret.placeholder}"
+    how += " and in the path" if secret.in_path and secret.header else ", also in the path" if secret.in_path else ""
     ways = [f"{how}, to {', '.join(secret.hosts)}"] if secret.hosts else []
     ways += ["held by command runners, in their environment"] if secret.as_environment else []
     return Words((f"{secret.agent}: {secret.name}, {'; '.join(ways)}",))

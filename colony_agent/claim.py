@@ -51,6 +51,12 @@ class Claimed:
         """What lies in the sandbox to be stolen; empty: nothing."""
         return str(self.document.get("honeytoken") or "")
 
+    @property
+    def author_kinds(self) -> set[str]:
+        """Of whom it hears: in what it is to answer, and in what was said before."""
+        heard = [*(item["message"] for item in self.document.get("items") or ()), *(self.document.get("context") or ())]
+        return {str(message["author_kind"]) for message in heard}
+
     def _named(self, field: str) -> dict[str, str]:
         return {str(name): str(value) for name, value in (self.document.get(field) or {}).items()}
 

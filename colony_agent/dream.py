@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from colony import failures, files, schema
 from colony_agent import overflow, prompt, provenance, repository
-from colony_agent.overflow import MEMORY, PIN
+from colony_agent.marks import is_pinned
+from colony_agent.overflow import MEMORY
 from colony_agent.runner import Answer, Brief, Runner, RunnerFailed, Task
 from colony_agent.settings import Home
 
@@ -75,7 +76,7 @@ def accept(reply: str, old: str, max_bytes: int) -> str:
     if size > max_bytes:
         raise Refused(f"it has {size} bytes, {max_bytes} are allowed")
     kept = {line.strip() for line in new.splitlines()}
-    lost = [line.strip() for line in old.splitlines() if PIN in line and line.strip() not in kept]
+    lost = [line.strip() for line in old.splitlines() if is_pinned(line.encode()) and line.strip() not in kept]
     if lost:
         raise Refused(f"it lost {len(lost)} pinned lines, such as {lost[0][:80]!r}")
     return new + "\n"

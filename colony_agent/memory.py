@@ -15,6 +15,7 @@ from colony_agent.settings import Home
 
 MAX_COMMITS = 500
 MAX_DIFF_BYTES = 2**20
+MAX_MEMORY_BYTES = 16 * 2**20  # of which the diff tells
 _REVISION = re.compile(r"[0-9a-f]{4,40}|HEAD(~[0-9]{1,6})?")
 
 
@@ -35,7 +36,8 @@ def log(home: Home) -> list[Commit]:
 def diff(home: Home, revision: str = "HEAD") -> str:
     """What has changed in the memory since that revision, fit for a terminal. Raises `Invalid` or `NotFound`."""
     commit = _resolved(home, revision)
-    said = _git(home, "diff", "--no-color", "--no-ext-diff", "--no-textconv", "--text", commit, "--", MEMORY)
+    now = _git(home, "hash-object", "-w", "--stdin", "--no-filters", stdin=_now(home)).decode().strip()
+    said = _git(home, "diff", "--no-color", "--no-ext-diff", "--no-textconv", "--text", f"{commit}:{MEMORY}", now)
     return show.clean(said[:MAX_DIFF_BYTES].decode(errors="replace"))
 
 
@@ -68,11 +70,18 @@ def _resolved(home: Home, revision: str) -> str:
     return commit
 
 
-def _git(home: Home, *words: str) -> bytes:
+def _now(home: Home) -> bytes:
+    try:
+        return files.read_bytes(home.path, MEMORY, MAX_MEMORY_BYTES)
+    except OSError as error:
+        raise errors.Conflict(f"the memory in {home.path} can't be read: {error}") from error
+
+
+def _git(home: Home, *words: str, stdin: bytes = b"") -> bytes:
     if not files.exists(home.path, ".git/HEAD"):  # the folder alone may only cover the name
         raise errors.NotFound(f"{home.path} has no history yet; the agent's first dream begins it")
     try:
-        ended, said = repository.git(home, *words)
+        ended, said = repository.git(home, *words, stdin=stdin)
     except RunnerFailed as failed:
         raise errors.Unavailable(f"git in {home.path}: {show.line(failed.detail)}") from failed
     if ended.returncode:

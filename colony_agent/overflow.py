@@ -9,13 +9,13 @@ from contextlib import suppress
 from datetime import datetime
 
 from colony import files
+from colony_agent.marks import is_pinned
 from colony_agent.settings import Home
 
 log = logging.getLogger(__name__)
 
 MEMORY = "memory/memory.md"
 DIARY = "memory/diary"
-PIN = "[pinned]"
 OVERGROWN = 64  # times its bound: what is larger is not read whole
 # What a link, a folder, a file in a folder's place, and a pipe or socket are answered with; None is a device's.
 _ODD = (errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO, None)
@@ -54,7 +54,7 @@ def split(memory: bytes, max_bytes: int) -> tuple[bytes, bytes]:
     moving = set()
     for is_pins_turn in (False, True):
         for index, line in enumerate(lines):
-            if excess > 0 and _is_pinned(line) is is_pins_turn:
+            if excess > 0 and is_pinned(line) is is_pins_turn:
                 moving.add(index)
                 excess -= len(line)
     moved = b"".join(line for index, line in enumerate(lines) if index in moving)
@@ -67,7 +67,7 @@ def _shrink(home: Home, memory: bytes, now: datetime) -> str:
     moved, kept = split(memory, limit)
     if len(memory) > OVERGROWN * limit:  # and there is more of it: the file itself becomes the diary's
         name = f"{DIARY}/overflow-{now:%Y-%m-%dT%H%M%SZ}.md"
-        kept = b"".join(line for line in _lines(kept) if _is_pinned(line))
+        kept = b"".join(line for line in _lines(kept) if is_pinned(line))
         _in_diary(home, name, now, lambda: files.link(home.path, MEMORY, name))
     else:
         name = f"{DIARY}/overflow-{now:%Y-%m-%d}.md"
@@ -93,7 +93,3 @@ def _in_diary(home: Home, name: str, now: datetime, keep: Callable[[], None]) ->
 
 def _lines(memory: bytes) -> list[bytes]:
     return [line + b"\n" for line in memory.removesuffix(b"\n").split(b"\n")]
-
-
-def _is_pinned(line: bytes) -> bool:
-    return PIN.encode() in line

@@ -114,7 +114,7 @@ class Process:
 
     def serve(self, stdin: bytes, on_line: Callable[[bytes], None], timeout_seconds: float, stop: threading.Event) -> None:
         """Feed and listen until it exits, as `run` does."""
-        _Pipes(self._process, stdin, on_line, self._stderr).serve(self._exited, timeout_seconds, stop)
+        _Pipes(self._process, memoryview(stdin), on_line, self._stderr).serve(self._exited, timeout_seconds, stop)
 
     def ended(self) -> Exit:
         """How it ended; after the block. Raises `RunnerFailed` when it was the sandbox that failed."""
@@ -127,7 +127,7 @@ class Process:
 @dataclass
 class _Pipes:
     process: subprocess.Popen[bytes]
-    stdin: bytes
+    stdin: memoryview
     on_line: Callable[[bytes], None]
     stderr: bytearray
     _line: bytearray = field(default_factory=bytearray)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_BYTES = 4 * 2**20
+MAX_BYTES = 16 * 2**20
 SESSIONS_KEPT = 200
 
 
@@ -53,6 +53,7 @@ class State:
     outside: list[str] = field(default_factory=list)  # the channels whose sessions have heard people outside of the colony
     finished: Finished | None = None
     dreamt: str = ""  # of what the last dream was, as `dream.matter` names it
+    unsettled: dict[str, Any] | None = None  # what was noted before a turn that hears people outside, as `provenance.Notes` packs it
 
     def remember(self, channel: str, session: Session | None, seen: int, *, is_outside: bool = False) -> None:
         self.sessions.pop(channel, None)
@@ -85,7 +86,7 @@ def _parsed(found: dict[str, Any]) -> State:
     if finished:
         _ = finished.request  # raises for what the server would refuse
     outside = [str(channel) for channel in found.get("outside", [])]
-    return State(sessions, seen, outside, finished, str(found.get("dreamt", "")))
+    return State(sessions, seen, outside, finished, str(found.get("dreamt", "")), found.get("unsettled"))
 
 
 def save(home: Path, name: str, state: State) -> None:

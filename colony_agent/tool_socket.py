@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -14,11 +16,16 @@ from colony import files
 BRIDGE = Path(__file__).with_name("bridge.py")
 
 
+NAME = "tools.sock"
+LEFT_SECONDS = 3600.0  # after which what nobody answers at was left by a turn that was killed
+
+
 class ToolSocket:
     """Listens from the start, so that who connects early is answered later. One for each home at a time."""
 
     def __init__(self, home: Path) -> None:
-        self.path = files.private_folder(f"turn {home}") / "tools.sock"
+        _sweep()
+        self.path = files.private_folder(f"turn {home}") / NAME
         self.path.unlink(missing_ok=True)  # from a turn that was killed
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(str(self.path))
@@ -43,3 +50,19 @@ class ToolSocket:
             self.listener.close()
             self.path.unlink(missing_ok=True)
             self.path.parent.rmdir()
+
+
+def _sweep() -> None:
+    """Take away what killed turns of this user have left: that of homes which are no more, nobody else would."""
+    for folder in files.private_folders():
+        path = folder / NAME
+        with suppress(OSError):
+            if time.time() - path.lstat().st_mtime > LEFT_SECONDS and not _is_answered(path):
+                path.unlink()
+                folder.rmdir()
+
+
+def _is_answered(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(str(path)) != errno.ECONNREFUSED

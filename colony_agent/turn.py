@@ -60,6 +60,8 @@ def run(home: Home, kind: schema.TurnKind = "answer", *, if_new: bool = False) -
         if not is_alone:
             return nothing(kind, "a turn or a dream of it runs")
         memory = state.load(home.path, STATE_FILE)
+        if memory.unsettled:  # a turn died before its notes were looked at
+            _settle(home, memory)
         if memory.finished:
             _deliver(home, memory)
         if if_new and not _is_new(home, memory):
@@ -107,6 +109,11 @@ class _Turn:
 
     def run(self) -> Exit:
         log.info("turn begins turn=%s kind=%s channel=%s", self.reference, self.claimed.kind, self.claimed.channel)
+        self.is_outside = self.session_key in self.memory.outside or not provenance.OUTSIDE.isdisjoint(self.claimed.author_kinds)
+        if self.is_outside:
+            self.notes = provenance.noted(self.home)
+            self.memory.unsettled = self.notes.packed()
+            _save(self.home, self.memory)
         with ExitStack() as stack:
             try:
                 tools = stack.enter_context(ToolSocket(self.home.path)) if self.has_tools else None
@@ -201,13 +208,12 @@ class _Turn:
     def _settle_notes(self) -> None:
         if self.notes and self.is_outside:
             provenance.settle(self.home, self.notes)
+            self.memory.unsettled = None  # as the state says once it is saved
 
     def _brief(self) -> Brief:
         heartbeat = files.read(self.home.path, "heartbeat.md", HEARTBEAT_MAX_BYTES) if self.turn.kind == "pulse" else ""
         now = datetime.now(UTC)
-        self.notes = provenance.noted(self.home)
-        heard = (*self.turn.context, *(item.message for item in self.turn.items))
-        self.is_outside = self.session_key in self.memory.outside or any(map(provenance.is_from_outside, heard))
+        self.notes = self.notes or provenance.noted(self.home)
         seen = self.memory.seen.get(self.session_key, 0)
         if any(item.message.seq <= seen for item in self.turn.items):
             seen = 0  # the numbers may have begun again, from a backup: better told twice than not at all
@@ -331,6 +337,15 @@ def _deliver(home: Home, memory: state.State) -> None:
             client.call(operations.FAIL, failure)
     reach("turn.finish_answered")
     memory.finished = None
+    _save(home, memory)
+
+
+def _settle(home: Home, memory: state.State) -> None:
+    try:
+        provenance.settle(home, provenance.Notes.unpacked(memory.unsettled or {}))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        log.error("notes of a turn that died are not marked agent=%s error=%r", home.agent.name, error)
+    memory.unsettled = None
     _save(home, memory)
 
 

@@ -8,8 +8,8 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 
 from colony import errors, operations, schema
 from colony.client import Client
@@ -22,7 +22,8 @@ from egress.refusals import Idle, Refusal, Resting, Spent, Unreachable
 
 log = logging.getLogger(__name__)
 
-STEP_TOKENS = 1024  # of output that are booked ahead, where an answer comes bit by bit
+LEAST_TOKENS = 2048  # of an answer that is worth asking for; the API takes no fewer than 1024 for thinking
+ENOUGH_TOKENS = 16_384  # for nearly every answer: of what is left above that, half is for what the turn asks meanwhile
 PAUSE_SECONDS = 1.0  # before a server that is away is told again
 OK = 200
 _PLAIN = (b"", b"identity")
@@ -44,19 +45,26 @@ class Meter:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
-    async def book(self, request: schema.Meter) -> None:
-        """Take it from what the running turn may cost. Raises `Spent`, `Idle` where no turn runs, and `Resting` while the server is away.
+    async def book(self, request: schema.Meter) -> float | None:
+        """Take it from what the running turn may cost, and give what is left of that; None: it may cost anything.
 
-        Whoever is cancelled meanwhile has booked all the same.
+        Raises `Spent`, `Idle` where no turn runs, and `Resting` while the server is away; nothing is booked then. Whoever is cancelled
+        meanwhile has booked all the same.
         """
         try:
-            await asyncio.shield(aside.begin(lambda: self._client.call(operations.METER, request)))
+            return (await asyncio.shield(aside.begin(lambda: self._client.call(operations.METER, request)))).left_usd
         except errors.BudgetSpent as error:
             raise Spent(error.detail) from error
         except (errors.StaleTurn, errors.NotFound) as error:
             raise Idle(error.detail) from error
         except (errors.ColonyError, OSError) as error:
             raise Resting(f"the colony can't say what the turn may cost: {error}") from error
+
+    async def require_turn(self, user: str, model: str) -> None:
+        """Raises as `book` does where the agent may ask nothing now. Nothing is counted."""
+        nothing = schema.Meter(id=str(uuid.uuid4()), linux_user=user, model=model, cost_usd=0.0)
+        await self.book(nothing)
+        self.settle(nothing.model_copy(update={"is_final": True}))
 
     def settle(self, request: schema.Meter) -> None:
         """Tell the server what it was, as soon as it listens."""
@@ -114,8 +122,7 @@ class Use:
     meter: Meter
     cut: Callable[[str], None]
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    _booked_out: int = 0  # tokens
-    _booked_usd: float = 0.0
+    _booked: Tokens | None = None
     _booking: asyncio.Task[None] | None = None
     _answer: Answer | None = None  # None: it has said nothing yet, or that it won't answer
     _is_asked: bool = False  # it has gone out, so that it may cost something
@@ -123,14 +130,17 @@ class Use:
 
     @asynccontextmanager
     async def booked(self) -> AsyncIterator[None]:
-        """Books what it costs at least, and settles what it was, however it ends. Raises as `Meter.book` does."""
-        most = self.question.max_tokens
-        self._booked_out = min(most, STEP_TOKENS) if self.question.is_streamed else most
+        """Books the most that it may cost, for which `question` may become one for fewer tokens; settles what it was, however it ends.
+
+        Raises as `Meter.book` does.
+        """
         try:
-            await self._book()
+            await self._book_most()
             yield
         except (Spent, Idle):
-            raise  # nothing was booked
+            if self._booked:
+                self._settle()
+            raise
         except BaseException:
             self._settle()
             raise
@@ -153,7 +163,6 @@ class Use:
         if self._answer:
             self._answer.hear(data)
             if self._exceeds() and (self._booking is None or self._booking.done()):
-                self._booked_out = self._answer.tokens_out + STEP_TOKENS
                 self._booking = asyncio.create_task(self._book_more())
 
     def heard(self) -> None:
@@ -165,34 +174,58 @@ class Use:
             self._booking.cancel()  # it is on its way all the same; after what is told now it changes nothing
         self.meter.settle(self._final())
 
+    async def _book_most(self) -> None:
+        asked = self.question.max_tokens
+        try:
+            await self._book(asked)
+        except Spent:
+            if asked <= LEAST_TOKENS:
+                raise
+            left_usd = await self._book(LEAST_TOKENS)
+            most = asked if left_usd is None else min(asked, self._share(left_usd))
+            with suppress(Spent):  # what the turn asked meanwhile has taken it: the least is booked
+                await self._book(most)
+            self.question = self.question.lowered(self._booked_out)
+
+    def _share(self, left_usd: float) -> int:
+        """So many tokens of an answer may it be, if so much is left beside the least."""
+        payable = LEAST_TOKENS + int(left_usd / (self._usd(Tokens(output=1)) or 1e-9))
+        return max(min(payable, ENOUGH_TOKENS), payable // 2)
+
     def _exceeds(self) -> bool:
         """Whether it is more than is booked. What was read is only known for sure once the answer begins."""
-        assert self._answer
-        tokens = self._answer.tokens
-        return self._answer.tokens_out > self._booked_out or (tokens is not None and self._usd(tokens) > self._booked_usd)
+        return self._usd(self._estimate(self._booked_out)) > self._usd(self._booked or Tokens())
 
     async def _book_more(self) -> None:
         try:
-            await self._book()
+            await self._book(self._booked_out)
         except Refusal as error:
             self.cut(error.detail)
 
-    async def _book(self) -> None:
-        tokens = self._estimate()
-        self._booked_usd = self._usd(tokens)
-        await self.meter.book(self._request(tokens))
+    async def _book(self, most_out: int) -> float | None:
+        tokens = self._estimate(most_out)
+        left_usd = await self.meter.book(self._request(tokens))
+        self._booked = tokens
+        return left_usd
 
-    def _estimate(self) -> Tokens:
+    def _estimate(self, most_out: int) -> Tokens:
+        """What it may come to, for all that is known by now."""
         known = self._answer.tokens if self._answer else None
         if known is None:
-            return Tokens(input=self.question.tokens_in, output=self._booked_out)
-        return Tokens(**{**vars(known), "output": max(known.output, self._booked_out)})
+            return Tokens(input=self.question.tokens_in, output=most_out)
+        return replace(known, output=max(known.output, most_out))
 
     def _final(self) -> schema.Meter:
+        """Without a word of the API it is what was booked: a model may go on thinking where nobody listens."""
         if self._is_refused or not self._is_asked:
             return self._request(Tokens(), is_final=True)
-        known = self._answer.tokens if self._answer else None
-        return self._request(known or self._estimate(), is_final=True)
+        if self._answer and self._answer.is_told and self._answer.tokens:
+            return self._request(self._answer.tokens, is_final=True)
+        return self._request(self._estimate(self._booked_out), is_final=True)
+
+    @property
+    def _booked_out(self) -> int:
+        return self._booked.output if self._booked else 0
 
     def _usd(self, tokens: Tokens) -> float:
         return self.meter.prices.usd(self.question.model, tokens, is_fast=self.question.is_fast)

@@ -20,17 +20,18 @@ _CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"cookie", b"host", b"
 # By these a server between here and there could take a request for another one than was allowed.
 _DETOURS = (b"x-forwarded-", b"x-original-", b"x-rewrite-", b"x-envoy-original-", b"x-http-method", b"x-method-override", b"max-forwards")
 _BETA = b"anthropic-beta"
+QUESTION, COUNTING = "/v1/messages", "/v1/messages/count_tokens"
 # What Claude Code asks. The key opens more, like files, batches and agents of everybody who shares it; and nothing in a path or
 # a query may be what a server between here and there could read as another path or method.
 _ASKED = {
-    "POST": re.compile(r"/v1/messages(?:/count_tokens)?"),
+    "POST": re.compile(f"{QUESTION}|{COUNTING}"),
     "GET": re.compile(r"/v1/models(?:/(?!\.{1,2}$)[A-Za-z0-9._~:@-]+)?"),
 }
 _QUERY = re.compile(r"(?:(?:^|&)(?:beta|limit|before_id|after_id)=[A-Za-z0-9._~:@-]*)*")
 
 
 class Endpoint:
-    """Where the model is and what proves who pays. `tls` is for tests; by default what the system trusts."""
+    """Where the model is and what proves who pays. `tls` is what proves who it is, by default what the system trusts."""
 
     def __init__(self, model: Model, bounds: Bounds, names: Resolver, tls: ssl.SSLContext | None = None) -> None:
         parts = model.parts
@@ -80,7 +81,16 @@ class Endpoint:
 
 def is_question(head: Head) -> bool:
     """Whether it is answered by the model, and so costs something."""
-    return head.method == "POST" and head.target.partition("?")[0] == "/v1/messages"
+    return head.method == "POST" and _path(head) == QUESTION
+
+
+def is_counting(head: Head) -> bool:
+    """Whether only its tokens are counted."""
+    return head.method == "POST" and _path(head) == COUNTING
+
+
+def _path(head: Head) -> str:
+    return head.target.partition("?")[0]
 
 
 def checked(method: str, target: str) -> str:

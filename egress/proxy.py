@@ -17,7 +17,7 @@ from egress.ledger import Ledger
 from egress.limits import Room
 from egress.mask import Mask
 from egress.meter import Meter, Use
-from egress.model import STREAM_BYTES, Endpoint, checked, is_question
+from egress.model import STREAM_BYTES, Endpoint, checked, is_counting, is_question
 from egress.pipes import Pipes
 from egress.policy import Policy
 from egress.question import Question
@@ -32,6 +32,8 @@ from egress.visit import Visit
 
 BODY_SECONDS = 60.0  # until a question to the model is here
 SMALL_BYTES = 256 * 1024  # of a question that is read at once; larger ones are read one after the other, beside the event loop
+# By these a host is asked for pieces of an answer, or for another encoding, in which nobody sees what must be covered.
+DISGUISES = (b"accept-encoding", b"accept-charset", b"range", b"if-range")
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
@@ -49,7 +51,7 @@ class Proxy:
         endpoint: Callable[[str], Endpoint],
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`endpoint` is that of a Linux user; `tls` is for tests, by default what the system trusts."""
+        """`endpoint` is that of a Linux user; `tls` is what proves who others are, by default what the system trusts."""
         self._vault, self._tls = vault, tls or ssl.create_default_context()
         self._bounds, self._policy, self._ledger, self._meter = bounds, policy, ledger, meter
         self._room, self._reading = Room(), asyncio.Semaphore(1)
@@ -87,8 +89,6 @@ class Proxy:
             if bound := self._vault.bound(user, to.host, to.port):
                 await self._carry(TlsClient(client, self._vault.authority.context(to.host)), upstream, visit, to, bound)
                 return
-            if client.surplus:  # who speaks before being asked
-                await self._send_early(upstream, client.surplus, visit)
             tunnel = Tunnel(client, upstream, visit, self._bounds, self._pipes)
             with self._judged(tunnel, lambda: self._policy.require(user, to.host, to.port)):
                 if reason := await tunnel.run():
@@ -121,14 +121,15 @@ class Proxy:
     def _with_secrets(self, head: Head, visit: Visit, bound: list[Bound]) -> tuple[str, Headers]:
         if not head.target.startswith("/"):
             raise Malformed("within a tunnel, ask for a path: GET /path")
-        dropped = (b"host", b"content-length", b"accept-encoding")
+        dropped = (b"host", b"content-length", *DISGUISES)
         kept = [(name, value) for name, value in end_to_end(head.headers) if name not in dropped]
         path, headers, used = head.target, kept, []
         for each in bound:
             before = path, headers
             path, headers = each.put_into(path, headers)
             used += [each.name] if (path, headers) != before else []
-        visit.took = f"with {', '.join(used)}" if used else "without a secret: its placeholder stood nowhere"
+        visit.secrets = tuple(used)
+        visit.took = f"with {', '.join(used)}" if used else "without a secret: its placeholder stood nowhere that counts"
         return path, [*headers, (b"accept-encoding", b"identity")]  # what comes back must be readable to be covered
 
     def _require_still(self, user: str, to: Target, bound: list[Bound]) -> None:
@@ -174,6 +175,8 @@ class Proxy:
             with self._judged(exchange, lambda: self._policy.rules(user)):
                 if is_question(head):
                     await self._ask_question(endpoint, exchange, visit, head)
+                elif is_counting(head):
+                    await self._ask_count(endpoint, exchange, visit, head)
                 else:
                     visit.is_there = True
                     await endpoint.ask(exchange, user, head)
@@ -186,13 +189,24 @@ class Proxy:
             use = Use(visit.user, asked, self._meter, exchange.cut)
             async with use.booked():
                 visit.is_there = True
-                await endpoint.ask(exchange, visit.user, head, asked.content, use)
+                if use.question.max_tokens < asked.max_tokens:
+                    visit.took = f"for at most {use.question.max_tokens} tokens, as many as the turn may cost"
+                await endpoint.ask(exchange, visit.user, head, use.question.content, use)
 
-    async def _read(self, body: bytes) -> Question:
+    async def _ask_count(self, endpoint: Endpoint, exchange: Exchange, visit: Visit, head: Head) -> None:
+        """How many tokens a question would have. It costs nothing, but the API may look things up for it as for the question itself."""
+        with self._room.held(visit.user) as take:
+            asked = await self._read(await exchange.body(take, BODY_SECONDS), is_counted=True)
+            self._require_question(visit.user, asked)
+            await self._meter.require_turn(visit.user, asked.model)
+            visit.is_there = True
+            await endpoint.ask(exchange, visit.user, head, asked.content)
+
+    async def _read(self, body: bytes, *, is_counted: bool = False) -> Question:
         if len(body) < SMALL_BYTES:
-            return question.parsed(body)
+            return question.parsed(body, is_counted=is_counted)
         async with self._reading:
-            return await aside.begin(lambda: question.parsed(body))
+            return await aside.begin(lambda: question.parsed(body, is_counted=is_counted))
 
     def _require_question(self, user: str, asked: Question) -> None:
         """Raises `Unasked` for what would have the API reach for the agent what it may not reach itself."""
@@ -229,11 +243,3 @@ class Proxy:
         connection = await resolver.connect(addresses, to.port, self._bounds.connect_seconds)
         visit.is_there = True
         return connection
-
-    async def _send_early(self, upstream: socket.socket, surplus: bytes, visit: Visit) -> None:
-        try:
-            async with asyncio.timeout(self._bounds.idle_seconds):
-                await asyncio.get_running_loop().sock_sendall(upstream, surplus)
-        except OSError as error:
-            raise Gone() from error
-        visit.sent += len(surplus)

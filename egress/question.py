@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,46 +18,85 @@ WEB = 443
 # Tools that Claude Code, or whoever asks, carries out itself; each name goes on with its date. All others are the API's own.
 LOCAL_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_", "tool_search_tool_")
 DATA = ("base64", "text")  # sources that hold what they are
+FORGETTING = "clear_"  # edits of the context that ask no model
+BOUNDS = ("max_tokens", "thinking")
 BYTES_PER_TOKEN = 3  # fewer than a text has, so that an estimate is rather too high
 
 
 @dataclass(frozen=True)
 class Question:
-    """`content` is what goes out. `hosts` is where the API itself would look things up for it; `*`: wherever it likes."""
+    """`rest` is what is asked beside `bounds`. `hosts` is where the API itself would look things up for it; `*`: wherever it likes."""
 
-    content: bytes
+    bounds: Mapping[str, Any]  # max_tokens and thinking, where they are said
+    rest: bytes
     model: str
-    max_tokens: int
-    is_streamed: bool
     is_fast: bool
     hosts: tuple[tuple[str, int], ...]
 
     @property
+    def content(self) -> bytes:
+        """What goes out."""
+        return _written(self.bounds)[:-1] + b"," + self.rest[1:] if self.bounds else self.rest
+
+    @property
+    def max_tokens(self) -> int:
+        """Of its answer and of all that is thought for it, whether that is shown or not."""
+        return int(self.bounds["max_tokens"])
+
+    @property
     def tokens_in(self) -> int:
         """An estimate."""
-        return len(self.content) // BYTES_PER_TOKEN
+        return len(self.rest) // BYTES_PER_TOKEN
+
+    def lowered(self, max_tokens: int) -> Question:
+        """The same for fewer tokens, 2048 or more: half of them are for thinking, if that would have more than all."""
+        bounds = {**self.bounds, "max_tokens": max_tokens}
+        thinking = bounds.get("thinking")
+        if isinstance(thinking, dict) and isinstance(most := thinking.get("budget_tokens"), int) and most >= max_tokens:
+            # A power of two, since each change of it makes the API's cache of what was said before worthless.
+            bounds["thinking"] = {**thinking, "budget_tokens": 1 << (max_tokens // 2).bit_length() - 1}
+        return replace(self, bounds=bounds)
 
 
-def parsed(body: bytes) -> Question:
-    """Raises `Malformed`, `TooLarge`, and `Unasked` for an address that is none. Takes a while for much: not for the event loop."""
+def parsed(body: bytes, *, is_counted: bool = False) -> Question:
+    """Raises `Malformed`, `TooLarge`, and `Unasked` for an address that is none. Takes a while for much: not for the event loop.
+
+    What is only to be counted need not say `max_tokens`.
+    """
     if len(body) > MAX_BYTES:
         raise TooLarge(f"the question to the model is larger than {MAX_BYTES} bytes")
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_PARTS:
         raise TooLarge(f"the question to the model has more than {MAX_PARTS} parts")
     try:
         said = from_json(body, allow_inf_nan=False)
-        content = to_json(said, inf_nan_mode="null")
+        bounds = {name: said.pop(name) for name in BOUNDS if name in said} if isinstance(said, dict) else {}
+        _written(bounds)
+        rest = _written(said)
     except (ValueError, RecursionError) as error:
         raise Malformed(f"the question to the model is no JSON: {error}") from error
     if not isinstance(said, dict):
         raise Malformed("the question to the model must be an object")
-    model, max_tokens = said.get("model"), said.get("max_tokens")
+    model, max_tokens = said.get("model"), bounds.get("max_tokens", 0 if is_counted else None)
     if not isinstance(model, str) or not 0 < len(model) <= 200:
         raise Malformed("the question to the model must name a model")
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or not 0 <= max_tokens <= 10**7:
         raise Malformed("the question to the model must say max_tokens, a whole number")
+    _require_plain_context(said)
     hosts = tuple(dict.fromkeys(_hosts(said)))
-    return Question(content, model, max_tokens, said.get("stream") is True, said.get("speed") == "fast", hosts)
+    return Question(bounds, rest, model, said.get("speed") == "fast", hosts)
+
+
+def _require_plain_context(said: Mapping[str, Any]) -> None:
+    """Raises `Unasked` where the API would ask the model more than once, as it does to sum up what was said before."""
+    management = said.get("context_management")
+    for edit in _listed(management.get("edits") if isinstance(management, dict) else management):
+        kind = edit.get("type") if isinstance(edit, dict) else edit
+        if not isinstance(kind, str) or not kind.startswith(FORGETTING):
+            raise Unasked(f"the model can't be asked to change its context by {str(kind)[:100]!r}; edits whose type begins with clear_ can")
+
+
+def _written(said: Any) -> bytes:
+    return to_json(said, inf_nan_mode="null")
 
 
 def _hosts(said: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

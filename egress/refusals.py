@@ -37,6 +37,12 @@ class Betrayed(Denied):
     is_betrayal = True
 
 
+class OtherHost(Denied):
+    """What is in the tunnel asks for another host than the tunnel was asked for."""
+
+    code = "egress_other_host"
+
+
 class Unasked(Denied):
     """The model may not be asked this."""
 

@@ -7,6 +7,7 @@ import logging
 import resource
 import signal
 import socket
+import ssl
 import stat
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -53,14 +54,15 @@ async def _serve(settings: Settings, server_socket: socket.socket, systemd: Syst
     policy, names = Policy(bounds.away_seconds), Resolver(bounds.connect_seconds)
     vault = Vault(bounds.away_seconds, settings.socket.parent)
     model_names = Resolver(bounds.connect_seconds)  # apart: whoever asks for silent hosts shall not keep others from the model
-    ledger = Ledger(Client(settings.server), bounds.contacts)
-    common = Endpoint(settings.model, bounds, model_names)
-    own = {user: Endpoint(model, bounds, model_names) for user, model in settings.own_models.items()}
-    meter = Meter(Client(settings.server), settings.prices, bounds.contacts)
-    proxy = Proxy(bounds, policy, vault, ledger, meter, names, lambda user: own.get(user, common))
+    server, tls = Client(settings.server), ssl.create_default_context()  # one of each: each takes memory
+    ledger = Ledger(server, bounds.contacts)
+    common = Endpoint(settings.model, bounds, model_names, tls)
+    own = {user: Endpoint(model, bounds, model_names, tls) for user, model in settings.own_models.items()}
+    meter = Meter(server, settings.prices, bounds.contacts)
+    proxy = Proxy(bounds, policy, vault, ledger, meter, names, lambda user: own.get(user, common), tls)
     followers: list[Follower[Any, Any]] = [
-        Follower("rules", operations.EGRESS_POLICY, policy, Client(settings.server), lambda: _in(loop, proxy)),
-        Follower("secrets", operations.EGRESS_SECRETS, vault, Client(settings.server), lambda: _in(loop, proxy)),
+        Follower("rules", operations.EGRESS_POLICY, policy, server, lambda: _in(loop, proxy)),
+        Follower("secrets", operations.EGRESS_SECRETS, vault, server, lambda: _in(loop, proxy)),
     ]
     for follower in followers:
         follower.start()

@@ -8,9 +8,10 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
+from egress import hello
 from egress.client import Client
 from egress.pipes import PIPE_BYTES, Pipe, Pipes
-from egress.refusals import Refusal
+from egress.refusals import OtherHost, Refusal
 from egress.settings import Bounds
 from egress.visit import Visit
 
@@ -22,7 +23,7 @@ class Tunnel:
 
     def __init__(self, client: Client, upstream: socket.socket, visit: Visit, bounds: Bounds, pipes: Pipes) -> None:
         self._loop = asyncio.get_running_loop()
-        self._visit, self._bounds = visit, bounds
+        self._client, self._upstream, self._visit, self._bounds = client, upstream, visit, bounds
         self._over: asyncio.Future[str] = self._loop.create_future()
         self._moved_at = self._loop.time()
         self._flows = (
@@ -31,20 +32,42 @@ class Tunnel:
         )
 
     async def run(self) -> str:
-        """Why it was cut off; empty if both sides have ended by themselves."""
-        watch = asyncio.create_task(self._watch())
+        """Why it was cut off; empty if both sides have ended by themselves. Raises `Refusal` for what the client says first."""
+        tasks = [asyncio.create_task(work) for work in (self._watch(), self._begin())]
         try:
-            for flow in self._flows:
-                flow.start()
+            self._flows[1].start()  # the other end may be the one that speaks first
             return await self._over
         finally:
-            watch.cancel()
             for flow in self._flows:
                 flow.stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def cut(self, reason: str) -> None:
         if not self._over.done():
             self._over.set_result(reason)
+
+    async def _begin(self) -> None:
+        """Pass on what the client says first, once it has been judged; what comes after that nobody reads."""
+        try:
+            first = await hello.heard(self._client, self._visit.host, self._bounds.head_seconds)
+            await self._loop.sock_sendall(self._upstream, first)
+            self._sent(len(first))
+            if not self._over.done():
+                self._flows[0].start()
+        except OtherHost as error:
+            with suppress(OSError):
+                await self._client.send(hello.UNRECOGNIZED_NAME)
+            self._fail(error)
+        except Refusal as error:
+            self._fail(error)
+        except OSError as error:
+            self.cut(f"broken off: {error.strerror}")
+
+    def _fail(self, error: Refusal) -> None:
+        if not self._over.done():
+            self._over.set_exception(error)
 
     async def _watch(self) -> None:
         """Looks when the silence could have become too long, not at each byte."""

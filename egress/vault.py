@@ -33,6 +33,7 @@ class Bound:
     value: Secret
     placeholder: str
     header: str | None
+    in_path: bool = False  # it is put into the request's path and query as well
 
     @property
     def raw(self) -> bytes:
@@ -44,14 +45,19 @@ class Bound:
         return [self.raw] if self.header is None else [self.raw, self.header.partition(": ")[2].encode().replace(b"{}", self.raw)]
 
     def put_into(self, target: str, headers: Headers) -> tuple[str, Headers]:
-        """The request with the secret in its place: a header of its own, or wherever its placeholder stands."""
+        """The request with the secret in its place: a header of its own, or where its placeholder stands in `Authorization`.
+
+        Nowhere else, or whoever has an agent write it there could read what the host shows others: names of files, of clients.
+        """
+        if self.in_path:
+            target = target.replace(self.placeholder, self.value.reveal())
         if self.header is not None:
             name, _, template = self.header.partition(": ")
             key = name.lower().encode()
             kept = [(known, value) for known, value in headers if known != key]
             return target, [*kept, (key, template.replace("{}", self.value.reveal()).encode())]
         mark = self.placeholder.encode()
-        return target.replace(self.placeholder, self.value.reveal()), [(name, self._replaced(value, mark)) for name, value in headers]
+        return target, [(name, self._replaced(value, mark) if name == b"authorization" else value) for name, value in headers]
 
     def _replaced(self, value: bytes, mark: bytes) -> bytes:
         if found := _BASIC.fullmatch(value):
@@ -142,7 +148,7 @@ def _entry(found: schema.EgressSecret) -> _Entry:
     for text in found.hosts:
         host, ports = egress.split(text)
         targets.append((host, ports[0] if ports else TLS_PORT))
-    return _Entry(Bound(found.name, Secret(found.value), found.placeholder, found.header), targets)
+    return _Entry(Bound(found.name, Secret(found.value), found.placeholder, found.header, found.in_path), targets)
 
 
 def _covers(pattern: str, host: str) -> bool:

@@ -27,6 +27,7 @@ class Visit:
     verdict: Verdict = "allowed"
     reason: str = ""
     took: str = ""  # which secrets, in words
+    secrets: tuple[str, ...] = ()  # by their names
     times: int = 1  # how many of its like it stands for
     is_there: bool = False  # something has been reached
     is_betrayal: bool = False  # the agent's honeytoken was to go out
@@ -73,4 +74,5 @@ class Visit:
             times=self.times,
             is_open=self._seconds is None,
             holds_honeytoken=self.is_betrayal,
+            secrets=list(self.secrets) if self.sent else [],
         )

@@ -58,6 +58,7 @@ HOST_CHECKS: tuple[tuple[str, OfHost], ...] = (
     ("the server's answer", server.answer),
     ("the server's socket", server.socket),
     ("the server's database", server.database),
+    ("the server's keys", server.keys),
     ("the server's network", firewall.of_server),
     ("the gate's answer", gate.answer),
     ("the gate's socket", gate.socket),

@@ -36,6 +36,7 @@ _PRAGMAS = (
     "foreign_keys=ON",
     "busy_timeout=5000",
     "cache_size=-8000",
+    "wal_autocheckpoint=4000",  # pages, which is 16 MB: those that posts to many inboxes write again and again move to the file once
     "journal_size_limit=67108864",  # what a backup makes the log grow beyond is given back
 )
 READERS = 8  # connections; requests that wait hold none

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row
 from colony import errors, schema
 from colony.failpoints import reach
 from colony.operations import OPERATIONS, Operation, Q, R
+from server import keyring
 from server.censor import Censor
 from server.config import ServerConfig
 from server.database import Database
@@ -25,7 +26,7 @@ from server.metrics import Metrics
 from server.models import alarm, approval, audit, base, ending, turn
 from server.models.posting import Author, Posted
 from server.presence import Presence
-from server.rights import Rights, require_kind
+from server.rights import Rights, require_kind, scope_of
 from server.waiters import Seats, Topic, Waiters
 
 EVENTS = "events"  # the topic of those who want to know of everything
@@ -241,16 +242,17 @@ class Gate:
         self, operation: Operation[Any, Any], caller: Caller, request: schema.Request, reference: turn.Reference | None
     ) -> errors.Held:
         """Write down that the call waits for approval, and tell #ops. Raises `LimitReached` for one too many."""
-        wanted = approval.Wanted(caller.id, operation.name, request)
+        wanted = approval.Wanted(caller.id, operation.name, request, keyring.begun(self.config.secret_keys))
 
-        def work(connection: Connection) -> tuple[int, list[Posted]]:
-            room_id = self.rights.room(connection, caller, operation, request)
-            return approval.ask(connection, wanted, reference.id if reference else None, room_id, self.clock())
+        def work(connection: Connection) -> tuple[errors.Held, list[Posted]]:
+            about = connection, caller, operation, request
+            scope, room_id = scope_of(*about), self.rights.room(*about)
+            return approval.ask(connection, wanted, reference.id if reference else None, scope, room_id, self.clock())
 
-        number, posted = self.database.write(work)
+        held, posted = self.database.write(work)
         if posted:
             self._tell([*_topics(posted), EVENTS])
-        return errors.Held(f"held as #{number} until an ape approves it; ask again then")
+        return held
 
     def _tell(self, topics: Sequence[Topic]) -> None:
         """These have news, by a commit of this server; others hear of it, too."""
@@ -352,8 +354,10 @@ def _topics(posted: list[Posted]) -> list[Topic]:
 
 def _judge(operation: Operation[Any, Any], request: schema.Request, call: Call) -> None:
     """Raises `Forbidden` and `NotFound` for what the caller may not do to that target, and `Held` for what nobody has approved yet."""
-    is_held = call.rights.require(call.connection, call.caller, operation, request, in_turn=call.turn is not None)
-    if is_held and not approval.use(call.connection, approval.Wanted(call.caller.id, operation.name, request), call.now):
+    if not call.rights.require(call.connection, call.caller, operation, request, in_turn=call.turn is not None):
+        return
+    wanted = approval.Wanted(call.caller.id, operation.name, request, keyring.load(call.config.secret_keys))
+    if not approval.use(call.connection, wanted, call.now):
         raise errors.Held()
 
 

@@ -1,9 +1,13 @@
-"""The keys under which secrets lie in the database: AES-256-GCM, the newest to seal with, the older ones for what they have sealed."""
+"""The keys under which secrets lie in the database: AES-256-GCM, the newest to seal with, the older ones for what they have sealed.
+
+What may hold a secret and is only to be known again is marked with them.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import os
 import secrets
 from contextlib import suppress
@@ -50,6 +54,10 @@ class KeyRing:
             return AESGCM(self.keys[name]).decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], identity).decode()
         except (InvalidTag, ValueError) as error:
             raise errors.Unavailable("a secret can't be opened: it, or its key, is not what it was; set it again") from error
+
+    def marks(self, text: str) -> list[str]:
+        """What tells the text again, under each key, the newest first. Who has none of the keys can't try what the text might be."""
+        return [hmac.new(key, b"mark\0" + text.encode(), "sha256").hexdigest() for key in reversed(self.keys.values())]
 
 
 def place(database_url: str) -> Path:

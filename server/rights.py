@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import itemgetter
 from time import monotonic
 from typing import Any
 
@@ -41,8 +43,16 @@ class Law:
 
     def of(self, who: Caller) -> tuple[AclRow, ...]:
         """The rows that count for somebody."""
-        principals = self.principals(who)
-        return tuple(row for row in self.rows if row.principal in principals)
+        found = [placed for principal in self.principals(who) for placed in self._placed.get(principal, ())]
+        return tuple(row for _, row in sorted(found, key=itemgetter(0)))
+
+    @cached_property
+    def _placed(self) -> Mapping[str, list[tuple[int, AclRow]]]:
+        """Each principal's rows, with their places among all."""
+        found: dict[str, list[tuple[int, AclRow]]] = {}
+        for place, row in enumerate(self.rows):
+            found.setdefault(row.principal, []).append((place, row))
+        return found
 
     def about(self, who: Caller, action: str, *, in_turn: bool) -> tuple[tuple[AclRow, ...], Decision | None]:
         """The rows about what somebody does; and the decision, where the target makes no difference."""
@@ -87,7 +97,7 @@ class Rights:
             return False
         rows, decision = self.law(connection).about(who, operation.name, in_turn=in_turn)
         if decision is None or decision.effect == "deny":
-            scope = _scope(connection, who, operation, request)
+            scope = scope_of(connection, who, operation, request)
             decision = _decided(connection, who, operation.name, scope, rows, in_turn=in_turn)
             if decision.effect == "deny":
                 raise _refused(connection, who, operation, scope, decision)
@@ -95,15 +105,16 @@ class Rights:
 
     def room(self, connection: Connection, who: Caller, operation: Operation[Any, Any], request: schema.Request) -> int | None:
         """The id of the private channel that a call is about."""
-        scope = getattr(request, "scope", None) or _scope(connection, who, operation, request)
+        scope = getattr(request, "scope", None) or scope_of(connection, who, operation, request)
         noun, _, name = scope.partition(":")
         return channel.private_id(connection, name) if noun == "channel" else None
 
-    def reply_refusal(self, connection: Connection, who: Caller, channel_name: str) -> str | None:
-        """Why a turn's reply must not be posted in its channel; None if it may."""
+    def reply_refusal(self, connection: Connection, who: Caller, channel_name: str, *, may_be_held: bool = False) -> str | None:
+        """Why a turn's reply must not be posted in its channel; None if it may, or if it `may_be_held` and is."""
         scope = f"channel:{channel_name}"
         decision = self.decision(connection, who, POST.name, scope, in_turn=True)
-        return None if decision.effect == "allow" else refusal(who.username, POST.name, scope, decision)
+        is_fine = decision.effect == "allow" or (may_be_held and decision.effect == "hold")
+        return None if is_fine else refusal(who.username, POST.name, scope, decision)
 
     def decision(self, connection: Connection, who: Caller, action: str, scope: str, *, in_turn: bool) -> Decision:
         rows, _ = self.law(connection).about(who, action, in_turn=in_turn)
@@ -192,8 +203,8 @@ def _is_own(connection: Connection, who: Caller, scope: str) -> bool:
     return name == who.username or acl.owns(connection, who.id, name)
 
 
-def _scope(connection: Connection, who: Caller, operation: Operation[Any, Any], request: schema.Request) -> str:
-    """What it is done to, as rows name it."""
+def scope_of(connection: Connection, who: Caller, operation: Operation[Any, Any], request: schema.Request) -> str:
+    """What it is done to, as rows name it. Raises `NotFound`."""
     if operation.scope is None:
         return EVERYWHERE
     name, noun = operation.scope

@@ -17,12 +17,13 @@ class Approval(Response):
     user: str
     operation: str
     arguments: str  # JSON, without what differs from call to call
-    turn_id: int | None = None  # in which it was asked for first
+    turn_id: int | None = None  # in which it was asked for first, or last in one that has a channel
     state: ApprovalState
     asked_at: datetime
     decided_by: str | None = None
     decided_at: datetime | None = None
     expires_at: datetime  # until then the question, the approval or the refusal counts
+    asker_is_told: bool = False  # of the decision, in the channel of their turn
 
 
 class ListApprovals(Request):

@@ -96,6 +96,7 @@ class Contact(Request):
     times: Annotated[int, Field(ge=1, le=10**9)] = 1  # how many of its like it stands for
     is_open: bool = False  # it goes on; what is known of it by now
     holds_honeytoken: bool = False  # and so was denied
+    secrets: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=100)] = []  # by name, that have gone out with it
 
 
 class RecordEgress(Request):

@@ -67,10 +67,13 @@ class Secret(Response):
     agent: str  # `agents`: all of them have it
     hosts: list[str]  # patterns as in egress rules, each perhaps with its port; without it is 443
     header: str | None = None  # which the gate sets; absent: it takes the place of the placeholder
+    in_path: bool = False  # it is put into paths and queries as well
     as_environment: bool = False  # command runners hold it
     placeholder: str
     set_by: str | None = None
     set_at: datetime | None = None
+    uses: int = 0  # since it was set: connections that the gate has put it into
+    used_at: datetime | None = None  # when the colony heard of the last of them
 
 
 class ListSecrets(Request):
@@ -93,6 +96,7 @@ class SetSecret(Request):
     value: SecretValue
     hosts: Annotated[list[SecretHost], Field(max_length=MAX_SECRET_HOSTS)]
     header: SecretHeader | None = Field(default=None, description="A header that the gate sets, as in 'Authorization: Bearer {}'.")
+    in_path: bool = Field(default=False, description="It is put into the path and the query, too: not where a host shows these to others.")
     as_environment: bool = Field(default=False, description="Programs of the runner `command` find the value itself, and can give it away.")
 
     @model_validator(mode="after")
@@ -118,6 +122,7 @@ class EgressSecret(Response):
     placeholder: str
     hosts: list[str]
     header: str | None = None
+    in_path: bool = False
 
 
 class GetEgressSecrets(Request):

@@ -16,7 +16,7 @@ from pathlib import Path
 from colony.failures import CRASHED
 from colony_agent import credentials, process
 from colony_agent.runner import TOOL_SERVER, Answer, RunnerFailed, Session, SessionUnusable, Task
-from colony_agent.sandbox import Command, Sandbox
+from colony_agent.sandbox import Command, Sandbox, gate
 from colony_agent.settings import Home
 
 TOOLS = "Bash,Edit,Read,Task,WebFetch,Write"  # each costs tokens in every request
@@ -90,8 +90,8 @@ class ClaudeRunner:
 
     def _access(self) -> Mapping[str, str]:
         """Its way to the model's API. The gate adds the key: what is in here, the agent can read."""
-        if self.sandbox.gate:
-            return {"ANTHROPIC_BASE_URL": self.sandbox.gate, "ANTHROPIC_API_KEY": HELD_BY_THE_GATE}
+        if self.sandbox.way_out:
+            return {"ANTHROPIC_BASE_URL": gate.URL, "ANTHROPIC_API_KEY": HELD_BY_THE_GATE}
         return credentials.given(PASSED_ON, self.environ)
 
     def _options(self) -> list[str]:
@@ -103,7 +103,7 @@ class ClaudeRunner:
             *("--strict-mcp-config", "--mcp-config", json.dumps({"mcpServers": servers})),
             *("--tools", TOOLS, "--allowedTools", f"{TOOLS},mcp__{TOOL_SERVER}", "--disable-slash-commands"),
             "--dangerously-skip-permissions",  # the sandbox is the boundary
-            *(("--settings", GATED) if self.sandbox.gate else ()),
+            *(("--settings", GATED) if self.sandbox.way_out else ()),
             *(("--model", self.home.agent.model) if self.home.agent.model else ()),
         ]
 

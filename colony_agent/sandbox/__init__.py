@@ -6,6 +6,7 @@ from pathlib import Path
 
 from colony_agent.sandbox.bwrap import Bwrap
 from colony_agent.sandbox.command import Command, Sandbox
+from colony_agent.sandbox.gate import Gate
 from colony_agent.sandbox.none import Unconfined
 from colony_agent.settings import Home
 
@@ -22,5 +23,5 @@ def for_home(home: Home, binds: tuple[Path, ...] = (), honeytoken: str = "", *, 
     if home.agent.sandbox == "podman" and not keeps_history:
         from colony_agent.sandbox.podman import Podman
 
-        return Podman(home, binds, honeytoken)
-    return Bwrap(home, binds, keeps_history, honeytoken)
+        return Podman(home, Gate.of(home), binds, honeytoken)
+    return Bwrap(home, None if keeps_history else Gate.of(home), binds, keeps_history, honeytoken)

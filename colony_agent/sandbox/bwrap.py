@@ -20,7 +20,7 @@ from colony.failures import CRASHED
 from colony_agent.runner import RunnerFailed
 from colony_agent.sandbox import instructions, view
 from colony_agent.sandbox.command import Command, environment
-from colony_agent.sandbox.gate import INSIDE, URL, Gate
+from colony_agent.sandbox.gate import INSIDE, Gate
 from colony_agent.settings import MACHINE_FILES, Home
 
 ISOLATION = (
@@ -34,30 +34,25 @@ class Bwrap:
     """`keeps_history`: for git, which alone may write what the home's history is kept in, and needs no network."""
 
     home: Home
+    way_out: Gate | None
     binds: tuple[Path, ...] = ()
     keeps_history: bool = False
     honeytoken: str = ""
-
-    @property
-    def gate(self) -> str:
-        return URL if self._way_out else ""
-
-    @property
-    def _way_out(self) -> Gate | None:
-        return None if self.keeps_history else Gate.of(self.home)
 
     def confine(self, argv: Sequence[str], env: Mapping[str, str], binds: Sequence[Path] = ()) -> Command:
         bwrap = shutil.which("bwrap")
         if not bwrap:
             raise RunnerFailed(CRASHED, "bwrap is not installed: apt-get install bubblewrap")
         home = self.home.path.absolute()
-        uid, way_out = view.uid(), self._way_out
+        uid, way_out = view.uid(), self.way_out
         leads = _leads(way_out) if way_out else []
-        covers = [] if self.home.agent.may_write_instructions else list(instructions.covers(home, writes_history=self.keeps_history))
+        is_free = self.home.agent.may_write_instructions
+        covers = [] if is_free else list(instructions.covers(home, writes_history=self.keeps_history))
         files = {
             Path("/etc/passwd"): view.passwd(self.home, uid),
             Path("/etc/group"): view.group(self.home, uid),
             **dict.fromkeys((view.existing(home / name) for name in MACHINE_FILES), ""),
+            **({} if is_free else instructions.made_up(home)),
             **({view.HONEYTOKEN: f"{self.honeytoken}\n"} if self.honeytoken else {}),
         }
         contents = {path: view.in_memory(text) for path, text in files.items()}
@@ -78,7 +73,7 @@ class Bwrap:
         return Command(
             argv=tuple(map(str, words)),
             # Not among the words, which every user of the host can read.
-            env=environment(self.home, {**(way_out.environment() if way_out else {}), **env}),
+            env=environment(self.home, way_out, env),
             cwd=home,
             descriptors=(tells, *contents.values()),
             namespace_pid=partial(_first_pid, told),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from colony_agent.sandbox.gate import Gate
 from colony_agent.settings import Home
 
 
@@ -32,14 +33,14 @@ class Command:
 
 class Sandbox(Protocol):
     @property
-    def gate(self) -> str:
-        """Where what is confined finds the egress gate, as a URL, which also leads to the model; empty: it has none."""
+    def way_out(self) -> Gate | None:
+        """The egress gate of what is confined, which also leads to the model; None: it has none."""
 
     def confine(self, argv: Sequence[str], env: Mapping[str, str], binds: Sequence[Path] = ()) -> Command:
         """`argv`, in the home, with `env` beside the basics; `binds` can be read at their own paths. Raises `RunnerFailed`."""
 
 
-def environment(home: Home, more: Mapping[str, str]) -> dict[str, str]:
+def environment(home: Home, way_out: Gate | None, more: Mapping[str, str]) -> dict[str, str]:
     """All that a confined program finds in its environment: nothing is inherited."""
     return {
         "HOME": str(home.path.absolute()),
@@ -49,5 +50,6 @@ def environment(home: Home, more: Mapping[str, str]) -> dict[str, str]:
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "TERM": "dumb",
+        **(way_out.environment() if way_out else {}),
         **more,
     }

@@ -53,7 +53,7 @@ def main(descriptor: int) -> int:
     os.chmod("crun", 0o700)
     if order["has_gate"]:
         _raise_loopback()
-    code = _wait(_start(order["argv"], {**os.environ, **order["env"]}))
+    code = _wait(_start(order["argv"], os.environ))
     if code and not os.path.exists(STARTED):
         print(COULD_NOT, file=sys.stderr, flush=True)
     return code

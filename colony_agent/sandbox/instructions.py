@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from colony import files
 from colony.failures import CRASHED
 from colony_agent.runner import RunnerFailed
+from colony_agent.sandbox import view
 
 FILES = {  # with what they are created with: only what exists can be covered
     "CLAUDE.md": b"",
@@ -21,6 +23,9 @@ FILES = {  # with what they are created with: only what exists can be covered
     "AGENTS.md": b"",  # taken where CLAUDE.md is empty
     ".mcp.json": b'{"mcpServers": {}}\n',
 }
+MADE_UP = {
+    ".claude.json": "{}\n"
+}  # Claude Code writes down there what it knows of itself, and obeys it: the environment that it names, too
 CLAUDE, GIT = ".claude", ".git"
 OPEN = (".claude/projects",)  # sessions; it does without all else
 
@@ -41,6 +46,16 @@ def covers(home: Path, *, writes_history: bool = False) -> Iterator[Cover]:
     for name in OPEN:
         yield Cover(_made(home / name), is_open=True)
     yield Cover(_made(home / GIT), is_open=writes_history)
+
+
+def made_up(home: Path) -> dict[Path, str]:
+    """What is shown as this text, whatever is there. Raises `RunnerFailed`."""
+    try:
+        for name in MADE_UP:
+            files.clear_way(home, name)
+    except OSError as error:
+        raise RunnerFailed(CRASHED, f"can't cover {home} in the sandbox: {error}") from error
+    return {view.existing(home / name): text for name, text in MADE_UP.items()}
 
 
 def _made(path: Path, content: bytes | None = None) -> Path:

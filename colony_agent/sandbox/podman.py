@@ -24,7 +24,7 @@ from colony_agent.runner import RunnerFailed
 from colony_agent.sandbox import container_stage as stage
 from colony_agent.sandbox import instructions, view
 from colony_agent.sandbox.command import Command, environment
-from colony_agent.sandbox.gate import INSIDE, URL, Gate
+from colony_agent.sandbox.gate import INSIDE, Gate
 from colony_agent.settings import MACHINE_FILES, Home
 from provisioning.reach import PODMAN
 
@@ -38,6 +38,7 @@ CONTAINER = (
     *("--cap-drop", "all", "--security-opt", "no-new-privileges"),
     *("--security-opt", "apparmor=unconfined", "--security-opt", "label=disable"),  # only the host's root could load any
     *("--read-only", "--read-only-tmpfs=false", "--cgroups", "disabled", "--ulimit", "host", "--oom-score-adj", "1000"),
+    *("--env-file", f"{stage.PLACE}/variables"),
     *("--network", "host", "--no-hosts", "--dns", "none", "--http-proxy=false"),  # "host" is the namespace that podman is in
 )
 PRIVATE = (
@@ -48,7 +49,7 @@ PRIVATE = (
 BAIT = f"{stage.PLACE}/honeytoken"
 SETTINGS = "[containers]\ndefault_sysctls = []\nkeyring = false\n"
 STORAGE = f'[storage]\ndriver = "vfs"\ngraphroot = "{stage.PLACE}/storage"\nrunroot = "{stage.PLACE}/run"\n'
-ITS_OWN = {  # podman's environment, which no file of the agent's changes
+ITS_OWN = {  # podman's environment, which nothing of the agent's changes
     "HOME": stage.PLACE,
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "TMPDIR": stage.PLACE,
@@ -62,31 +63,23 @@ NO_PROGRAM = "ERROR (catatonit:2): failed to exec pid1: "  # says the first proc
 @dataclass(frozen=True)
 class Podman:
     home: Home
+    way_out: Gate | None
     binds: tuple[Path, ...] = ()
     honeytoken: str = ""
 
-    @property
-    def gate(self) -> str:
-        return URL if self._way_out else ""
-
-    @property
-    def _way_out(self) -> Gate | None:
-        return Gate.of(self.home)
-
     def confine(self, argv: Sequence[str], env: Mapping[str, str], binds: Sequence[Path] = ()) -> Command:
         self._require_engine()
-        way_out = self._way_out
-        variables = environment(self.home, {**(way_out.environment() if way_out else {}), **env})
-        # Most by their names alone: every user of the host can read the words.
-        words = [word for name, value in variables.items() for word in ("--env", f"{name}={value}" if name in ITS_OWN else name)]
+        way_out = self.way_out
         mounts = list(self._mounts(way_out, binds))
-        words += [word for mount in (*PRIVATE, *mounts) for word in ("--mount", str(mount))]
+        words = [word for mount in (*PRIVATE, *mounts) for word in ("--mount", str(mount))]
         run = ["podman", *ENGINE, "run", *CONTAINER, *self._identity(), *words, "--rootfs", stage.ROOT, *argv]
-        order = view.in_memory(json.dumps(self._order(run, mounts, way_out)))
+        # Not among the words, which every user of the host can read, and not podman's own, which some would steer.
+        variables = _lines(environment(self.home, way_out, env))
+        order = view.in_memory(json.dumps(self._order(run, mounts, way_out, variables)))
         apart = ("setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, *(("--net",) if way_out else ()), "--")
         # From its source: bytecode of another release must never be given these orders.
         script = (os.path.realpath(sys.executable), "-I", "-S", stage.__file__, str(order))
-        return Command((*apart, *script), variables, self.home.path.absolute(), (order,), explain=partial(explain, argv[0]))
+        return Command((*apart, *script), ITS_OWN, self.home.path.absolute(), (order,), explain=partial(explain, argv[0]))
 
     def _require_engine(self) -> None:
         for program in PODMAN:
@@ -112,9 +105,10 @@ class Podman:
         yield from (Mount(Path(BAIT), view.HONEYTOKEN),) if self.honeytoken else ()
         yield from (Mount(Path(stage.EMPTY), view.existing(home / name)) for name in MACHINE_FILES)
         if not self.home.agent.may_write_instructions:
+            yield from (Mount(Path(stage.PLACE, path.name), path) for path in instructions.made_up(home))
             yield from (Mount(cover.path, cover.path, cover.is_open) for cover in instructions.covers(home))
 
-    def _order(self, argv: Sequence[str], mounts: Sequence[Mount], way_out: Gate | None) -> Mapping[str, object]:
+    def _order(self, argv: Sequence[str], mounts: Sequence[Mount], way_out: Gate | None, variables: str) -> Mapping[str, object]:
         """What `container_stage` is to do."""
         outer = [mount for mount in mounts if self.home.path.absolute() not in mount.destination.parents]
         folders = [str(mount.destination) for mount in outer if mount.source.is_dir()]
@@ -125,8 +119,13 @@ class Podman:
             "links": {} if self.home.agent.image else {str(path): str(target) for path, target in view.links().items()},
             "folders": folders,
             "files": {**points, **accounts},
-            "settings": {"containers.conf": SETTINGS, "storage.conf": STORAGE, "honeytoken": f"{self.honeytoken}\n"},
-            "env": ITS_OWN,
+            "settings": {
+                "containers.conf": SETTINGS,
+                "storage.conf": STORAGE,
+                "honeytoken": f"{self.honeytoken}\n",
+                **instructions.MADE_UP,
+                "variables": variables,
+            },
             "argv": [*(way_out.forwarder(way_out.socket) if way_out else []), *argv],
             "has_gate": way_out is not None,
         }
@@ -144,6 +143,14 @@ class Mount:
         words = ("type=bind", f"source={self.source}", f"destination={self.destination}", f"ro={str(not self.is_open).lower()}")
         csv.writer(line, lineterminator="").writerow(words)
         return line.getvalue()
+
+
+def _lines(variables: Mapping[str, str]) -> str:
+    """As podman reads them from a file, which knows no quotes. Raises `RunnerFailed` for what would be another variable there."""
+    for name, value in variables.items():
+        if "\n" in value:
+            raise RunnerFailed(CRASHED, f"podman takes no variable of more than one line: {name}")
+    return "".join(f"{name}={value}\n" for name, value in variables.items())
 
 
 def explain(program: str, stderr: str) -> str | None:

@@ -52,7 +52,17 @@ def release(scene: Scene, resident: Resident) -> Findings:
         yield Finding(resident.name, f"its worker runs the release {used.name}, of which {lacks} is missing", upgrade)
     elif scene.release.parent == places.RELEASES:
         what = f"it runs the release {used.name}, and the host's is {scene.release.name}"
-        yield Finding(resident.name, what, upgrade, "warning")
+        if kept := past_the_gate(resident.unit_files.get(units.worker(resident.name), "")):
+            yield Finding(resident.name, f"{what}; until its upgrade it has {' and '.join(kept)}, past the gate", upgrade)
+        else:
+            yield Finding(resident.name, what, upgrade, "warning")
+
+
+def past_the_gate(unit: str) -> list[str]:
+    """What the units of releases without a gate gave to agents, and this one still does."""
+    lines = unit.splitlines()
+    network = [] if "PrivateNetwork=yes" in lines else ["a network"]
+    return network + (["a key"] if any(line.startswith("LoadCredential") for line in lines) else [])
 
 
 def life(scene: Scene, resident: Resident) -> Findings:

@@ -69,6 +69,20 @@ def database(scene: Scene) -> Findings:
             yield from _judged(path, path.stat())
 
 
+def keys(scene: Scene) -> Findings:
+    """Whether the keys of secrets are the server's alone, and open what is sealed. Backups of the database hold none."""
+    file = (scene.settings.database_file or places.DATA / "any").parent / "secret-keys"
+    scene.require_root()
+    odd = list(_judged(file, file.stat())) if file.exists() else []
+    yield from odd
+    if odd or any(database(scene)):
+        return  # what can't be read can't be opened either
+    scene.require_own_code()
+    said = trial.complaint((*_COMMAND, "secret-key", "check"), places.SERVER_USER, scene.is_root)
+    if str(file) in said:  # what keeps it from looking is said by others
+        yield Finding(HOST, said.removeprefix("colony-server: "), f"put back the {file} of before, or set them anew: colony secret set")
+
+
 def _judged(path: Path, facts: os.stat_result) -> Findings:
     owner, mode = writers.user_name(facts.st_uid), stat.S_IMODE(facts.st_mode)
     if owner != places.SERVER_USER:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from colony import errors
 
-HEAD = "0009"  # the revision that this code works with
+HEAD = "0012"  # the revision that this code works with
 
 
 def upgrade(connection: Connection) -> str | None:

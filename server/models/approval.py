@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from sqlalchemy import (
     Column,
@@ -26,10 +26,12 @@ from sqlalchemy import (
 )
 
 from colony import errors, schema
-from server.models import ops
+from server.keyring import KeyRing
+from server.models import ops, posting
 from server.models.base import Key, Timestamp, metadata
 from server.models.channel import channels, seen_by, viewer
 from server.models.posting import Posted
+from server.models.turn import turns
 from server.models.user import users
 
 LIFETIME = timedelta(hours=24)  # of a question, and of an answer to it
@@ -43,7 +45,7 @@ approvals = Table(
     Column("id", Key, primary_key=True),
     Column("user_id", Key, ForeignKey("users.id"), nullable=False),
     Column("operation", String(31), nullable=False),
-    Column("arguments_hash", String(64), nullable=False),
+    Column("arguments_hash", String(64), nullable=False),  # an HMAC under the colony's keys
     Column("arguments", Text, nullable=False),  # JSON, for people to read
     Column("turn_id", Key, ForeignKey("turns.id")),
     Column("state", String(16), nullable=False),
@@ -53,6 +55,7 @@ approvals = Table(
     Column("expires_at", Timestamp, nullable=False),
     Column("channel_id", Key, ForeignKey("channels.id")),  # a private one's: for who sees it
     Column("used_as", String(200)),  # the client_id of the call that has used it: a repetition is the same call
+    Column("scope", String(80), nullable=False, server_default="*"),  # what it would be done to, as rows name it
     Index("ix_approvals_user_hash", "user_id", "arguments_hash"),
     Index("ix_approvals_state", "state"),
 )
@@ -65,14 +68,16 @@ class Wanted:
     user_id: int
     operation: str
     request: schema.Request
+    ring: KeyRing
 
     @property
     def arguments(self) -> dict[str, object]:
         return self.request.model_dump(mode="json", exclude=set(self.request.incidental), exclude_defaults=True)
 
-    @property
-    def hash(self) -> str:
-        return hashlib.sha256(json.dumps([self.operation, self.arguments], sort_keys=True).encode()).hexdigest()
+    @cached_property
+    def hashes(self) -> list[str]:
+        """By which it is known again, the first from now on; none without keys. A secret's value could be guessed from a bare hash."""
+        return self.ring.marks(json.dumps([self.operation, self.arguments], sort_keys=True))
 
     @property
     def key(self) -> str | None:
@@ -81,7 +86,7 @@ class Wanted:
 
 def use(connection: Connection, wanted: Wanted, now: datetime) -> bool:
     """Whether the call was approved and may be made now, which uses the approval up. Raises `Forbidden` where it was refused."""
-    mine = (approvals.c.user_id == wanted.user_id) & (approvals.c.arguments_hash == wanted.hash)
+    mine = (approvals.c.user_id == wanted.user_id) & (approvals.c.arguments_hash.in_(wanted.hashes))
     for row in connection.execute(select(approvals).where(mine).order_by(approvals.c.id.desc()).with_for_update()):
         if row.state == "used" and wanted.key and row.used_as == wanted.key:
             return True
@@ -94,17 +99,20 @@ def use(connection: Connection, wanted: Wanted, now: datetime) -> bool:
 
 
 def ask(
-    connection: Connection, wanted: Wanted, turn_id: int | None, room_id: int | None, now: datetime
-) -> tuple[int, list[Posted]]:
-    """The number under which the call is held, with what #ops is told of it: once. Raises `LimitReached` for one too many.
+    connection: Connection, wanted: Wanted, turn_id: int | None, scope: str, room_id: int | None, now: datetime
+) -> tuple[errors.Held, list[Posted]]:
+    """That the call is held, and under which number, with what #ops is told of it: once. Raises `LimitReached` for one too many.
 
-    `room_id` is the private channel's that the call is about: only who sees it is told more.
+    `scope` is what it would be done to, `room_id` the private channel's that it is about: only who sees that is told more.
     """
     asker = connection.execute(select(users).where(users.c.id == wanted.user_id).with_for_update(key_share=True)).one()  # one at a time
     pending = (approvals.c.user_id == wanted.user_id) & (approvals.c.state == "pending") & (approvals.c.expires_at > now)
-    same = connection.execute(select(approvals.c.id).where(pending, approvals.c.arguments_hash == wanted.hash)).scalar()
+    same = connection.execute(select(approvals.c.id).where(pending, approvals.c.arguments_hash.in_(wanted.hashes))).scalar()
+    hears_of_it = _ear(connection, wanted.user_id, turn_id) is not None
     if same is not None:
-        return int(same), []
+        if hears_of_it:
+            connection.execute(update(approvals).where(approvals.c.id == same).values(turn_id=turn_id))
+        return _held(same, hears_of_it), []
     if connection.execute(select(func.count()).select_from(approvals).where(pending)).scalar_one() >= MAX_PENDING:
         raise errors.LimitReached(f"{MAX_PENDING} of your calls wait for approval, as many as may")
     names_a_room = isinstance(wanted.request, schema.CreateChannel) and wanted.request.private  # which is nobody else's to know of
@@ -113,23 +121,35 @@ def ask(
     values = {
         "user_id": wanted.user_id,
         "operation": wanted.operation,
-        "arguments_hash": wanted.hash,
+        "arguments_hash": wanted.hashes[0],
         "arguments": json.dumps(wanted.arguments | sealed, ensure_ascii=False),
         "turn_id": turn_id,
         "channel_id": room_id,
+        "scope": scope,
         "state": "pending",
         "asked_at": now,
         "expires_at": now + LIFETIME,
     }
     id = int(connection.execute(approvals.insert().values(values).returning(approvals.c.id)).scalar_one())
     text = f"{asker.username} asks to {wanted.operation}: `colony approvals` shows what. `colony approve {id}` or `colony refuse {id}`."
-    return id, ops.tell(connection, asker, text, f"approval:{id}", now)
+    return _held(id, hears_of_it), ops.tell(connection, asker, text, f"approval:{id}", now)
+
+
+def sought(connection: Connection, id: int, viewer_id: int | None) -> tuple[str, str]:
+    """The operation that is asked for, and its scope. Raises `NotFound`."""
+    row = connection.execute(select(approvals).where(approvals.c.id == id, _is_seen(viewer_id))).first()
+    if row is None:
+        raise errors.NotFound(f"no approval {id}")
+    return row.operation, row.scope
 
 
 def decide(
     connection: Connection, id: int, state: schema.ApprovalState, actor_id: int, viewer_id: int | None, now: datetime
-) -> schema.Approval:
-    """Approve or refuse it; a repetition changes nothing. Raises `NotFound`, and `Conflict` for what is decided or has expired."""
+) -> tuple[schema.Approval, list[Posted]]:
+    """Approve or refuse it, and tell the asker where they hear of it; a repetition changes nothing.
+
+    Raises `NotFound`, and `Conflict` for what is decided or has expired.
+    """
     row = connection.execute(select(approvals).where(approvals.c.id == id, _is_seen(viewer_id)).with_for_update()).first()
     if row is None:
         raise errors.NotFound(f"no approval {id}")
@@ -140,7 +160,10 @@ def decide(
         connection.execute(update(approvals).where(approvals.c.id == id).values(decided))
     elif row.state != state:
         raise errors.Conflict(f"#{id} is {_state(row, now)}")
-    return _to_schema(connection.execute(_selected().where(approvals.c.id == id)).one(), now)
+    found = _to_schema(connection.execute(_selected().where(approvals.c.id == id)).one(), now)
+    ear = _ear(connection, row.user_id, row.turn_id)
+    posted = posting.notice(connection, ear, _answer(found), f"approval:{id}:decided", now, wakes_agents=True) if ear else []
+    return found.model_copy(update={"asker_is_told": bool(posted)}), posted
 
 
 def listed(
@@ -164,8 +187,9 @@ def asker_of(connection: Connection, id: int, viewer_id: int) -> str | None:
 
 
 def old(connection: Connection, before: datetime, after_id: int, limit: int) -> list[int]:
-    """The next ones that counted for nothing any more at that time, by id."""
-    query = select(approvals.c.id).where(approvals.c.id > after_id, approvals.c.expires_at < before)
+    """The next ones that counted for nothing any more at that time, by id; never the newest: SQLite would give its id to another."""
+    newest = select(func.max(approvals.c.id)).scalar_subquery()
+    query = select(approvals.c.id).where(approvals.c.id > after_id, approvals.c.expires_at < before, approvals.c.id < newest)
     return list(connection.execute(query.order_by(approvals.c.id).limit(limit)).scalars())
 
 
@@ -176,8 +200,34 @@ def forget(connection: Connection, ids: list[int]) -> int:
 
 def end_all(connection: Connection, user_id: int) -> None:
     """Who is given the name again has nothing approved."""
-    still_open = approvals.c.state.in_(_OPEN)
-    connection.execute(update(approvals).where(approvals.c.user_id == user_id, still_open).values(state="expired"))
+    connection.execute(_ended.where(approvals.c.user_id == user_id))
+
+
+def end_everybody_s(connection: Connection) -> None:
+    """With other keys nothing of it would be known again."""
+    connection.execute(_ended)
+
+
+def _held(id: int, hears_of_it: bool) -> errors.Held:
+    then = "you will hear of it in this turn's channel; make the same call again then" if hears_of_it else "ask again then"
+    return errors.Held(f"held as #{id} until an ape approves it; {then}")
+
+
+def _ear(connection: Connection, asker_id: int, turn_id: int | None) -> str | None:
+    """The channel where an agent hears what becomes of a call that it made in that turn; none in a pulse, nor where it is no more."""
+    query = select(channels.c.name).join(turns, turns.c.channel_id == channels.c.id)
+    found: str | None = connection.execute(query.where(turns.c.id == turn_id, seen_by(viewer(asker_id)))).scalar()
+    return found
+
+
+def _answer(decided: schema.Approval) -> str:
+    """For whoever is in the channel: neither what was to be done where, nor who has decided, which may be none of their business."""
+    until = f"{decided.expires_at:%Y-%m-%d %H:%M} UTC"
+    outcomes = {
+        "approved": f"is approved: make the same call again before {until}. It passes once.",
+        "refused": f"is refused, and stays so until {until}: don't make it again.",
+    }
+    return f"@{decided.user} your call to {decided.operation}, held as #{decided.id}, {outcomes[decided.state]}"
 
 
 def _state(row: Row[tuple[object, ...]], now: datetime) -> schema.ApprovalState:
@@ -192,6 +242,7 @@ def _is_seen(viewer_id: int | None) -> ColumnElement[bool]:
     return ~is_elsewhere
 
 
+_ended = update(approvals).where(approvals.c.state.in_(_OPEN)).values(state="expired")
 _decider = users.alias("decider")
 
 

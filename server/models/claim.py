@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -81,12 +82,18 @@ def outlook(connection: Connection, agent: str, terms: Terms, now: datetime) -> 
 
 
 def claim(
-    connection: Connection, agent: Row[tuple[object, ...]], request: schema.ClaimTurn, terms: Terms, now: datetime
+    connection: Connection,
+    agent: Row[tuple[object, ...]],
+    request: schema.ClaimTurn,
+    terms: Terms,
+    refusal: Callable[[str], str | None],
+    now: datetime,
 ) -> tuple[schema.Claim, list[Posted]]:
     """The agent's next turn, or why there is none; with the notices for what had to wait or to be given up on the way.
 
     The agent's row must be locked. A turn whose lease ran out, or whose process is known to be gone, is handed out again under the
-    same id with the next attempt; what its earlier attempts posted comes with it.
+    same id with the next attempt; what its earlier attempts posted comes with it. `refusal` says why the agent may not answer in a
+    channel.
     """
     if agent.status != "healthy":
         return schema.Claim(reason=f"{agent.username} is {agent.status}"), []
@@ -101,7 +108,8 @@ def claim(
         notices = settle.fail(
             connection, live, failures.LOST, "", None, now, rest_seconds=rest_seconds, first_backoff_seconds=backoff
         )
-    oldest = inbox.next_due(connection, agent.id, now)
+    oldest, told = _answerable(connection, agent, refusal, now)
+    notices += told
     if request.kind == "answer" and oldest is None:
         next_at = inbox.next_time(connection, agent.id)
         return (_later("nothing is due", next_at, now) if next_at else schema.Claim(reason="nothing is due")), notices
@@ -154,6 +162,22 @@ class _HandOut:
     @property
     def _terms(self) -> dict[str, object]:
         return {"state": "running", "attempt_began_at": self.now, "lease_until": self.lease_until, "reserved_usd": self.reserved_usd}
+
+
+def _answerable(
+    connection: Connection, agent: Row[tuple[object, ...]], refusal: Callable[[str], str | None], now: datetime
+) -> tuple[Row[tuple[object, ...]] | None, list[Posted]]:
+    """The agent's item that waits longest, once it is left without mentions where it may not answer; with the notices about those."""
+    notices: list[Posted] = []
+    # A turn that has begun goes on, and ends at its answer: it may have done something that is to be told.
+    while (oldest := inbox.next_due(connection, agent.id, now)) and oldest.turn_id is None:
+        name = channel.name_of(connection, oldest.channel_id)
+        why = refusal(name) if name else None
+        told = settle.decline(connection, agent, oldest.channel_id, why, now) if why else []
+        if not told:
+            break
+        notices += told
+    return oldest, notices
 
 
 def _refuse(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -109,10 +110,7 @@ def record(connection: Connection, reported: Collection[schema.Contact], now: da
 
     Those that are known are changed while they go on, and where they stand for more: whatever comes late or twice changes nothing.
     """
-    by_id: dict[str, schema.Contact] = {}
-    for contact in reported:
-        if (before := by_id.get(contact.id)) is None or _is_newer(contact, before):
-            by_id[contact.id] = contact
+    by_id = _newest(reported)
     known = connection.execute(select(egress_log).where(egress_log.c.contact_id.in_(by_id)).with_for_update()).all()
     for row in known:
         _go_on(connection, row, by_id.pop(row.contact_id), now)
@@ -129,6 +127,24 @@ def record(connection: Connection, reported: Collection[schema.Contact], now: da
     for agent in agents.values():
         posted += _announce(connection, agent, [row for row in rows if row["agent_id"] == agent.id], now)
     return len(rows), posted
+
+
+def secret_uses(connection: Connection, reported: Collection[schema.Contact]) -> dict[int, Counter[str]]:
+    """How often each agent's secrets were used in what is new in the contacts, which are not recorded yet. They count when they end."""
+    by_id = _newest(contact for contact in reported if contact.secrets and not contact.is_open)
+    if not by_id:
+        return {}
+    known = connection.execute(select(egress_log).where(egress_log.c.contact_id.in_(by_id)).with_for_update())
+    counted = {row.contact_id: row.times for row in known if not row.is_open}
+    linux_users = {contact.linux_user for contact in by_id.values()}
+    named = select(users.c.linux_user, users.c.id).where(users.c.linux_user.in_(linux_users), users.c.kind == "agent")
+    agents = {row.linux_user: row.id for row in connection.execute(named)}
+    uses: dict[int, Counter[str]] = {agent_id: Counter() for agent_id in agents.values()}
+    for contact in by_id.values():
+        if contact.linux_user in agents:
+            more = max(0, contact.times - counted.get(contact.id, 0))
+            uses[agents[contact.linux_user]].update(dict.fromkeys(contact.secrets, more))
+    return uses
 
 
 def betrayals(connection: Connection, reported: Collection[schema.Contact]) -> list[Betrayal]:
@@ -212,6 +228,15 @@ def _runs(connection: Connection, agent_id: int, contacts: Collection[schema.Con
     return sorted(runs, key=lambda run: run.began_at, reverse=True)
 
 
+def _newest(reported: Iterable[schema.Contact]) -> dict[str, schema.Contact]:
+    """What is said last of each, by its id."""
+    by_id: dict[str, schema.Contact] = {}
+    for contact in reported:
+        if (before := by_id.get(contact.id)) is None or _is_newer(contact, before):
+            by_id[contact.id] = contact
+    return by_id
+
+
 def _is_newer(contact: schema.Contact, known: schema.Contact | Row[tuple[object, ...]]) -> bool:
     """Whether it is what came later. What has ended goes on no more, but may be found to stand for more."""
     if known.is_open:
@@ -227,7 +252,7 @@ def _go_on(connection: Connection, row: Row[tuple[object, ...]], contact: schema
 
 def _row(contact: schema.Contact, agent: Row[tuple[object, ...]] | None, runs: list[_Run], now: datetime) -> dict[str, object]:
     run = next((run for run in runs if run.has_seen(contact.began_at)), None)
-    kept = contact.model_dump(exclude={"id", "holds_honeytoken"})
+    kept = contact.model_dump(exclude={"id", "holds_honeytoken", "secrets"})
     kept |= {"contact_id": contact.id, "host": _normal(contact.host) or contact.host, "heard_at": now}
     return kept | {"agent_id": agent and agent.id, "turn_id": run and run.turn_id, "attempt": run and run.attempt}
 

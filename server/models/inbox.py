@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from typing import Any
 
 from sqlalchemy import (
     BindParameter,
@@ -15,18 +16,17 @@ from sqlalchemy import (
     Index,
     Integer,
     Row,
-    ScalarSelect,
     Select,
     String,
     Table,
     and_,
     bindparam,
     case,
+    cast,
     delete,
     func,
     insert,
     literal,
-    literal_column,
     null,
     or_,
     select,
@@ -94,6 +94,33 @@ _UNBOUND = Prepared(
     .limit(_limit)
 )
 
+# Not named as the columns: for SQLAlchemy these names are its own.
+_CLOSE = Prepared(
+    update(inbox).where(inbox.c.turn_id == bindparam("turn"), _is_open).values(acked_at=bindparam("at"), outcome=bindparam("how"))
+)
+_HAND_OUT = Prepared(
+    update(inbox)
+    .where(inbox.c.id == bindparam("item"))
+    .values(turn_id=bindparam("to_turn"), attempts=inbox.c.attempts + 1, not_before=null())
+)
+
+
+def _joined(ids: ColumnElement[Any]) -> ColumnElement[str]:
+    return func.string_agg(cast(ids, String), ",")
+
+
+_is_named = inbox.c.trigger == "mention"
+_is_held = users.c.held_until > bindparam("soon", type_=Timestamp)
+_is_away = and_(users.c.kind == "agent", or_(users.c.status != "healthy", _is_held))
+_has_named_away = and_(_is_named, select(users.c.id).where(users.c.id == inbox.c.agent_id, _is_away).correlate(inbox).exists())
+_DELIVERED = Prepared(  # one row, as each costs about what it took to write it
+    select(
+        _joined(inbox.c.agent_id),
+        func.count(case((_is_named, 1))),
+        _joined(case((_has_named_away, inbox.c.agent_id))),
+    ).where(inbox.c.message_id == bindparam("message"))
+)
+
 
 @dataclass(frozen=True)
 class Delivery:
@@ -113,8 +140,11 @@ class Delivered:
     away: list[int]  # ids of the agents among those whose answer has to wait
 
 
+_NOBODY = Delivered([], 0, [])
+
+
 def deliver(connection: Connection, delivery: Delivery, mentions: Mentions) -> Delivered:
-    """One item for each receiver, with the strongest reason; one statement whatever their number."""
+    """One item for each receiver, with the strongest reason; two statements whatever their number."""
     values = {
         "message": delivery.message_id,
         "channel": delivery.channel_id,
@@ -123,17 +153,17 @@ def deliver(connection: Connection, delivery: Delivery, mentions: Mentions) -> D
         "suppressed": "suppressed" if delivery.suppress_agents else None,
         "author": delivery.author_id,
         "spared": "agent" if delivery.spare_agents else "",
-        "soon": delivery.at + NOTICED_HOLD,
     }
     names, kinds = _padded(_few(connection, mentions.usernames)), _padded(sorted(mentions.kinds))
     values |= {f"mentioned_name_{place}": name for place, name in enumerate(names)}
     values |= {f"mentioned_kind_{place}": kind for place, kind in enumerate(kinds)}
-    rows = _delivery(len(names), len(kinds), delivery.to_members).rows(connection, values)
+    if not _delivery(len(names), len(kinds), delivery.to_members).run(connection, values):
+        return _NOBODY
     if delivery.suppress_agents:
         born_closed = inbox.c.message_id == delivery.message_id, inbox.c.outcome == "suppressed"
         ending.of_items(connection, "suppressed", connection.execute(select(func.count()).where(*born_closed)).scalar_one())
-    named = [row for row in rows if row[1] == "mention"]
-    return Delivered([row[0] for row in rows], len(named), [row[0] for row in named if row[2]])
+    receivers, named, away = _DELIVERED.rows(connection, {"message": delivery.message_id, "soon": delivery.at + NOTICED_HOLD})[0]
+    return Delivered(_ids(receivers), named, _ids(away))
 
 
 def pending(connection: Connection, user_id: int, trigger: str | None, limit: int) -> list[schema.InboxItem]:
@@ -158,14 +188,15 @@ def ack(connection: Connection, user_id: int, ids: list[int], now: datetime) -> 
 
 def close(connection: Connection, turn_id: int, outcome: schema.Outcome, now: datetime) -> None:
     """End all items of a turn that are still open."""
-    still_open = and_(inbox.c.turn_id == turn_id, inbox.c.acked_at.is_(None))
-    _close(connection, still_open, outcome, now)
+    ending.of_items(connection, outcome, _CLOSE.run(connection, {"turn": turn_id, "at": now, "how": outcome}))
 
 
 def close_all(connection: Connection, user_id: int, outcome: schema.Outcome, now: datetime, channel_id: int | None = None) -> None:
     """End all that a user has not processed, or what of it lies in one channel."""
     still_open = and_(inbox.c.agent_id == user_id, inbox.c.acked_at.is_(None))
-    _close(connection, still_open if channel_id is None else and_(still_open, inbox.c.channel_id == channel_id), outcome, now)
+    there = still_open if channel_id is None else and_(still_open, inbox.c.channel_id == channel_id)
+    closed = connection.execute(update(inbox).where(there).values(acked_at=now, outcome=outcome))
+    ending.of_items(connection, outcome, closed.rowcount)
 
 
 def handled(connection: Connection, before: datetime, after_id: int, limit: int) -> list[int]:
@@ -187,7 +218,8 @@ def rest(connection: Connection, turn_id: int, until: datetime) -> None:
 
 def hand_out(connection: Connection, ids: list[int], turn_id: int) -> None:
     """Bind items to a turn and count the attempt."""
-    connection.execute(update(inbox).where(inbox.c.id.in_(ids)).values(turn_id=turn_id, attempts=inbox.c.attempts + 1, not_before=None))
+    for item_id in ids:
+        _HAND_OUT.run(connection, {"item": item_id, "to_turn": turn_id})
 
 
 def next_due(connection: Connection, agent_id: int, now: datetime) -> Row[tuple[object, ...]] | None:
@@ -221,11 +253,6 @@ def unbound(connection: Connection, agent_id: int, channel_id: int, now: datetim
     return [to_schema(row) for row in _UNBOUND.rows(connection, values)]
 
 
-def _close(connection: Connection, which: ColumnElement[bool], outcome: schema.Outcome, now: datetime) -> None:
-    closed = connection.execute(update(inbox).where(which).values(acked_at=now, outcome=outcome))
-    ending.of_items(connection, outcome, closed.rowcount)
-
-
 def to_schema(row: Row[tuple[object, ...]]) -> schema.InboxItem:
     fields = row._mapping
     own = {name: fields[f"item_{name}"] for name in ("id", "trigger", "created_at", "attempts", "turn_id", "not_before")}
@@ -236,6 +263,10 @@ def to_schema(row: Row[tuple[object, ...]]) -> schema.InboxItem:
 def known_trigger(stored: object) -> schema.Trigger:
     """The weakest for what the colony never wrote."""
     return next((trigger for trigger in _TRIGGERS if trigger == stored), "watch")
+
+
+def _ids(joined: str | None) -> list[int]:
+    return [int(each) for each in joined.split(",")] if joined else []
 
 
 def _few(connection: Connection, usernames: frozenset[str]) -> list[str]:
@@ -255,13 +286,12 @@ def _delivery(names: int, kinds: int, to_members: bool) -> Prepared:
     """The statement for so many names and kinds, in a public channel or among the members of a private one."""
     chosen = _receivers(names, kinds).subquery()
     closed = users.c.kind == "agent"
-    rank = func.min(chosen.c.rank)
     receivers = (
         select(
             chosen.c.user_id,
             bindparam("message", type_=Key),
             bindparam("channel", type_=Key),
-            case(*((rank == place, literal(name)) for place, name in enumerate(_TRIGGERS))),
+            chosen.c.trigger,
             bindparam("at", type_=Timestamp),
             literal(0),
             case((closed, bindparam("suppressed_at", type_=Timestamp)), else_=null()),
@@ -269,31 +299,27 @@ def _delivery(names: int, kinds: int, to_members: bool) -> Prepared:
         )
         .select_from(chosen.join(users, users.c.id == chosen.c.user_id))
         .where(users.c.id != bindparam("author", type_=Key), users.c.status != "dead", users.c.kind != bindparam("spared", type_=String))
-        .group_by(chosen.c.user_id, users.c.kind)
     )
     if to_members:
         is_member = members.c.channel_id == bindparam("channel", type_=Key), members.c.user_id == users.c.id
         receivers = receivers.where(select(members.c.user_id).where(*is_member).correlate(users).exists())
     columns = ["agent_id", "message_id", "channel_id", "trigger", "created_at", "attempts", "acked_at", "outcome"]
-    is_away = _is_away() if names else literal(0)
-    return Prepared(insert(inbox).from_select(columns, receivers).returning(inbox.c.agent_id, inbox.c.trigger, is_away))
-
-
-def _is_away() -> ScalarSelect[int]:
-    """Whether an item's receiver is an agent that does no work for a while."""
-    is_held = users.c.held_until > bindparam("soon", type_=Timestamp)
-    receiver: ColumnElement[int] = literal_column("inbox.agent_id")  # as a column it would bring its table into the query
-    is_away = users.c.kind == "agent", or_(users.c.status != "healthy", is_held)
-    return select(func.count()).select_from(users).where(users.c.id == receiver, *is_away).scalar_subquery()
+    return Prepared(insert(inbox).from_select(columns, receivers))
 
 
 def _receivers(names: int, kinds: int) -> Select[tuple[object, ...]]:
-    """Who could get the message and how strong the reason is, one row per reason."""
-    reasons = [select(watches.c.user_id, literal(2).label("rank")).where(watches.c.channel_id == bindparam("channel", type_=Key))]
+    """Who could get the message, and the strongest reason."""
+    watching = watches.c.channel_id == bindparam("channel", type_=Key)
+    if not names and not kinds:
+        return select(watches.c.user_id, literal("watch").label("trigger")).where(watching)
+    reasons = [select(watches.c.user_id, literal(2).label("rank")).where(watching)]
     if names:
         named = users.c.username.in_([bindparam(f"mentioned_name_{place}", type_=String) for place in range(names)])
         reasons.append(select(users.c.id, literal(0)).where(named))
     if kinds:
         of_kind = users.c.kind.in_([bindparam(f"mentioned_kind_{place}", type_=String) for place in range(kinds)])
         reasons.append(select(users.c.id, literal(1)).where(of_kind))
-    return select(union_all(*reasons).subquery())
+    found = union_all(*reasons).subquery()
+    rank = func.min(found.c.rank)
+    trigger = case(*((rank == place, literal(name)) for place, name in enumerate(_TRIGGERS)))
+    return select(found.c.user_id, trigger.label("trigger")).group_by(found.c.user_id)

@@ -64,6 +64,7 @@ def selected() -> Select[tuple[object, ...]]:
 _in_channel = selected().where(messages.c.channel_id == bindparam("channel")).limit(bindparam("limit", type_=Key))
 _NEWEST = Prepared(_in_channel.order_by(messages.c.seq.desc()))
 _SINCE = Prepared(_in_channel.where(messages.c.seq > bindparam("since")).order_by(messages.c.seq))
+_BEFORE = Prepared(_in_channel.where(messages.c.seq < bindparam("before")).order_by(messages.c.seq.desc()))
 _is_seen = channel_model.seen_by(bindparam("viewer", type_=Key))
 _OF_TURN = Prepared(selected().where(messages.c.turn_id == bindparam("turn"), _is_seen).order_by(messages.c.id))
 _with_privacy = selected().add_columns(channels.c.is_private)
@@ -110,9 +111,9 @@ def channel_of(connection: Connection, message_id: int, viewer_id: int) -> str |
 
 def around(connection: Connection, channel_id: int, items: list[schema.Message], limit: int) -> list[schema.Message]:
     """What else was said in the channel up to the last of the messages, the newest `limit` of it, oldest first."""
-    others = messages.c.seq < max(message.seq for message in items), messages.c.seq.not_in([message.seq for message in items])
-    query = selected().where(messages.c.channel_id == channel_id, *others).order_by(messages.c.seq.desc()).limit(limit)
-    return [to_schema(row) for row in connection.execute(query).all()[::-1]]
+    theirs = {message.seq for message in items}
+    found = _BEFORE.rows(connection, {"channel": channel_id, "before": max(theirs), "limit": limit + len(theirs)})
+    return [to_schema(row) for row in [row for row in found if row.seq not in theirs][:limit][::-1]]
 
 
 def of_turn(connection: Connection, turn_id: int, viewer_id: int | None) -> list[schema.Message]:

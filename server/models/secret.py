@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import secrets as random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -57,6 +57,9 @@ secrets = Table(
     Column("set_by", Key, ForeignKey("users.id"), nullable=False),
     Column("set_at", Timestamp, nullable=False),
     Column("as_environment", Boolean, nullable=False, server_default=false()),  # command runners hold it
+    Column("uses", Key, nullable=False, server_default="0"),  # since it was set
+    Column("used_at", Timestamp),
+    Column("in_path", Boolean, nullable=False, server_default=false()),  # the gate puts it into paths and queries, too
     # Two, because a NULL is like no other: one alone would let secrets of all agents come twice.
     Index("uq_secrets_of_agent", "agent_id", "name", unique=True, sqlite_where=_IS_OWN, postgresql_where=_IS_OWN),
     Index("uq_secrets_of_all", "name", unique=True, sqlite_where=_IS_FOR_ALL, postgresql_where=_IS_FOR_ALL),
@@ -75,9 +78,10 @@ def put(
 ) -> schema.Secret:
     """Make it the one secret of that name, of the agent or of all; its placeholder stays. Raises `LimitReached` for one too many."""
     hosts = list(dict.fromkeys(request.hosts))
-    sealed = ring.seal(request.value, _identity(request.name, agent_id, hosts, request.header, request.as_environment))
-    values: dict[str, Any] = {"hosts": json.dumps(hosts), "header": request.header, "as_environment": request.as_environment}
-    values |= {"sealed": sealed, "set_by": actor_id, "set_at": now}
+    ways = request.model_dump(include={"header", "in_path", "as_environment"})
+    sealed = ring.seal(request.value, _identity(request.name, agent_id, hosts, **ways))
+    values: dict[str, Any] = {"hosts": json.dumps(hosts), **ways, "sealed": sealed, "set_by": actor_id, "set_at": now}
+    values |= {"uses": 0, "used_at": None}
     this = _of(agent_id) & (secrets.c.name == request.name)
     if not connection.execute(update(secrets).where(this).values(values)).rowcount:
         if connection.execute(select(func.count()).select_from(secrets).where(_of(agent_id))).scalar_one() >= MAX_SECRETS:
@@ -95,6 +99,16 @@ def drop(connection: Connection, agent_id: int | None, request: schema.DropSecre
         raise errors.NotFound(f"{request.agent} has no secret {request.name}; `colony secret list` shows those there are")
     connection.execute(delete(secrets).where(this))
     return found[0]
+
+
+def count_uses(connection: Connection, agent_id: int, uses: Mapping[str, int], now: datetime) -> None:
+    """Note how many more connections of the agent took each of its secrets along; what is no more is passed over."""
+    is_its = secrets.c.name.in_(name for name, more in uses.items() if more) & or_(_of(agent_id), _of(None))
+    # Of two with one name, the agent's own comes last and counts.
+    found = connection.execute(select(secrets.c.name, secrets.c.id).where(is_its).order_by(secrets.c.agent_id.is_not(None), secrets.c.id))
+    for name, id in {row.name: row.id for row in found}.items():
+        values = {"uses": secrets.c.uses + uses[name], "used_at": now}
+        connection.execute(update(secrets).where(secrets.c.id == id).values(values))
 
 
 def drop_all(connection: Connection, agent_id: int) -> None:
@@ -171,6 +185,21 @@ def reseal(connection: Connection, ring: KeyRing) -> int:
     return len(rows)
 
 
+def lost(connection: Connection, ring: KeyRing) -> list[str]:
+    """What can't be opened, as whose it is and how it is called."""
+    joined = secrets.outerjoin(_agents, _agents.c.id == secrets.c.agent_id)
+    found = connection.execute(select(secrets, _agents.c.username.label("agent")).select_from(joined).order_by(secrets.c.id))
+    return [f"{row.agent or EVERYONE}: {row.name}" for row in found if not _can_be_opened(row, ring)]
+
+
+def _can_be_opened(row: Row[tuple[object, ...]], ring: KeyRing) -> bool:
+    try:
+        _opened(row, ring)
+    except (errors.Unavailable, ValueError):
+        return False
+    return True
+
+
 def keys_in_use(connection: Connection) -> set[str]:
     """The names of the keys that something is sealed with."""
     return {sealed.partition(":")[0] for sealed in connection.execute(select(secrets.c.sealed)).scalars()}
@@ -191,16 +220,18 @@ def _values(rows: list[Row[tuple[object, ...]]], load: Callable[[], KeyRing]) ->
 
 def _opened(row: Row[tuple[object, ...]], ring: KeyRing) -> schema.EgressSecret:
     value = ring.open(row.sealed, _identity_of(row))
-    return schema.EgressSecret(name=row.name, value=value, placeholder=row.placeholder, hosts=json.loads(row.hosts), header=row.header)
+    ways = {"hosts": json.loads(row.hosts), "header": row.header, "in_path": row.in_path}
+    return schema.EgressSecret(name=row.name, value=value, placeholder=row.placeholder, **ways)
 
 
-def _identity(name: str, agent_id: int | None, hosts: list[str], header: str | None, as_environment: bool) -> bytes:
-    """What a value is sealed for: in another row, for other hosts, or to be held, it can't be opened."""
-    return json.dumps([name, agent_id, hosts, header, *(["environment"] if as_environment else [])]).encode()
+def _identity(name: str, agent_id: int | None, hosts: list[str], header: str | None, in_path: bool, as_environment: bool) -> bytes:
+    """What a value is sealed for: in another row, for other hosts, in paths, or to be held, it can't be opened."""
+    more = [*(["environment"] if as_environment else []), *(["path"] if in_path else [])]
+    return json.dumps([name, agent_id, hosts, header, *more]).encode()
 
 
 def _identity_of(row: Row[tuple[object, ...]]) -> bytes:
-    return _identity(row.name, row.agent_id, json.loads(row.hosts), row.header, row.as_environment)
+    return _identity(row.name, row.agent_id, json.loads(row.hosts), row.header, row.in_path, row.as_environment)
 
 
 def _of(agent_id: int | None) -> ColumnElement[bool]:
@@ -229,10 +260,13 @@ def _shown(rows: Iterator[Row[tuple[object, ...]]]) -> Iterator[schema.Secret]:
                 agent=row.agent or EVERYONE,
                 hosts=hosts,
                 header=row.header,
+                in_path=row.in_path,
                 as_environment=row.as_environment,
                 placeholder=row.placeholder,
                 set_by=row.setter,
                 set_at=row.set_at,
+                uses=row.uses,
+                used_at=row.used_at,
             )
         except (ValueError, TypeError):
             yield schema.Secret(name=row.name, agent=row.agent or EVERYONE, hosts=[], placeholder="")

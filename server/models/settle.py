@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, Row, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, select, update
 
 from colony import errors, failures, schema
 from colony.failures import Failure
@@ -26,8 +27,10 @@ from server.models import (
 )
 from server.models.posting import Author, LoopGuard, Posted
 from server.models.turn import running, turns
+from server.prepared import Prepared
 
 NUMBERS_NAMED = 20
+DECLINED_AT_ONCE = 500  # messages
 NOTED_CHARACTERS = 300  # of a failure's detail, so that the note is never cut within it
 NOTHING_TO_SAY = frozenset({"", "HEARTBEAT_OK"})
 
@@ -156,6 +159,22 @@ def withdraw(connection: Connection, leaver: Row[tuple[object, ...]], room: Row[
     return posting.notice(connection, room.name, regret, f"{waiting[-1].id}:removed:{now.isoformat()}", now)
 
 
+def decline(connection: Connection, agent: Row[tuple[object, ...]], channel_id: int, why: str, now: datetime) -> list[Posted]:
+    """Give up what is due and mentions the agent in a channel where it may not answer, and tell the channel; no turn is begun for it.
+
+    What it only watches there it is told all the same: of that nobody waits for an answer.
+    """
+    due = inbox.unbound(connection, agent.id, channel_id, now, DECLINED_AT_ONCE)
+    mentions = [item for item in due if item.trigger == "mention"]
+    if not mentions:
+        return []
+    ids = [item.id for item in mentions]
+    connection.execute(update(inbox.inbox).where(inbox.inbox.c.id.in_(ids)).values(acked_at=now, outcome="dead"))
+    ending.of_items(connection, "dead", len(ids))
+    regret = _regret(agent.username, mentions, failures.FORBIDDEN, _reason(failures.FORBIDDEN, why))
+    return posting.notice(connection, mentions[0].message.channel, regret, f"{ids[-1]}:forbidden:{now.isoformat()}", now)
+
+
 def _end_turns(
     connection: Connection,
     agent_id: int,
@@ -253,10 +272,18 @@ def _spend_late(connection: Connection, turn: Row[tuple[object, ...]], usage: sc
 
 
 def _book(connection: Connection, turn: Row[tuple[object, ...]], usage: schema.Usage, now: datetime, changes: dict[str, object]) -> None:
-    spent = {name: turns.c[name] + (getattr(usage, name) or 0) for name in attempt.COUNTED}
-    connection.execute(update(turns).where(turns.c.id == turn.id).values(spent | changes))
+    values = {f"new_{name}": value for name, value in changes.items()}
+    values |= {f"more_{name}": getattr(usage, name) or 0 for name in attempt.COUNTED}
+    _booking(tuple(changes)).run(connection, values | {"turn": turn.id})
     if usage.cost_usd:
         spending.add(connection, turn.agent_id, now, usd=usage.cost_usd)
+
+
+@cache
+def _booking(changed: tuple[str, ...]) -> Prepared:
+    spent = {name: turns.c[name] + bindparam(f"more_{name}") for name in attempt.COUNTED}
+    changes: dict[str, object] = {name: bindparam(f"new_{name}") for name in changed}
+    return Prepared(update(turns).where(turns.c.id == bindparam("turn")).values(spent | changes))
 
 
 def _channel_name(connection: Connection, turn: Row[tuple[object, ...]]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from colony import errors, operations, schema
 from colony.egress import EVERYONE, is_address
 from server.gate import EGRESS, EVENTS, Call, Wait, handles
-from server.models import alarm, contact, metering, user
+from server.models import alarm, contact, metering, secret, user
 from server.models import egress as egress_model
 from server.operations.agents import decided_by
 
@@ -43,7 +43,10 @@ def egress_policy(call: Call, request: schema.GetEgressPolicy) -> schema.EgressP
 
 @handles(operations.RECORD_EGRESS)
 def record_egress(call: Call, request: schema.RecordEgress) -> schema.EgressRecorded:
+    uses = contact.secret_uses(call.connection, request.contacts)
     recorded, notices = contact.record(call.connection, request.contacts, call.now)
+    for agent_id, more in uses.items():
+        secret.count_uses(call.connection, agent_id, more, call.now)
     for betrayal in contact.betrayals(call.connection, request.contacts):
         notices += alarm.sound(call.connection, betrayal.agent_id, "through the gate", betrayal.occasion, call.now)
         call.wake(("user", betrayal.agent_id), ("turn", betrayal.agent_id))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from colony import errors, operations, schema
 from server.gate import Call, Wait, handles
+from server.identity import Caller
 from server.models import explain as explain_model
-from server.models import message, posting, turn
+from server.models import message, posting, turn, user
 from server.models import retry as retry_model
 from server.operations.channels import entered
 from server.operations.turns import readable
+from server.rights import refusal
 
 
 @handles(operations.POST)
@@ -37,7 +41,20 @@ def explain(call: Call, request: schema.ExplainMessage) -> schema.Explanation:
     found = explain_model.explain(call.connection, request.id, call.viewer_id, call.config.patience, call.now)
     if not call.may_read(found.message):
         raise errors.NotFound(f"no message {request.id}")
-    return found.model_copy(update={"turns": readable(call, found.turns), "answers": list(filter(call.may_read, found.answers))})
+    answers, notes = list(filter(call.may_read, found.answers)), [*found.notes, *_denials(call, found)]
+    return found.model_copy(update={"turns": readable(call, found.turns), "answers": answers, "notes": notes})
+
+
+def _denials(call: Call, found: schema.Explanation) -> Iterator[str]:
+    """The rows by which agents that it mentions are given no turn."""
+    scope = f"channel:{found.message.channel}"
+    for fate in found.fates:
+        if fate.receiver_kind == "agent" and fate.trigger == "mention" and fate.turn_id is None and fate.outcome in (None, "dead"):
+            agent = user.find(call.connection, fate.receiver)
+            who = Caller(agent.id, agent.username, agent.kind)
+            decision = call.rights.decision(call.connection, who, operations.POST.name, scope, in_turn=True)
+            if decision.effect == "deny" and decision.row:  # where it was addressed, and is no more, no row is needed
+                yield refusal(agent.username, operations.POST.name, scope, decision)
 
 
 @handles(operations.RETRY)

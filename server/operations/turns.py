@@ -21,9 +21,13 @@ log = logging.getLogger(__name__)
 def claim(call: Call, request: schema.ClaimTurn) -> schema.Claim:
     agent = user.find_agent(call.connection, call.caller.username, lock=True)
     user.seen(call.connection, agent.id, call.now)
+
+    def refusal(channel_name: str) -> str | None:  # where posts are held, a turn can still ask for one
+        return call.rights.reply_refusal(call.connection, call.caller, channel_name, may_be_held=True)
+
     try:
         with call.connection.begin_nested():
-            claimed, notices = claim_model.claim(call.connection, agent, request, call.config.terms, call.now)
+            claimed, notices = claim_model.claim(call.connection, agent, request, call.config.terms, refusal, call.now)
     except (errors.ColonyError, DatabaseError):
         raise
     except Exception:  # a message that breaks the claim must not keep its agent from all others for ever

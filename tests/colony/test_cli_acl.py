@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from colony import errors, operations
+from colony import errors, operations, schema
+from colony.client import Client
 from tests.colony.cast import Said, Shell
 from tests.server.cast import token_of
 
@@ -72,6 +73,18 @@ def test_a_held_call_is_seen_approved_and_made(run: Shell, robin: str, channel: 
     why = run("acl", "why", robin, "create_channel")
     assert why.out == f"{robin} may create_channel once a person approves it: {robin} hold create_channel * (by ann)\n"
     assert run("refuse", number, token=ANN).code == errors.Conflict.exit_code
+
+
+def test_who_approves_is_told_that_the_agent_hears_of_it(run: Shell, robin: str, channel: str) -> None:
+    token = run.house.call(operations.ISSUE_TOKEN, username=robin).token
+    run.house.call(operations.SET_STATUS, agent=robin, status="healthy")
+    assert run("acl", "hold", robin, "create_channel", token=ANN).code == 0
+    assert run("post", channel, f"@{robin} open one", token=ANN).code == 0
+    turn = run.house.call(operations.CLAIM, token).turn
+    with Client(run.house.url, token, f"{turn.id}.{turn.attempt}") as inside, pytest.raises(errors.Held) as held:
+        inside.call(operations.CREATE_CHANNEL, schema.CreateChannel(name=f"t{channel}"[:40]))
+    said = run("approve", held.value.detail.split()[2].removeprefix("#"), token=ANN)
+    assert (said.code, said.err) == (0, f"colony: {robin} is told in the channel where it asked\n")
 
 
 def test_roles_are_given_and_taken(run: Shell, robin: str) -> None:

@@ -15,6 +15,7 @@ from tests.server.cast import token_of
 
 ANN = token_of("ann")
 
+
 def commands(group: click.Group, *above: str) -> Iterator[tuple[str, click.Command]]:
     """Every command by its words, those within groups, too."""
     for name, each in group.commands.items():

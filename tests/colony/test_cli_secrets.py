@@ -31,13 +31,20 @@ def test_a_secret_is_set_listed_and_taken_away(run: Shell, robin: str) -> None:
     assert said.out.endswith(", to api.example, *.example.org:8443\n")
     put(run, robin, "--host", "api.example", "--header", "Authorization: Bearer {}")
     head, line = (line.split("\t") for line in run("secret", "list", "--agent", robin, token=ANN).out.splitlines())
-    assert head == ["agent", "name", "hosts", "header", "as_environment", "set_by", "set_at"]
-    assert line[:6] == [robin, "TOKEN", "api.example", "Authorization: Bearer {}", "no", "ann"]
+    assert head == ["agent", "name", "hosts", "header", "in_path", "as_environment", "set_by", "set_at", "uses", "used_at"]
+    assert line[:7] == [robin, "TOKEN", "api.example", "Authorization: Bearer {}", "no", "no", "ann"]
+    assert line[8:] == ["0", ""]
     for shown in (said.out, run("secret", "list", token=ANN).out, run("secret", "list", "--json").out):
         assert VALUE.decode() not in shown
     assert run("secret", "rm", "TOKEN", "--agent", robin, token=ANN).err == "colony: this secret is gone\n"
     again = run("secret", "rm", "TOKEN", "--agent", robin, token=ANN)
     assert (again.code, again.out) == (errors.NotFound.exit_code, "")
+
+
+def test_where_one_goes_is_said(run: Shell, robin: str) -> None:
+    said = put(run, robin, "--host", "api.example", "--in-path").out
+    assert said.endswith(", also in the path, to api.example\n")
+    assert run("secret", "list", "--agent", robin, token=ANN).out.splitlines()[1].split("\t")[4] == "yes"
 
 
 def test_who_pastes_one_is_told_that_it_is_covered(run: Shell, robin: str, channel: str) -> None:

@@ -113,7 +113,7 @@ def test_both_addresses_of_a_server_answer(server: Server, monkeypatch: pytest.M
 
 
 def test_the_blocks_of_a_stream_are_found_however_it_is_cut() -> None:
-    text = ": heartbeat\nid: 1.0\n\nid: 2.0\nevent: message\ndata: {\"x\": \"a: b\u2028\x85🦧\"}\n\nid: cut off".encode()
+    text = ': heartbeat\nid: 1.0\n\nid: 2.0\nevent: message\ndata: {"x": "a: b\u2028\x85🦧"}\n\nid: cut off'.encode()
     expected = [{"": "heartbeat", "id": "1.0"}, {"id": "2.0", "event": "message", "data": '{"x": "a: b\u2028\x85🦧"}'}]
     expected[0].pop("")
     for size in (1, 2, 3, 7, 1000):

@@ -199,8 +199,9 @@ def test_a_crash_anywhere_leaves_the_old_or_the_new_memory_whole(tmp_path: Path)
         seen.append(now)
         if seen.count(NEW) == 5:  # what follows is only git's
             break
+        shutil.rmtree(file.parent)  # with what was half written
+        file.parent.mkdir()
         file.write_text(OLD)
-        shutil.rmtree(file.parent / "dreams", ignore_errors=True)
     assert set(seen) == {OLD, NEW}
 
 
@@ -244,6 +245,48 @@ def test_what_an_agent_has_hooked_to_git_does_not_run(scout: Agent) -> None:
     assert shown.stdout == "You are another scout.\n", "it is recorded all the same"
 
 
+PLANTED = r"""
+cd memory
+if [ ! -d .git ]; then
+    git init -q .
+    printf '* filter=own\n' > .gitattributes
+    printf '#!/bin/sh\ntouch "$HOME/ran"; cat\n' > ../own.sh
+    chmod +x ../own.sh
+    git add . && git -c user.name=x -c user.email=x@example.org commit -qm x
+    git config filter.own.clean "$HOME/own.sh"
+fi
+touch memory.md .gitattributes
+cd ..
+printf '<memory>\nof %s\n</memory>' "$(date +%N)"
+"""
+
+
+def test_a_repository_within_the_memory_is_not_obeyed(house: House, tmp_path: Path) -> None:
+    """Git, asked to add what lies there, takes it for a submodule and runs its filters: where the history is writable."""
+    scout = house.agent(tmp_path, PLANTED)
+    for _ in range(3):
+        done = scout.run("dream")
+        assert done.returncode == 0, done.stderr
+        subprocess.run(["git", "-C", scout.home / "memory", "status"], capture_output=True, check=True, env={"HOME": str(scout.home)})
+        assert (scout.home / "ran").exists(), "else this shows nothing"
+        (scout.home / "ran").unlink()
+        scout.run("dream")
+        assert not (scout.home / "ran").exists()
+    assert "memory/memory.md" in git(scout, "ls-tree", "-r", "--name-only", "HEAD").split()
+    assert ".git/" not in git(scout, "ls-tree", "-r", "--name-only", "HEAD")
+
+
+def test_odd_names_are_recorded_as_they_are(scout: Agent) -> None:
+    names = ['a "quoted" \\ one', "of two\nlines", "ümlaut", "-m", "with\ttab"]
+    for name in names:
+        (scout.home / "memory" / name).write_text(name)
+    for _ in range(2):
+        assert scout.run("dream").returncode == 0
+    listed = git(scout, "-c", "core.quotePath=false", "ls-tree", "-r", "-z", "--name-only", "HEAD").split("\0")
+    assert {f"memory/{name}" for name in names} <= set(listed)
+    assert git(scout, "status", "--short", "--", "memory").strip() == ""
+
+
 def test_a_repository_that_refuses_costs_only_the_history(scout: Agent) -> None:
     (scout.home / ".git").mkdir()
     (scout.home / ".git" / "index.lock").touch()
@@ -256,7 +299,7 @@ def test_a_repository_that_is_none_costs_only_the_history(scout: Agent) -> None:
     (scout.home / ".git").write_text("gitdir: /nonexistent\n")
     done = scout.run("dream")
     assert done.returncode == 0
-    assert "git said" in done.stderr
+    assert "home not committed agent=" in done.stderr
     assert memory(scout).read_text() == NEW
 
 

@@ -27,7 +27,7 @@ MISSING = (
     *(".claude/settings.local.json", ".claude/skills/evil/SKILL.md"),
     *(".git/hooks/post-commit", ".git/commondir", ".git/config.worktree"),
 )
-EXCHANGE = 'import ctypes, os, sys; ctypes.CDLL(None).renameat2(-100, os.fsencode(sys.argv[1]), -100, os.fsencode(sys.argv[2]), 2)'
+EXCHANGE = "import ctypes, os, sys; ctypes.CDLL(None).renameat2(-100, os.fsencode(sys.argv[1]), -100, os.fsencode(sys.argv[2]), 2)"
 ATTACKS = (
     "echo evil > {file}",
     "echo evil >> {file}",
@@ -107,7 +107,7 @@ def test_in_a_bare_home_none_can_be_made(tmp_path: Path, file: str) -> None:
 
 
 def test_what_stays_open_lets_sessions_be_kept_and_the_home_be_used(home: Home) -> None:
-    assert inside(for_home(home), "echo hi > .claude/projects/x.jsonl && echo {} > .claude.json && echo ok") == "ok"
+    assert inside(for_home(home), "echo hi > .claude/projects/x.jsonl && echo hi > memory.md && echo ok") == "ok"
     assert (home.path / ".claude/projects/x.jsonl").read_text() == "hi\n"
 
 
@@ -120,6 +120,19 @@ def test_a_link_in_the_place_of_one_is_refused(tmp_path: Path, name: str) -> Non
     with pytest.raises(RunnerFailed, match=rf"can't cover .*{name} in the sandbox: it is a link") as failed:
         for_home(home).confine(["/bin/true"], {})
     assert failed.value.failure is CRASHED
+
+
+ODD = ("printf evil > {}", "mkdir {}", "mkfifo {}", "ln -s CLAUDE.md {}", "ln -s /nonexistent {}", "true {}")
+CHANGED = "exec 2> /dev/null; cat {}; echo evil > {} || mv CLAUDE.md {} || rm {}; cat {}"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("there", ODD)
+def test_what_claude_code_notes_of_itself_is_made_up(tmp_path: Path, engine: str, there: str) -> None:
+    home = scout_at(tmp_path / "scout", sandbox=engine)
+    subprocess.run(["sh", "-c", there.replace("{}", ".claude.json")], cwd=home.path, check=True)
+    for _ in range(2):
+        assert inside(for_home(home), CHANGED.replace("{}", ".claude.json")) == "{}\n{}"
 
 
 def test_what_is_replaced_in_a_folder_meanwhile_stays_covered(home: Home) -> None:

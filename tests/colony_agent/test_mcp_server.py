@@ -142,7 +142,8 @@ def test_what_is_held_is_told_to_the_model_and_passes_once_it_is_approved(opened
         refused = claude.call("post", **said)
         assert refused["isError"]
         number = scout.house.ann.call(operations.APPROVALS, schema.ListApprovals()).approvals[0].id
-        assert refused["content"][0]["text"] == f"held as #{number} until an ape approves it; ask again then"
+        then = "you will hear of it in this turn's channel; make the same call again then"
+        assert refused["content"][0]["text"] == f"held as #{number} until an ape approves it; {then}"
         scout.house.ann.call(operations.APPROVE, schema.Approve(id=number))
         assert not claude.call("post", **said).get("isError")
         assert claude.call("post", **said)["isError"]

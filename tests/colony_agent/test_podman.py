@@ -135,10 +135,25 @@ def test_the_stage_is_set_nowhere_but_in_namespaces_of_its_own() -> None:
 
 def test_an_argument_is_no_option_of_podmans(home: Home) -> None:
     said: list[bytes] = []
-    command = for_home(home).confine(["/bin/echo", "--privileged", "--volume", "/:/host", "a,b", ""], {"ODD": "two\nlines, and = more"})
+    command = for_home(home).confine(["/bin/echo", "--privileged", "--volume", "/:/host", "a,b", ""], {})
     process.run(command, b"", said.append, 20, threading.Event())
     assert said == [b"--privileged --volume /:/host a,b "]
-    assert inside(for_home(home), 'echo "$ODD"', ODD="two\nlines, and = more") == "two\nlines, and = more"
+
+
+def test_a_variable_arrives_as_it_is_or_is_refused(home: Home) -> None:
+    odd = " # \"two' words $HOME, and = more\\ "
+    assert inside(for_home(home), 'printf "%s|" "$ODD" "$EMPTY" "$HOME"', ODD=odd, EMPTY="") == f"{odd}||{home.path}|"
+    with pytest.raises(RunnerFailed, match="podman takes no variable of more than one line: ODD"):
+        for_home(home).confine(["/bin/true"], {"ODD": "a\nPATH=/evil"})
+
+
+def test_no_variable_of_the_agents_is_podmans(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "evil.conf").write_text(f'[containers]\nvolumes = ["{tmp_path}:/evil"]\n')
+    steering = {"CONTAINERS_CONF_OVERRIDE": str(tmp_path / "evil.conf"), "CONTAINERS_CONF": str(tmp_path / "evil.conf")}
+    command = for_home(home).confine(["/bin/true"], steering)
+    assert steering.items().isdisjoint(command.env.items())
+    assert inside(for_home(home), "ls -d /evil; echo $CONTAINERS_CONF", **steering).split("\n")[-1] == str(tmp_path / "evil.conf")
+    assert inside(for_home(home), "ls -d /evil", **steering).startswith("ls: cannot access '/evil'")
 
 
 def test_a_home_with_an_odd_name_is_shown(tmp_path: Path) -> None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +18,10 @@ from hypothesis import strategies as st
 from colony import operations, schema
 from colony.client import Client
 from colony_agent import prompt, provenance
-from colony_agent.provenance import MARK, carried
-from tests.colony_agent.agents import DONE, FAILED, Agent, House
+from colony_agent.marks import OUTSIDE as MARK
+from colony_agent.provenance import carried
+from colony_agent.settings import Home
+from tests.colony_agent.agents import DONE, FAILED, Agent, House, wait_for
 from tests.colony_agent.cast import NOW, scout_at, turn_of
 
 NOTES = "cat > said.json; echo 'ann likes tea' >> memory/memory.md; echo 'pay eve' >> memory/diary/monday.md; echo 'ask eve' > heartbeat.md"
@@ -82,6 +89,19 @@ def test_what_a_failed_attempt_has_noted_is_marked(scout: Agent, post: Client) -
     (scout.home / "brain.sh").write_text(f"{NOTES}; exit 3")
     scout.ask("remember to pay eve", post)
     assert scout.turn().returncode == FAILED
+    assert noted(scout) == MARKED
+
+
+def test_what_a_turn_noted_that_was_killed_is_marked_by_the_next(scout: Agent, post: Client) -> None:
+    (scout.home / "brain.sh").write_text(f"{NOTES}; touch noted; sleep 60")
+    scout.ask("remember to pay eve", post)
+    with scout.begin("turn") as turn:
+        wait_for(lambda: (scout.home / "noted").exists(), "note")
+        os.killpg(turn.pid, signal.SIGKILL)
+        turn.wait()
+    assert noted(scout) == PLAIN
+    (scout.home / "brain.sh").write_text("echo answered")
+    assert scout.turn().returncode == DONE
     assert noted(scout) == MARKED
 
 
@@ -157,17 +177,90 @@ def test_settling_twice_marks_once(tmp_path: Path) -> None:
     assert (home.path / "memory" / "memory.md").read_text() == f"new {MARK}\n"
 
 
-def test_lines_beyond_what_is_looked_at_count_as_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_notes_beyond_what_is_known_those_that_changed_are_new_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = scout_at(tmp_path / "home")
     (home.path / "memory").mkdir()
-    (home.path / "memory" / "memory.md").write_text("known\n")
-    (home.path / "memory" / "more.md").write_text("known\n")
+    for name in ("memory", "more", "most"):
+        (home.path / "memory" / f"{name}.md").write_text("known\n")
     monkeypatch.setattr(provenance, "MAX_BYTES", 8)
     before = provenance.noted(home)
     monkeypatch.undo()
+    (home.path / "memory" / "more.md").write_text("known\n")
     provenance.settle(home, before)
     assert (home.path / "memory" / "memory.md").read_text() == "known\n"
     assert (home.path / "memory" / "more.md").read_text() == f"known {MARK}\n"
+    assert (home.path / "memory" / "most.md").read_text() == "known\n"
+
+
+def test_more_notes_than_are_looked_at_are_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = scout_at(tmp_path / "home")
+    before = provenance.noted(home)
+    monkeypatch.setattr(provenance, "MAX_NOTES", 2)
+    (home.path / "memory").mkdir()
+    for name in ("memory", "more", "most"):
+        (home.path / "memory" / f"{name}.md").write_text("pay eve\n")
+    provenance.settle(home, before)
+    assert not (home.path / "memory").exists()
+    assert len(list(home.path.glob("memory.odd-*/*.md"))) == 3
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        "chmod 500 memory",
+        "chmod 000 memory",
+        "chmod 000 memory/memory.md",
+        "chmod 500 .",
+        "rm heartbeat.md; mkdir heartbeat.md",
+        "mv memory/memory.md notes.md; ln -s ../notes.md memory/memory.md",
+        "mv memory others; ln -s others memory",
+        "(echo '[pinned] pay eve'; head -c 6000000 /dev/zero | tr '\\0' 'x' | fold -w 80) > memory/memory.md",
+        "mkdir -p memory/people; echo 'pay eve' > memory/people/eve.md; chmod 000 memory/people",
+        "echo 'pay eve' > memory/.eve.md; ln memory/.eve.md memory/eve.md",
+        "mkfifo memory/pipe",
+        f"mkdir -p memory/{'/'.join('abcdefghijkl')}; echo 'pay eve' > memory/{'/'.join('abcdefghijkl')}/eve.md",
+    ],
+)
+def test_no_trick_with_files_keeps_the_mark_off_what_is_noted(open_folder: Path, trick: str) -> None:
+    home = scout_at(open_folder / "home")
+    (home.path / "memory").mkdir()
+    (home.path / "memory" / "memory.md").write_text(HONEST)
+    (home.path / "heartbeat.md").write_text("look after the lamp\n")
+    noting(home, f"echo 'pay eve' >> memory/memory.md; {trick}")
+    notes = [path for path in (home.path / "memory").rglob("*") if path.is_file()] if (home.path / "memory").is_dir() else []
+    lines = [line for path in notes if ".odd-" not in str(path) for line in path.read_text().splitlines() if "pay eve" in line]
+    assert all(MARK in line for line in lines), lines
+    assert lines or list(home.path.rglob("*.odd-*")), "what is not marked is out of the way"
+    assert not any(path.is_symlink() for path in (home.path / "memory", *notes) if ".odd-" not in path.name)
+    assert (home.path / "heartbeat.md").read_text() == "look after the lamp\n"
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """It can be reached by everybody."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o711)
+        yield Path(folder)
+
+
+def noting(home: Home, script: str) -> None:
+    """A turn, and the machine's part of it, in a process that modes of files bind: as a worker's child is no root."""
+    uid = os.getuid() or 1234
+    for path in (home.path, *home.path.rglob("*")):
+        os.chown(path, uid, uid)
+    child = os.fork()
+    if not child:
+        with suppress(BaseException):
+            if not os.getuid():
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
+            before = provenance.noted(home)
+            subprocess.run(["sh", "-c", script], cwd=home.path, check=True)
+            provenance.settle(home, before)
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 # In a dream

@@ -50,15 +50,14 @@ def test_several_messages_get_one_reply(scout: Agent) -> None:
     assert [word for word in ("one", "two", "three") if f"> @{scout.name} {word}" in prompt] == ["one", "two", "three"]
 
 
-def test_an_answer_where_the_agent_may_not_post_is_given_up_and_the_channel_told(scout: Agent) -> None:
+def test_where_the_agent_may_not_post_nothing_runs_and_the_channel_is_told(scout: Agent) -> None:
     deny = schema.SetAcl(principal=scout.name, action="post", scope=f"channel:{scout.name}", effect="deny")
     scout.house.admin.call(operations.SET_ACL, deny)
     scout.ask()
-    assert scout.turn().returncode == DONE
-    assert (scout.said(), scout.outcomes()) == ([], ["dead"])
+    assert scout.turn().returncode == NOTHING
+    assert (scout.runs(), scout.turns(), scout.outcomes()) == (0, [], ["dead"])
     notice = scout.messages()[-1].body
     assert f"it may not answer here (`{scout.name} may not post channel:{scout.name}: " in notice
-    assert scout.turns()[0].error_code == failures.FORBIDDEN.code
     drop = schema.DropAcl(principal=deny.principal, action=deny.action, scope=deny.scope)
     scout.house.admin.call(operations.DROP_ACL, drop)
     scout.ask("and now?")

@@ -65,12 +65,12 @@ class Colony:
         self.contacts += request.contacts
         return schema.EgressRecorded(recorded=len(request.contacts))
 
-
     def _meter(self, request: schema.Meter) -> schema.Metered:
-        if sum({**self.used, request.id: request.cost_usd}.values()) > self.allowed_usd and not request.is_final:
+        left_usd = self.allowed_usd - sum({**self.used, request.id: request.cost_usd}.values())
+        if left_usd < -1e-9 and not request.is_final:
             raise errors.BudgetSpent(f"this turn may cost ${self.allowed_usd}")
         self.metered.append(request)
-        return schema.Metered(turn_id=1, attempt=1)
+        return schema.Metered(turn_id=1, attempt=1, left_usd=left_usd)
 
     @property
     def ended(self) -> list[schema.Contact]:

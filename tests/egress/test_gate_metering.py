@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -12,8 +11,7 @@ from typing import Any
 import pytest
 
 from colony import errors
-from egress.answer import Answer
-from egress.meter import STEP_TOKENS
+from egress.model import COUNTING
 from egress.prices import DEAREST, KNOWN, Price, Prices, Tokens
 from egress.settings import Model, Secret
 from tests.egress.house import House, Upstream, answering, code, everything, hear, status, until
@@ -54,6 +52,10 @@ def ask(max_tokens: int = 300, *, stream: bool = True, model: str = OPUS, **more
     return post(body=json.dumps(said | more).encode())
 
 
+def counting(**said: Any) -> bytes:
+    return post(COUNTING, body=json.dumps(said).encode())
+
+
 @pytest.fixture
 def api() -> Iterator[Callable[..., Upstream]]:
     made: list[Upstream] = []
@@ -73,6 +75,11 @@ def at(open_house: Opened, upstream: Upstream) -> House:
 
 def final(house: House) -> Any:
     return until(lambda: [request for request in house.colony.metered if request.is_final], "a settlement")[-1]
+
+
+def asked_of(upstream: Upstream, number: int = -1) -> Any:
+    """What a question that the API has heard says."""
+    return json.loads(upstream.heard[number].partition(b"\r\n\r\n")[2])
 
 
 # Prices
@@ -103,43 +110,6 @@ def test_what_tokens_cost() -> None:
     assert Prices().usd(OPUS, TOKENS) == pytest.approx(USD)
     assert Prices().usd(OPUS, TOKENS, is_fast=True) == pytest.approx(6 * USD)
     assert Prices().usd(OPUS, Tokens(web_searches=3)) == pytest.approx(0.03)
-
-
-# Answers
-
-
-def test_a_stream_tells_its_use_however_it_is_cut() -> None:
-    text = b"".join([STARTS, delta('"message_delta" {"output_tokens": 9}'), delta("x" * 500), ENDS])
-    for size in (1, 7, 64, len(text)):
-        answer = Answer(is_streamed=True)
-        for start in range(0, len(text), size):
-            answer.hear(text[start : start + size])
-        answer.end()
-        assert answer.tokens == TOKENS
-
-
-def test_until_a_stream_tells_its_output_is_estimated() -> None:
-    answer = Answer(is_streamed=True)
-    answer.hear(STARTS)
-    assert answer.tokens == Tokens(**{**vars(TOKENS), "output": 0})
-    answer.hear(delta("x" * 300))
-    assert 100 < answer.tokens_out < 200
-
-
-def test_a_stream_that_was_cut_has_used_what_came() -> None:
-    answer = Answer(is_streamed=True)
-    answer.hear(STARTS + delta("x" * 3000) + ENDS[:40])
-    answer.end()
-    assert answer.tokens
-    assert (answer.tokens.input, 1000 < answer.tokens.output < 1200) == (1000, True)
-
-
-@pytest.mark.parametrize("text", [b"", b"x", b"[]", *(b'{"usage": %s}' % usage for usage in (b"5", b'{"input_tokens": -5}'))])
-def test_odd_answers_tell_nothing_wrong(text: bytes) -> None:
-    answer = Answer(is_streamed=False)
-    answer.hear(text)
-    answer.end()
-    assert answer.tokens in (None, Tokens())
 
 
 # The gate
@@ -174,26 +144,65 @@ def test_what_may_cost_too_much_never_goes_out(open_house: Opened, api: Callable
     assert status(house.ask(ask(max_tokens=100_000, stream=False))) == 402, "a whole answer is booked as a whole"
 
 
-def test_a_stream_that_becomes_too_much_is_cut(open_house: Opened, api: Callable[..., Upstream]) -> None:
-    ended: list[bool] = []
+@pytest.mark.parametrize("stream", [True, False])
+def test_of_the_answer_no_more_is_asked_for_than_the_turn_may_cost(open_house: Opened, api: Callable[..., Upstream], stream: bool) -> None:
+    """All that is thought is paid for, and not all of it is shown: only what was never asked for is surely not spent."""
 
+    def think(upstream: Upstream, connection: socket.socket) -> None:
+        upstream.heard.append(hear(connection))
+        usage = {"input_tokens": 30, "output_tokens": asked_of(upstream)["max_tokens"]}
+        starts = event(type="message_start", message={"usage": {"input_tokens": 30, "output_tokens": 1}})
+        end = event(type="message_delta", delta={"stop_reason": "max_tokens"}, usage=usage)
+        connection.sendall(streamed(starts, delta("ok"), end) if stream else whole(usage=usage))
+
+    upstream = api(think)
+    house = at(open_house, upstream)
+    house.colony.allowed_usd = 0.10
+    answer = house.ask(ask(64_000, stream=stream, thinking={"type": "enabled", "budget_tokens": 60_000, "display": "omitted"}))
+    assert status(answer) == 200
+    asked = asked_of(upstream)
+    assert (asked["thinking"]["budget_tokens"], 3900 < asked["max_tokens"] < 4000) == (1024, True)
+    assert 0.09 < final(house).cost_usd <= 0.10
+    assert house.contact().reason == f"for at most {asked['max_tokens']} tokens, as many as the turn may cost"
+
+
+def test_what_claude_code_asks_is_asked_as_it_is_where_its_turn_may_cost_that(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    upstream = api(streamed(STARTS, ENDS))
+    house = at(open_house, upstream)
+    house.colony.allowed_usd = 1.0
+    thinking = {"type": "enabled", "budget_tokens": 31_999}
+    assert status(house.ask(ask(32_000, thinking=thinking))) == 200
+    asked = asked_of(upstream)
+    assert (asked["max_tokens"], asked["thinking"]) == (32_000, thinking)
+    assert final(house).cost_usd == pytest.approx(USD)
+
+
+def test_of_what_is_left_some_is_left_for_what_a_turn_asks_meanwhile(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    def wait(upstream: Upstream, connection: socket.socket) -> None:
+        upstream.heard.append(hear(connection))
+        everything(connection)
+
+    upstream = api(wait)
+    house = at(open_house, upstream)
+    house.colony.allowed_usd = 2.0  # 80,000 tokens
+    with house.knock() as first, house.knock() as second:
+        for number, connection in enumerate((first, second)):
+            connection.sendall(ask(128_000))
+            until(lambda number=number: upstream.heard[number:])
+        assert [asked_of(upstream, number)["max_tokens"] // 1000 for number in (0, 1)] == [39, 19]
+
+
+def test_a_stream_whose_question_was_larger_than_it_seemed_is_cut(open_house: Opened, api: Callable[..., Upstream]) -> None:
     def talk(upstream: Upstream, connection: socket.socket) -> None:
         hear(connection)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n" + STARTS)
-        try:
-            while True:
-                connection.sendall(delta("x" * 3000))
-                time.sleep(0.002)
-        except OSError:
-            ended.append(True)
+        read = event(type="message_start", message={"usage": {"input_tokens": 10**6, "output_tokens": 1}})
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n" + read)
+        everything(connection)
 
     house = at(open_house, api(talk))
     house.colony.allowed_usd = 1.0
-    house.ask(ask(max_tokens=10**6))
-    until(lambda: ended, "the end of the stream")
-    request = final(house)
-    assert 0.9 < request.cost_usd < 1.5
-    assert request.tokens_out > 10 * STEP_TOKENS
+    house.ask(ask(max_tokens=1000))
+    assert final(house).cost_usd == pytest.approx(5 + 0.025)
     assert "this turn may cost" in house.contact().reason
 
 
@@ -220,6 +229,21 @@ def test_what_nobody_waits_for_any_more_costs_what_it_was_estimated(open_house: 
         connection.sendall(ask(max_tokens=50))
         until(lambda: upstream.heard)
     assert (final(house).tokens_out, final(house).tokens_in > 10) == (50, True)
+
+
+def test_who_hangs_up_while_it_thinks_has_used_all_that_it_asked_for(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    def think(upstream: Upstream, connection: socket.socket) -> None:
+        upstream.heard.append(hear(connection))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + STARTS + delta("the answer"))
+        everything(connection)
+
+    house = at(open_house, api(think))
+    with house.knock() as connection:
+        connection.sendall(ask(64_000, thinking={"type": "enabled", "budget_tokens": 60_000, "display": "omitted"}))
+        heard = b""
+        while b"the answer" not in heard:
+            heard += connection.recv(65536)
+    assert (final(house).tokens_in, final(house).tokens_out) == (13_000, 64_000)
 
 
 def test_an_encoded_answer_is_refused(open_house: Opened, api: Callable[..., Upstream]) -> None:
@@ -265,10 +289,13 @@ def test_a_settlement_waits_for_a_server_that_is_away(open_house: Opened, api: C
 
 
 def test_counting_tokens_costs_nothing(open_house: Opened, api: Callable[..., Upstream]) -> None:
-    house = at(open_house, api(whole(input_tokens=5)))
-    assert status(house.ask(post("/v1/messages/count_tokens", body=b"{}"))) == 200
+    upstream = api(whole(input_tokens=5))
+    house = at(open_house, upstream)
+    said = {"messages": [{"role": "user", "content": "hi"}], "model": OPUS}
+    assert status(house.ask(counting(**said))) == 200
+    assert asked_of(upstream) == said
     house.contact()
-    assert house.colony.metered == []
+    assert (final(house).cost_usd, set(house.colony.used.values())) == (0.0, {0.0})
 
 
 # What the API would do for whoever asks
@@ -290,6 +317,36 @@ def test_the_api_looks_at_nothing_that_the_agent_may_not_reach(open_house: Opene
     assert status(house.ask(ask(messages=PICTURE))) == 200
     house.allow("pics.example", effect="deny")
     assert status(house.ask(ask(messages=PICTURE))) == 400
+
+
+@pytest.mark.parametrize(
+    "more", [{"messages": PICTURE}, {"mcp_servers": [{"type": "url", "url": "https://pics.example/mcp", "name": "x"}]}]
+)
+def test_it_looks_at_nothing_for_counting_either(open_house: Opened, api: Callable[..., Upstream], more: dict[str, Any]) -> None:
+    upstream = api(whole(input_tokens=5))
+    house = at(open_house, upstream)
+    answer = house.ask(counting(model=OPUS, **more))
+    assert (status(answer), code(answer), upstream.accepted) == (400, "egress_denied", 0)
+    house.allow("pics.example")
+    assert status(house.ask(counting(model=OPUS, **more))) == 200
+
+
+def test_who_runs_no_turn_counts_nothing(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    upstream = api(whole(input_tokens=5))
+    house = at(open_house, upstream)
+    house.colony.trouble = errors.StaleTurn("no turn of the agent runs")
+    answer = house.ask(counting(model=OPUS, messages=[]))
+    assert (status(answer), code(answer), upstream.accepted) == (403, "egress_denied", 0)
+
+
+def test_what_is_no_question_is_not_counted(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    upstream = api(whole(input_tokens=5))
+    house = at(open_house, upstream)
+    assert [status(house.ask(post(COUNTING, body=body))) for body in (b"{}", b"nonsense")] == [400, 400]
+    large = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 62914560\r\n\r\n" % COUNTING.encode()
+    with house.knock() as connection, suppress(BrokenPipeError):  # it says no before it has heard all
+        connection.sendall(large + b" " * (60 * 2**20))
+    assert upstream.accepted == 0
 
 
 def test_the_apis_own_tools_are_for_who_may_reach_everything(open_house: Opened, api: Callable[..., Upstream]) -> None:

@@ -94,6 +94,22 @@ def test_plain_http_is_passed_on_without_what_ends_at_the_gate(house: House) -> 
     assert (contact.kind, contact.verdict, contact.received_bytes) == ("http", "allowed", len(answer_head))
 
 
+def test_a_body_arrives_as_it_is_said(house: House) -> None:
+    heard: list[bytes] = []
+
+    def listen(upstream: Upstream, connection: socket.socket) -> None:
+        while b"end" not in b"".join(heard):
+            heard.append(connection.recv(4096))
+        connection.sendall(OK)
+
+    port = house.upstream(listen).port
+    with house.knock() as connection:
+        connection.sendall(f"POST http://127.0.0.1:{port}/ HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 6\r\n\r\nsta".encode())
+        until(lambda: b"sta" in b"".join(heard))
+        connection.sendall(b"end")
+        assert everything(connection).endswith(b"ok")
+
+
 @pytest.mark.parametrize("framing", ["Content-Length: 10\r\n", "Transfer-Encoding: chunked\r\n"])
 def test_a_body_arrives_whole(house: House, framing: str) -> None:
     upstream = house.upstream()

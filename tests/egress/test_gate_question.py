@@ -42,6 +42,21 @@ def test_what_goes_out_says_the_same(more: dict[str, Any]) -> None:
     assert json.loads(found.content) == json.loads(said)
 
 
+@pytest.mark.parametrize(
+    ("thinking", "left"),
+    [
+        ({"type": "adaptive", "display": "omitted"}, {"type": "adaptive", "display": "omitted"}),
+        ({"type": "enabled", "budget_tokens": 2000}, {"type": "enabled", "budget_tokens": 2000}),
+        ({"type": "enabled", "budget_tokens": 31_999}, {"type": "enabled", "budget_tokens": 1024}),
+        (None, None),
+    ],
+)
+def test_a_question_for_fewer_tokens_leaves_some_of_them_for_the_answer(thinking: Any, left: Any) -> None:
+    found = parsed(body(max_tokens=32_000, thinking=thinking)).lowered(2048)
+    assert json.loads(found.content) == json.loads(body(max_tokens=2048, thinking=left))
+    assert found.max_tokens == 2048
+
+
 def test_of_a_name_that_comes_twice_one_is_left() -> None:
     twice = b'{"model":"a","max_tokens":1,"mcp_servers":[],"mcp_servers":[{"url":"https://evil.example/x"}],"model":"b"}'
     found = parsed(twice)
@@ -88,9 +103,8 @@ def test_what_holds_all_that_it_is_reaches_nowhere() -> None:
             {"type": "bash_20250124", "name": "bash"},
             {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"},
         ],
-        stream=True,
     )
-    assert (found.hosts, found.is_streamed, found.is_fast) == ((), True, False)
+    assert (found.hosts, found.is_fast) == ((), False)
 
 
 IMAGE = {"type": "image", "source": {"type": "url", "url": "https://Evil.example:8443/a.png"}}
@@ -138,6 +152,15 @@ def test_what_the_api_would_do_wherever_it_likes_is_known(more: dict[str, Any]) 
 def test_an_address_that_is_none_is_refused(url: Any) -> None:
     with pytest.raises(Unasked):
         asked({"type": "image", "source": {"type": "url", "url": url}})
+
+
+@pytest.mark.parametrize("type", ["compact_20260112", "of_the_future", "", 5, None])
+def test_the_model_is_not_asked_to_sum_up_what_was_said_before(type: Any) -> None:
+    forgets = {"type": "clear_thinking_20251015", "keep": "all"}
+    parsed(body(context_management={"edits": [forgets]}))
+    for edits in ([forgets, {"type": type}], {"type": type}, [type]):
+        with pytest.raises(Unasked, match="change its context"):
+            parsed(body(context_management={"edits": edits}))
 
 
 @given(JSON, JSON, JSON)

@@ -22,8 +22,8 @@ VALUE, MARK = "ghp_very-secret-token", "colony-secret-TOKEN-0123456789abcdef"
 HOST = "api.example"
 
 
-def secret(*hosts: str, name: str = "TOKEN", value: str = VALUE, header: str | None = None, mark: str = MARK) -> schema.EgressSecret:
-    return schema.EgressSecret(name=name, value=value, placeholder=mark, hosts=list(hosts), header=header)
+def secret(*hosts: str, name: str = "TOKEN", value: str = VALUE, mark: str = MARK, **more: Any) -> schema.EgressSecret:
+    return schema.EgressSecret(name=name, value=value, placeholder=mark, hosts=list(hosts), **more)
 
 
 class Site:
@@ -88,14 +88,28 @@ def site(open_site: Callable[..., Site]) -> Site:
 
 
 def test_the_placeholder_becomes_the_secret_on_its_way(site: Site) -> None:
-    assert status(site.get(f"/repos?token={MARK}", f"Authorization: Bearer {MARK}", f"X-Twice: {MARK} {MARK}")) == 200
-    assert site.heard.startswith(f"GET /repos?token={VALUE} HTTP/1.1\r\n".encode())
+    assert status(site.get("/repos", f"Authorization: Bearer {MARK}")) == 200
     assert f"\r\nauthorization: Bearer {VALUE}\r\n".encode() in site.heard
-    assert site.heard.count(VALUE.encode()) == 4
     assert MARK.encode() not in site.heard
     contact = site.house.contact()
-    assert (contact.verdict, contact.host, contact.reason) == ("allowed", HOST, "with TOKEN")
+    assert (contact.verdict, contact.host, contact.reason, contact.secrets) == ("allowed", HOST, "with TOKEN", ["TOKEN"])
     assert VALUE not in contact.model_dump_json()
+
+
+def test_neither_a_path_nor_a_header_of_the_agents_choice_publishes_a_secret(site: Site) -> None:
+    """A path may be a file's name in a public repository, and a header what a host tells others of its visitors."""
+    site.get(f"/repos/ann/public/contents/{MARK}.txt?q={MARK}", f"User-Agent: {MARK}", f"Authorization: Bearer {MARK}", f"Referer: {MARK}")
+    assert site.heard.count(VALUE.encode()) == 1
+    assert site.heard.count(MARK.encode()) == 4
+
+
+@pytest.mark.parametrize("header", [None, "X-Api-Key: {}"])
+def test_a_secret_that_is_for_paths_is_put_into_them(site: Site, header: str | None) -> None:
+    site.give(secret(f"{HOST}:{site.port}", in_path=True, header=header))
+    site.get(f"/bot{MARK}/getMe?token={MARK}", f"User-Agent: {MARK}")
+    assert site.heard.startswith(f"GET /bot{VALUE}/getMe?token={VALUE} HTTP/1.1\r\n".encode())
+    assert f"user-agent: {MARK}\r\n".encode() in site.heard
+    assert site.house.contact().reason == "with TOKEN"
 
 
 def test_within_a_password_it_is_put_in_as_well(site: Site) -> None:
@@ -115,7 +129,8 @@ def test_a_body_goes_as_it_is(site: Site) -> None:
     answer = site.ask(f"POST / HTTP/1.1\r\nHost: {HOST}:{site.port}\r\nContent-Length: {len(body)}\r\n\r\n{body}")
     assert status(answer) == 200
     assert site.heard.endswith(body.encode())
-    assert "without a secret" in site.house.contact().reason
+    contact = site.house.contact()
+    assert ("without a secret" in contact.reason, contact.secrets) == (True, [])
 
 
 def test_elsewhere_a_placeholder_is_worth_nothing(site: Site) -> None:
@@ -170,10 +185,11 @@ def test_a_host_that_does_not_prove_who_it_is_gets_nothing(open_site: Callable[.
     site.house.names["other.example"] = [["127.0.0.1"]]
     site.house.allow("other.example", site.port)
     with site.dial("other.example", "other.example") as line:
-        line.sendall(f"GET / HTTP/1.1\r\nHost: other.example:{site.port}\r\nX: {MARK}\r\n\r\n".encode())
+        line.sendall(f"GET / HTTP/1.1\r\nHost: other.example:{site.port}\r\nAuthorization: {MARK}\r\n\r\n".encode())
         answer = everything(line)
     assert (status(answer), code(answer)) == (502, "egress_unreachable")
     assert site.upstream.heard == []
+    assert (site.house.contact().reason.startswith("with TOKEN"), site.house.contact().secrets) == (True, [])
 
 
 # What the agent sends
@@ -269,6 +285,32 @@ def test_what_is_asked_for_is_plain_and_what_is_encoded_is_refused(open_site: Ca
     assert (status(answer), code(answer)) == (502, "egress_unreachable")
 
 
+def test_a_secret_does_not_come_back_piece_by_piece(open_site: Callable[..., Site]) -> None:
+    def tell(upstream: Upstream, connection: socket.socket) -> None:
+        request = hear(connection)
+        upstream.heard.append(request)
+        told = b"it is " + VALUE.encode()
+        for line in request.lower().split(b"\r\n"):
+            if line.startswith(b"range: bytes="):
+                first, _, last = line.partition(b"=")[2].partition(b"-")
+                told = told[int(first) : int(last) + 1]
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(told), told))
+
+    site = open_site(tell)
+    site.give(secret(f"{HOST}:{site.port}"))
+    for first in (6, 16):
+        answer = site.get("/", f"Authorization: {MARK}", f"Range: bytes={first}-{first + 9}", 'If-Range: "a"')
+        assert answer.endswith(b"it is " + b"*" * len(VALUE))
+    assert b"range" not in site.heard.lower()
+
+
+@pytest.mark.parametrize("header", ["Accept-Charset: utf-16le", "TE: gzip", "Accept-Encoding: gzip"])
+def test_no_host_is_asked_for_an_answer_in_disguise(site: Site, header: str) -> None:
+    site.get("/", f"Authorization: {MARK}", header)
+    assert VALUE.encode() in site.heard
+    assert header.encode().partition(b": ")[2] not in site.heard
+
+
 # When it holds no more
 
 
@@ -295,7 +337,7 @@ def test_what_changes_for_others_cuts_nothing_and_its_use_is_told_however_it_end
     site = open_site(wait)
     site.give(secret(f"{HOST}:{site.port}"))
     with site.dial() as line:
-        line.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}:{site.port}\r\nA: {MARK}\r\n\r\n".encode())
+        line.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}:{site.port}\r\nAuthorization: {MARK}\r\n\r\n".encode())
         until(lambda: site.upstream.heard)
         site.give(secret(f"{HOST}:{site.port}"), secret("other.example", name="OTHER"))
         site.house.judge_again()

@@ -20,6 +20,8 @@ RECORD = "/etc/colony/agents/scout.toml"
 HOME = "/home/agents/scout"
 SETTINGS = f"{HOME}/.colony.toml"
 SERVER_SETTINGS = "/etc/colony/server.toml"
+SECRET_KEYS = "/var/lib/colony/secret-keys"
+SECRET = "printf a-secret-value | colony secret set TOKEN --host a.example"
 BACKUPS = "/var/lib/colony/backups"
 REJECTED = """\
 import sqlite3
@@ -92,7 +94,12 @@ CODE_AND_FILES = {
     ),
     "no command": Ailment("rm -f /usr/local/bin/colony-server", ("host: the link /usr/local/bin/colony-server is missing",), True),
     "a closed socket": Ailment("chmod 600 /run/colony/api.sock", ("host: not everybody can reach the server",), True),
-    "an open database": Ailment("chmod 644 /var/lib/colony/colony.db", ("host: others than the server can read or write",), True),
+    "an open database": Ailment(
+        "chmod 644 /var/lib/colony/colony.db", ("host: others than the server can read or write /var/lib/colony/colony.db",), True
+    ),
+    "open keys": Ailment(
+        f"{SECRET}; chmod 644 {SECRET_KEYS}", (f"host: others than the server can read or write {SECRET_KEYS}: it has the mode 0644",), True
+    ),
     "no copy for days": Ailment(
         f"install -d -m 700 -o colony -g colony {BACKUPS}; touch -d '5 days ago' {BACKUPS}/colony-20200101T000000.000000Z.db",
         ("host: There is no new backup since",),
@@ -161,6 +168,11 @@ UNITS_AND_LIVES = {
     "a service that is less sealed": Ailment(
         dropped_in("colony-server.service", *UNSEALED), ("host: colony-server.service is too exposed",)
     ),
+    "lost keys": Ailment(
+        f"{SECRET}; mv {SECRET_KEYS} /root",
+        (f"host: secrets can't be opened by {SECRET_KEYS}: agents: TOKEN",),
+        undo=f"mv /root/secret-keys {SECRET_KEYS}",
+    ),
     "a worker that won't come again": Ailment(f"systemctl disable {WORKER}", (f"scout: {WORKER} is not enabled",), True),
     "a changed unit of an agent": Ailment(
         f"sed -i s/TasksMax=.*/TasksMax=700/ {UNITS}/{WORKER}; {RELOAD}; {RESTART}",
@@ -184,9 +196,7 @@ MORE_UNITS = {
     "a dead worker": Ailment(f"systemctl stop {WORKER}", (f"scout: {WORKER} is inactive",), True),
     "dreams that are off": Ailment(f"systemctl stop {DREAMS}", (f"scout: {DREAMS} is inactive",), True),
     "dreams that won't come again": Ailment(f"systemctl disable {DREAMS}", (f"scout: {DREAMS} is not enabled",), True),
-    "no key": Ailment(
-        "colony-agent credential rm ANTHROPIC_API_KEY", ("thinker: no key for the model's API is kept for it",), stdin=KEY
-    ),
+    "no key": Ailment("colony-agent credential rm ANTHROPIC_API_KEY", ("thinker: no key for the model's API is kept for it",), stdin=KEY),
     "a gate that is off": Ailment(
         "systemctl stop colony-egress", ("host: colony-egress.service is inactive", "host: the gate does not answer"), True
     ),

@@ -75,9 +75,7 @@ def let_stale_attempts_speak() -> None:
 def forget_client_ids() -> None:
     post = posting.post
 
-    def post_anyway(
-        connection: Connection, author: Author, request: schema.PostMessage, guard: LoopGuard, now: Any
-    ) -> list[Posted]:
+    def post_anyway(connection: Connection, author: Author, request: schema.PostMessage, guard: LoopGuard, now: Any) -> list[Posted]:
         return post(connection, author, request.model_copy(update={"client_id": None}), guard, now)
 
     posting.post = post_anyway

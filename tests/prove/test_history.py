@@ -113,9 +113,7 @@ def answer_and_leave_open(history: History) -> None:
 
 
 def leave_a_turn_running(history: History) -> None:
-    history.unfinished.append(
-        schema.Turn(id=9, agent="rook", kind="answer", state="running", attempt=1, lease_until=NOON, started_at=NOON)
-    )
+    history.unfinished.append(schema.Turn(id=9, agent="rook", kind="answer", state="running", attempt=1, lease_until=NOON, started_at=NOON))
 
 
 def answer_for_another(history: History) -> None:

@@ -51,9 +51,7 @@ def test_a_database_that_is_not_there_is_one_line_and_leaves_no_folder() -> None
 def test_a_colony_that_lives_is_left_alone(database_url: str) -> None:
     shown = prove("--database", database_url)
     assert shown.returncode == 5
-    assert shown.stderr.splitlines()[-1] == (
-        "colony prove: this database holds a colony already; a proof needs an empty one of its own"
-    )
+    assert shown.stderr.splitlines()[-1] == ("colony prove: this database holds a colony already; a proof needs an empty one of its own")
 
 
 def test_the_table_shows_every_figure(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,10 +11,11 @@ import pytest
 
 from colony import schema
 from provisioning import units
-from provisioning.checks import account, agent_units, keys, member, resident
+from provisioning.checks import account, agent_units, code, keys, member, resident
 from provisioning.checks.account import Account
 from provisioning.checks.finding import Finding
 from provisioning.checks.resident import DYING, Resident
+from provisioning.checks.scene import Scene
 from provisioning.systemd import UnitState
 from tests.provisioning.cast import RECORD, lives
 from tests.provisioning.cast import member as user
@@ -236,3 +237,22 @@ def test_a_human_of_an_agents_name_is_left_alone() -> None:
 def test_the_release_of_an_agent_is_what_its_worker_runs() -> None:
     assert WELL.release == lives().release
     assert Resident("scout").release is None
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        (("", ""), ""),
+        (("PrivateNetwork=yes\n", ""), "; until its upgrade it has a network, past the gate"),
+        (("PrivateNetwork=yes\n", "LoadCredentialEncrypted=KEY:/file\n"), "; until its upgrade it has a network and a key, past the gate"),
+    ],
+)
+def test_what_an_agent_of_an_older_release_still_has_is_said(monkeypatch: pytest.MonkeyPatch, change: tuple[str, str], kept: str) -> None:
+    monkeypatch.setattr(code, "missing", lambda release: "")  # it is whole, on another machine
+    worker = units.worker("scout")
+    files = {**WELL.unit_files, worker: WELL.unit_files[worker].replace(*change)}
+    assert WELL.release
+    [finding] = agent_units.release(Scene(WELL.release.with_name("newer"), is_root=True), replace(WELL, unit_files=files))
+    assert finding.what == f"it runs the release {WELL.release.name}, and the host's is newer{kept}"
+    assert finding.remedy == "colony-agent upgrade scout"
+    assert (finding.severity == "warning") is (not kept)

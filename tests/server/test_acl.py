@@ -212,10 +212,10 @@ def test_administrators_and_what_keeps_turns_going_are_not_judged(house: Colony)
         put(house.admin, "deny", kind, "*")
     with pytest.raises(errors.Forbidden):
         house.scout.call(operations.WHOAMI, schema.Whoami())
-    house.post(house.admin, "@scout hello")
-    turn = house.turn(house.scout)
+    house.post(house.admin, "hello")
+    turn = house.turn(house.scout, kind="pulse")
     house.heartbeat("scout")
-    assert house.fail(turn).state == "resting"
+    assert house.fail(turn).state == "failed"
     for kind in ("agents", "apes", "services"):
         drop(house.admin, kind, "*")
     house.scout.call(operations.WHOAMI, schema.Whoami())
@@ -264,18 +264,6 @@ def test_a_turn_is_told_its_tools(house: Colony) -> None:
         house.in_turn(turn).call(operations.AGENTS, schema.ListAgents())
     put(house.admin, "deny", "scout", "*")
     assert house.turn(house.scout, take_over=True).tools == []
-
-
-def test_who_may_not_post_can_not_answer_either(house: Colony) -> None:
-    put(house.admin, "deny", "scout", "post", "channel:garden")
-    house.post(house.ann, "@scout hello", "garden")
-    turn = house.finish(house.turn(house.scout), "hello yourself", usage=schema.Usage(cost_usd=0.25))
-    assert (turn.state, turn.error_code, turn.cost_usd) == ("failed", "forbidden", 0.25)
-    notice = house.read("garden")[-1].body
-    assert "it may not answer here (`scout may not post channel:garden: scout deny post channel:garden (by colony)`)" in notice
-    house.post(house.ann, "@scout hello", "garden")
-    assert house.finish(house.turn(house.scout), "HEARTBEAT_OK").state == "finished"
-    assert [message.author for message in house.read("garden")] == ["ann", "colony", "ann"]
 
 
 def test_who_waits_is_judged_again_before_they_hear_more(house: Colony) -> None:

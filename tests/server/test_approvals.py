@@ -9,9 +9,12 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from colony import errors, operations, schema
 from colony.client import Client
+from server import keyring, secret_commands
+from server.models import approval
 from server.models.approval import LIFETIME, MAX_PENDING, approvals
 from tests.server.cast import token_of
 from tests.server.reaching import bear, die, settle
@@ -30,12 +33,13 @@ def put(colony: Colony, principal: str, action: str, scope: str = "*", effect: s
     colony.admin.call(operations.SET_ACL, schema.SetAcl(principal=principal, action=action, scope=scope, effect=effect))
 
 
-def held(colony: Colony, caller: Client, body: str, **more: Any) -> int:
+def held(colony: Colony, caller: Client, body: str, *, is_told: bool = False, **more: Any) -> int:
     """The number under which the post is held."""
     with pytest.raises(errors.Held) as raised:
         colony.post(caller, body, **more)
     number = int(raised.value.detail.split()[2].removeprefix("#"))
-    assert raised.value.detail == f"held as #{number} until an ape approves it; ask again then"
+    then = "you will hear of it in this turn's channel; make the same call again then" if is_told else "ask again then"
+    assert raised.value.detail == f"held as #{number} until an ape approves it; {then}"
     return number
 
 
@@ -171,6 +175,38 @@ def test_an_owner_says_who_approves(house: Colony) -> None:
     approve(house.bob, number)
 
 
+def test_nobody_approves_what_they_may_not_do_themselves(house: Colony) -> None:
+    number = held(house, house.scout, "buy it")
+    put(house, "ann", "post", "channel:general", "deny")
+    says = rf"^#{number} is not yours to approve: you may not post there yourself: ann deny post channel:general \(by colony\)$"
+    with pytest.raises(errors.Forbidden, match=says):
+        approve(house.ann, number)
+    assert listed(house.ann) == [(number, "scout", "pending")]
+    put(house, "ann", "post", "channel:general", "hold")
+    assert approve(house.ann, number).state == "approved"
+
+
+def test_who_may_not_do_it_themselves_may_refuse_it_and_administrators_approve_all(house: Colony) -> None:
+    put(house, "apes", "post", "channel:general", "deny")
+    put(house, "colony", "post", "channel:general", "deny")
+    assert refuse(house.ann, held(house, house.scout, "buy it")).state == "refused"
+    assert approve(house.admin, held(house, house.scout, "sell it")).state == "approved"
+
+
+def test_a_denial_elsewhere_keeps_nobody_from_approving(house: Colony) -> None:
+    house.open_channel("garden")
+    put(house, "ann", "post", "channel:garden", "deny")
+    assert approve(house.ann, held(house, house.scout, "buy it")).state == "approved"
+
+
+def test_what_is_no_operation_any_more_is_approved_by_nobody(house: Colony) -> None:
+    number = held(house, house.scout, "buy it")
+    odd = approvals.update().where(approvals.c.id == number).values(operation="shout")
+    house.gate.database.write(lambda connection: connection.execute(odd))
+    with pytest.raises(errors.Conflict, match=f"^#{number} asks for shout"):
+        approve(house.ann, number)
+
+
 def test_what_is_not_allowed_is_not_held(house: Colony) -> None:
     put(house, "scout", "*")
     house.open_channel("garden")
@@ -191,7 +227,7 @@ def test_an_answer_is_not_held_but_given_up(house: Colony) -> None:
     house.post(house.ann, "@scout hello")
     turn = house.turn(house.scout)
     assert "post" in (turn.tools or [])
-    number = held(house, house.in_turn(turn), "from within")
+    number = held(house, house.in_turn(turn), "from within", is_told=True)
     assert house.rows(approvals, approvals.c.id == number)[0].turn_id == turn.id
     assert house.finish(turn, "hello yourself").error_code == "forbidden"
     assert "scout hold post channel:general" in house.read()[-1].body
@@ -215,6 +251,42 @@ def test_a_secret_s_value_is_not_kept(house: Colony) -> None:
         house.bob.call(operations.SET_SECRET, schema.SetSecret(name="TOKEN", agent="scout", value="a-secret-value", hosts=["a.example"]))
     assert "a-secret-value" not in str(house.rows(approvals)) + str(house.read("ops"))
     assert listed(house.ann)[0][1:] == ("bob", "pending")
+
+
+def test_a_secret_s_value_can_not_be_guessed_from_what_is_kept(house: Colony) -> None:
+    put(house, "bob", "set_secret")
+    given = schema.SetSecret(name="PIN", agent="scout", value="12345678", hosts=["a.example"])
+    with pytest.raises(errors.Held):
+        house.bob.call(operations.SET_SECRET, given)
+    [kept] = house.rows(approvals)
+    ring = keyring.load(house.gate.config.secret_keys)
+    assert kept.arguments_hash == approval.Wanted(kept.user_id, "set_secret", given, ring).hashes[0]
+    others = given.model_copy(update={"value": "12345679"}), given
+    for guess, keys in zip(others, (ring, keyring.KeyRing({"guessed": bytes(32)})), strict=True):
+        assert kept.arguments_hash not in approval.Wanted(kept.user_id, "set_secret", guess, keys).hashes
+    assert approval.Wanted(kept.user_id, "set_secret", given, keyring.KeyRing({})).hashes == []
+
+
+def test_an_approval_counts_under_an_older_key_and_none_without_its_key(house: Colony) -> None:
+    file = house.gate.config.secret_keys
+    for body in ("one", "two"):
+        approve(house.ann, held(house, house.scout, body))
+    keyring.add_key(file)
+    house.post(house.scout, "one")
+    keyring.keep_only(file, set())
+    held(house, house.scout, "two")
+    file.unlink()
+    held(house, house.scout, "two")
+
+
+def test_with_new_keys_what_is_held_is_asked_for_anew(house: Colony) -> None:
+    number = held(house, house.scout, "buy it")
+    rotated = CliRunner().invoke(secret_commands.rotate, obj=house.database_url)
+    assert rotated.exit_code == 0, rotated.output
+    with pytest.raises(errors.Conflict, match=f"#{number} is expired"):
+        approve(house.ann, number)
+    approve(house.ann, held(house, house.scout, "buy it"))
+    house.post(house.scout, "buy it")
 
 
 @only_sqlite

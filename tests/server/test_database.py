@@ -141,6 +141,16 @@ def test_the_file_is_as_durable_as_it_must_be(database: SQLite) -> None:
     assert database.write(settings) == durable | {"query_only": 0}
 
 
+def test_what_moves_to_the_file_is_bounded_and_not_moved_too_often(database: SQLite, tmp_path: Path) -> None:
+    log, sizes = tmp_path / "numbers.db-wal", []
+    database.write(lambda connection: connection.execute(text("CREATE TABLE pages (content BLOB)")))
+    for _ in range(24):
+        database.write(lambda connection: connection.execute(text("INSERT INTO pages VALUES (zeroblob(1048576))")))
+        sizes.append(log.stat().st_size)
+    assert max(sizes[:8]) > 8 * 2**20, "a few posts to many inboxes write as much"
+    assert max(sizes) < 20 * 2**20
+
+
 def test_an_sqlite_that_can_lose_writes_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -153,3 +153,13 @@ def test_many_waiters_of_one_inbox_all_wake(colony: Colony) -> None:
             time.sleep(0.005)
         colony.post(colony.ann, "@bob")
         assert all(len(each.result(5)) == 1 for each in waiting)
+
+
+def test_all_whom_a_post_reaches_wake_whatever_the_reason(colony: Colony) -> None:
+    colony.bob.call(operations.WATCH, schema.WatchChannel(channel="general"))
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(colony.inbox, each, wait=20) for each in (colony.scout, colony.rook, colony.bob)]
+        while colony.gate.waiters.asleep < 3:
+            time.sleep(0.005)
+        colony.post(colony.ann, "@scout and all @agents")
+        assert [item.trigger for each in waiting for item in each.result(5)] == ["mention", "broadcast", "watch"]

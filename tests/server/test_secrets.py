@@ -209,6 +209,16 @@ def test_what_is_for_no_host_must_be_for_programs(house: Colony) -> None:
 
 
 @only_sqlite
+def test_whoever_writes_the_database_can_let_nobody_put_it_into_paths(house: Colony, gate: Client) -> None:
+    assert put(house, in_path=True).in_path
+    assert [each.in_path for each in gate.call(operations.EGRESS_SECRETS, schema.GetEgressSecrets()).agents["scout"]] == [True]
+    put(house)
+    house.gate.database.write(lambda connection: connection.execute(text("UPDATE secrets SET in_path = 1")))
+    with pytest.raises(errors.Unavailable, match="can't be opened"):
+        given(gate)
+
+
+@only_sqlite
 def test_whoever_writes_the_database_can_let_nobody_hold_it(house: Colony) -> None:
     put(house)
     house.gate.database.write(lambda connection: connection.execute(text("UPDATE secrets SET as_environment = 1")))
@@ -224,6 +234,19 @@ def test_a_turn_goes_on_without_what_can_not_be_opened(house: Colony) -> None:
 
 
 # The keys
+
+
+@only_sqlite
+def test_what_can_not_be_opened_is_named(house: Colony) -> None:
+    put(house, "ONE", "the-first-value")
+    put(house, "TWO", "the-second-one", agent="scout")
+    ring = keyring.load(house.gate.config.secret_keys)
+    with house.gate.database.read() as connection:
+        assert secret_model.lost(connection, ring) == []
+        assert secret_model.lost(connection, keyring.KeyRing({})) == ["agents: ONE", "scout: TWO"]
+    house.gate.database.write(lambda connection: connection.execute(text("UPDATE secrets SET hosts = 'x' WHERE name = 'TWO'")))
+    with house.gate.database.read() as connection:
+        assert secret_model.lost(connection, ring) == ["scout: TWO"]
 
 
 @only_sqlite

@@ -64,6 +64,14 @@ REACH = [
         ("ask_gate_often", "12", *PAGE),
     ),
     _reaches("reach a name of the host's own domain by its first label", "wiki:80", "502 egress_unreachable", G.JUDGED),
+    _tries(
+        "reach another host by TLS in an allowed host's tunnel",
+        ("ask_gate_for_tls", "web.example:80", "evil.example"),
+        "unrecognized_name",
+        G.STRICT,
+        By.TURN,
+        ("ask_gate_for_tls", "web.example:80", "web.example"),
+    ),
     _reaches("tell somebody a secret by a name that is looked up", "secret.evil.example:443", DENIED, G.RULES),
     _tries("ask a name server for a secret", ("send_datagram", "169.254.169.254", "53"), "ENETUNREACH", G.NETWORK, By.STRANGER),
     _tries(

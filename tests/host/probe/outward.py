@@ -8,6 +8,7 @@ import re
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from contextlib import suppress
@@ -42,6 +43,19 @@ def ask_gate_twice(first: str, second: str) -> None:
         said = _all(line)
     if said.count(b"HTTP/1.1 ") < 2:
         raise Refused("the first is answered alone")
+
+
+def ask_gate_for_tls(target: str, name: str) -> None:
+    """Whether TLS that asks for this name is passed on in a tunnel there; what answers need not speak TLS."""
+    begins = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), begins, server_hostname=name).do_handshake()
+    with _gate() as line:
+        line.sendall(f"CONNECT {target} HTTP/1.1\r\n\r\n".encode())
+        _judged(line.recv(4096))
+        line.sendall(begins.read() + b"\r\n\r\n")  # by which a web server knows that it was asked something
+        if line.recv(4096)[-2:] == bytes((2, ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME)):
+            raise Refused("unrecognized_name")
 
 
 def ask_gate_at_length(request: str, size: str) -> None:
