@@ -170,10 +170,10 @@ def listed(
     connection: Connection, user_id: int | None, viewer_id: int | None, now: datetime, limit: int, *, only_pending: bool
 ) -> list[schema.Approval]:
     """The newest first: those of one user, or of all; None as the viewer sees what is asked in private channels, too."""
-    is_there = _is_seen(viewer_id) if viewer_id is None else _is_seen(viewer_id) | (approvals.c.user_id == viewer_id)
+    is_there = _is_seen(viewer_id) if viewer_id is None else _is_seen(viewer_id) | _is_theirs(viewer_id)
     query = _selected().where(is_there).order_by(approvals.c.id.desc()).limit(limit)
     if user_id is not None:
-        query = query.where(approvals.c.user_id == user_id)
+        query = query.where(_is_theirs(user_id))
     if only_pending:
         query = query.where(approvals.c.state == "pending", approvals.c.expires_at > now)
     return [_to_schema(row, now) for row in connection.execute(query)]
@@ -240,6 +240,11 @@ def _state(row: Row[tuple[object, ...]], now: datetime) -> schema.ApprovalState:
 def _is_seen(viewer_id: int | None) -> ColumnElement[bool]:
     is_elsewhere = exists().where(channels.c.id == approvals.c.channel_id, ~seen_by(viewer(viewer_id)))
     return ~is_elsewhere
+
+
+def _is_theirs(user_id: int) -> ColumnElement[bool]:
+    """Whether the user has asked, and not somebody who had their name before."""
+    return (approvals.c.user_id == user_id) & (approvals.c.asked_at >= users.c.created_at)
 
 
 _ended = update(approvals).where(approvals.c.state.in_(_OPEN)).values(state="expired")

@@ -26,4 +26,6 @@ def depart(connection: Connection, username: str, now: datetime) -> None:
     inbox.close_all(connection, leaver.id, "by_hand", now)
     acl.drop_all(connection, leaver.id, username)
     approval.end_all(connection, leaver.id)
+    for agent in user.owned(connection, leaver.id):
+        acl.drop_of_owner(connection, leaver.id, agent)
     user.part_with(connection, leaver.id, now)

@@ -164,15 +164,23 @@ def for_gate(connection: Connection, load: Callable[[], KeyRing]) -> schema.Egre
 def values(connection: Connection, load: Callable[[], KeyRing]) -> tuple[dict[int | None, set[str]], bool]:
     """What must not be said, by the id of who says it (None: by whomever), and whether all of it could be opened.
 
-    One agent's secret is covered in its own words and in those of who has set it: it must be no means to change what others say.
+    One agent's secret is covered in its own words and in those of who has set it: it must be no means to change what others say, not even
+    of who is given the setter's name again.
     """
-    rows = list(connection.execute(select(secrets)))
+    setters = secrets.join(users, users.c.id == secrets.c.set_by)
+    rows = list(connection.execute(select(secrets, users.c.created_at.label("setter_since")).select_from(setters)))
     found: dict[int | None, set[str]] = {}
     opened = list(_values(rows, load))
     for row, value in opened:
-        for speaker in {None} if row.agent_id is None else {row.agent_id, row.set_by}:
+        for speaker in _speakers(row):
             found.setdefault(speaker, set()).add(value)
     return found, len(opened) == len(rows)
+
+
+def _speakers(row: Row[tuple[object, ...]]) -> set[int | None]:
+    if row.agent_id is None:
+        return {None}
+    return {row.agent_id, row.set_by} if row.set_at >= row.setter_since else {row.agent_id}
 
 
 def reseal(connection: Connection, ring: KeyRing) -> int:

@@ -239,6 +239,11 @@ def give(connection: Connection, agent_id: int, owner: str | None) -> None:
     connection.execute(update(users).where(users.c.id == agent_id).values(owner_id=_person_id(connection, owner)))
 
 
+def owned(connection: Connection, owner_id: int) -> list[str]:
+    """The names of somebody's agents."""
+    return list(connection.execute(select(users.c.username).where(users.c.owner_id == owner_id).order_by(users.c.id)).scalars())
+
+
 def part_with(connection: Connection, user_id: int, now: datetime) -> None:
     """Somebody other than an agent is here no more, and owns nothing."""
     connection.execute(update(users).where(users.c.id == user_id).values({"status": "dead", "status_at": now, **_GONE}))

@@ -127,8 +127,11 @@ def _enter(call: Call, scope: str) -> None:
 
 
 def _require_unclaimed(call: Call, there: AclRow | None) -> None:
-    """Raises `Forbidden` for a row that somebody else has set, administrators apart."""
-    if there and not call.caller.is_admin and there.granted_by != call.caller.username:
+    """Raises `Forbidden` for a row that somebody else has set, perhaps under the same name; administrators apart."""
+    if there is None or call.caller.is_admin:
+        return
+    since = user.find(call.connection, call.caller.username).created_at
+    if there.granted_by != call.caller.username or (there.granted_at and there.granted_at < since):
         raise errors.Forbidden(f"{there.granted_by} has set `{there}`: they and administrators change it")
 
 

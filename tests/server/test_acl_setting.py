@@ -9,6 +9,7 @@ from server.models.acl import MAX_ROWS, acl, role_members
 from server.models.audit import audit
 from tests.server.cast import token_of
 from tests.server.reaching import bear, die
+from tests.server.rooms import add
 from tests.server.support import Colony, only_sqlite
 from tests.server.test_acl import drop, house, put, read, rows, why
 
@@ -160,6 +161,20 @@ def test_rows_end_with_whom_they_speak_of(house: Colony) -> None:
     assert why(house, "scout", "read", "channel:garden") == ("deny", "no row allows it")
     house.admin.call(operations.REMOVE_USER, schema.RemoveUser(username="ann"))
     assert (house.count(acl), house.count(role_members)) == (0, 0)
+
+
+def test_who_leaves_has_no_say_any_more_nor_has_who_gets_the_name(house: Colony) -> None:
+    put(house.bob, "deny", "rook", "turn", "agent:scout")
+    put(house.admin, "allow", "bob", "create_channel", grant_option=True)
+    put(house.bob, "allow", "role:editors", "create_channel")
+    house.admin.call(operations.REMOVE_USER, schema.RemoveUser(username="bob"))
+    passed_on = "role:editors allow create_channel *"
+    assert rows(house) == [passed_on]
+    house.clock.advance(1)
+    again = add(house, "bob", "ape")
+    with pytest.raises(errors.Forbidden, match="bob has set"):
+        drop(again, "role:editors", "create_channel")
+    drop(house.admin, "role:editors", "create_channel")
 
 
 def test_why_asks_the_egress_rules_about_hosts(house: Colony) -> None:

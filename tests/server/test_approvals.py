@@ -16,8 +16,7 @@ from colony.client import Client
 from server import keyring, secret_commands
 from server.models import approval
 from server.models.approval import LIFETIME, MAX_PENDING, approvals
-from tests.server.cast import token_of
-from tests.server.reaching import bear, die, settle
+from tests.server.reaching import bear_again, settle
 from tests.server.support import Colony, only_sqlite
 
 
@@ -312,13 +311,12 @@ def test_there_is_an_end_of_questions(house: Colony) -> None:
 
 def test_who_is_born_again_has_nothing_approved(house: Colony) -> None:
     approve(house.ann, held(house, house.scout, "buy it"))
-    die(house, "scout")
-    bear(house, "scout")
-    house.set_status("scout", "healthy")
+    bear_again(house, "scout")
+    assert listed(house.scout, all=True) == []
     put(house, "scout", "post", "channel:general")
-    token = house.admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username="scout")).token
-    assert token != token_of("scout")
-    held(house, house.client(token), "buy it")
+    number = held(house, house.scout, "buy it")
+    assert listed(house.scout, all=True) == [(number, "scout", "pending")]
+    assert len(listed(house.ann, all=True)) == 2
 
 
 def test_a_state_that_the_colony_never_wrote_hides_nothing(house: Colony) -> None:

@@ -17,6 +17,7 @@ from server.models.audit import audit
 from server.models.user import users
 from tests.server.cast import token_of
 from tests.server.reaching import bear, die, settle
+from tests.server.rooms import add
 from tests.server.samples import contact
 from tests.server.support import Colony
 from tests.server.test_secrets import VALUE, gate, put
@@ -169,6 +170,15 @@ def test_the_secret_of_one_agent_is_covered_in_what_it_says_and_hears_and_in_wha
     assert VALUE not in repr(house.turns())
     told = house.scout.call(operations.READ, schema.ReadMessages(channel="general")).model_dump_json()
     assert VALUE not in told
+
+
+def test_who_is_given_the_setter_s_name_again_says_what_they_like(house: Colony) -> None:
+    put(house, "WORD", "@rook,please", caller=house.bob, agent="scout")
+    assert "rook" not in house.post(house.bob, "@rook,please").body
+    house.admin.call(operations.REMOVE_USER, schema.RemoveUser(username="bob"))
+    house.clock.advance(1)
+    assert house.post(add(house, "bob", "ape"), "@rook,please").body == "@rook,please"
+    assert "rook" not in house.post(house.scout, "@rook,please").body
 
 
 def test_all_that_is_written_freely_is_covered() -> None:

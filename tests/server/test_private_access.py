@@ -8,6 +8,7 @@ from colony import errors, operations, schema
 from colony.client import Client
 from server.models.acl import acl
 from tests.server.reaching import settle
+from tests.server.rooms import add
 from tests.server.samples import contact, room
 from tests.server.support import Colony
 from tests.server.test_acl import put, rows, why
@@ -96,6 +97,19 @@ def test_what_is_held_about_a_channel_tells_nobody_that_there_is_one(house: Colo
         f'{{"channel": "{name}", "body": "hello?"}}' for name in (ATTIC, "limbo")
     }
     assert ATTIC in house.ann.call(operations.APPROVALS, schema.ListApprovals()).model_dump_json()
+
+
+def test_who_is_given_a_persons_name_again_does_not_see_what_they_asked_there(house: Colony) -> None:
+    house.ann.call(operations.INVITE, schema.InviteMembers(channel=ATTIC, usernames=["bob"]))
+    put(house.admin, "hold", "bob", "post")
+    with pytest.raises(errors.Held):
+        house.post(house.bob, "the offer to acme", ATTIC)
+    assert "acme" in house.bob.call(operations.APPROVALS, schema.ListApprovals()).model_dump_json()
+    house.admin.call(operations.REMOVE_USER, schema.RemoveUser(username="bob"))
+    house.clock.advance(1)
+    again = add(house, "bob", "ape")
+    assert again.call(operations.APPROVALS, schema.ListApprovals(all=True)).approvals == []
+    assert "acme" in house.ann.call(operations.APPROVALS, schema.ListApprovals(all=True)).model_dump_json()
 
 
 def test_what_an_agent_reaches_there_its_owner_outside_is_not_told(house: Colony) -> None:
