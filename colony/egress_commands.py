@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from colony import egress, errors, operations, schema, show
-from colony.commands import Caller, command, plain
+from colony.commands import Caller, command
 from colony.patience import repeated
 
 WHICH_AGENT = "AGENT `agents` means all of them."
+RULES_COUNT_FOR_NOTHING = "no rule holds it back"
 WHICH_HOST = "HOST is a name, *.example.org for all names below it, an IP address, or * (quote it for the shell)."
 
 
@@ -30,6 +31,7 @@ def _sets(name: str, effect: schema.EgressEffect, summary: str, ports: str) -> c
     def run(caller: Caller, hosts: tuple[str, ...], **fields: Any) -> None:
         for host, ports in [_split(text) for text in hosts]:
             caller.show(repeated(partial(caller.call, operations.SET_EGRESS, effect=effect, host=host, ports=ports, **fields)))
+        tell_gateless(caller, fields["agent"], RULES_COUNT_FOR_NOTHING)
 
     return run
 
@@ -46,6 +48,12 @@ def forget(caller: Caller, hosts: tuple[str, ...], **fields: Any) -> None:
     for host in hosts:
         caller.show(caller.call(operations.DROP_EGRESS, host=host, **fields))
         show.note("this rule is gone")
+
+
+@command(operations.EGRESS_RULES, "agent", name="list")
+def rules(caller: Caller, agent: str | None) -> None:
+    caller.show(caller.call(operations.EGRESS_RULES, agent=agent))
+    tell_gateless(caller, agent, RULES_COUNT_FOR_NOTHING)
 
 
 @command(operations.EGRESS_LOG, "agent", name="log", without=("limit",))
@@ -71,6 +79,15 @@ def why(caller: Caller, agent: str, host: str) -> None:
         asked = {"agent": agent.removeprefix("@"), "host": name, "port": port}
         told = {"allowed": verdict.is_allowed, "reason": verdict.reason, "rule": verdict.rule}
         caller.show(schema.EgressVerdict.model_validate(asked | told))
+    tell_gateless(caller, agent, RULES_COUNT_FOR_NOTHING)
+
+
+def tell_gateless(caller: Caller, agent: str | None, so: str) -> None:
+    """Say so where no gate knows the agent: it knows agents by their Linux users."""
+    name = (agent or "").removeprefix("@")
+    with suppress(errors.Forbidden):  # whom a row keeps from seeing who is there
+        if any(user.username == name and not user.linux_user for user in caller.call(operations.USERS, kind="agent").users):
+            show.note(f"{name} has no gate, since it has no Linux user: {so}")
 
 
 def _split(text: str) -> tuple[str, list[int]]:
@@ -84,7 +101,7 @@ for each in (
     _sets("allow", "allow", "Allow an agent hosts.", "Without PORT it is 80 and 443."),
     _sets("deny", "deny", "Deny an agent hosts, whatever else allows them.", "Without PORT it is all ports."),
     forget,
-    plain(operations.EGRESS_RULES, "agent", name="list"),
+    rules,
     log,
     why,
 ):

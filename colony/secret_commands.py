@@ -9,6 +9,7 @@ import click
 
 from colony import errors, operations, show
 from colony.commands import Caller, command, plain
+from colony.egress_commands import tell_gateless
 
 MOST = 8192 + 2  # bytes of a value: one too many, and a line end
 
@@ -23,6 +24,8 @@ def group() -> None:
 def set_secret(caller: Caller, **fields: Any) -> None:
     """The value is read from stdin; on a terminal it is asked for, and not shown."""
     caller.show(caller.call(operations.SET_SECRET, **{**fields, "hosts": list(fields["hosts"])}, value=_value()))
+    if fields["hosts"]:
+        tell_gateless(caller, fields["agent"], "nobody puts this in for it")
 
 
 @command(operations.DROP_SECRET, "name", name="rm")

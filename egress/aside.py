@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -36,3 +37,25 @@ def begin(work: Callable[[], T]) -> asyncio.Future[T]:
     except RuntimeError as error:  # no more threads
         future.set_exception(OSError(str(error)))
     return future
+
+
+class Seats:
+    """Lets so many threads work at once, and so many of them for one agent; who finds no seat waits. For one event loop."""
+
+    def __init__(self, most: int, per_agent: int) -> None:
+        self._free = asyncio.Semaphore(most)
+        self._free_for: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(per_agent))
+
+    async def run(self, agent: str, work: Callable[[], T]) -> T:
+        """What the work gives or raises. A seat is free again when its thread is, which may be long after anybody waits for it."""
+        seats = self._free_for[agent], self._free
+        await seats[0].acquire()
+        try:
+            await seats[1].acquire()
+        except BaseException:
+            seats[0].release()
+            raise
+        begun = begin(work)
+        for seat in seats:
+            begun.add_done_callback(lambda _, seat=seat: seat.release())  # type: ignore[misc]
+        return await asyncio.shield(begun)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from colony import errors, operations, schema
 from colony.client import Client
-from egress import aside
 from egress.answer import Answer
+from egress.aside import Seats
 from egress.head import Headers
 from egress.prices import Prices, Tokens
 from egress.question import Question
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 LEAST_TOKENS = 2048  # of an answer that is worth asking for; the API takes no fewer than 1024 for thinking
 ENOUGH_TOKENS = 16_384  # for nearly every answer: of what is left above that, half is for what the turn asks meanwhile
+THREADS = 32  # that wait for the server to book at once
+PER_AGENT = 4  # of them
+BOOKING_SECONDS = 30.0  # that a booking may take, until it has a seat among these
 PAUSE_SECONDS = 1.0  # before a server that is away is told again
 OK = 200
 _PLAIN = (b"", b"identity")
@@ -34,6 +37,7 @@ class Meter:
 
     def __init__(self, client: Client, prices: Prices, most: int) -> None:
         self._client, self.prices, self._most = client, prices, most
+        self._seats = Seats(THREADS, PER_AGENT)
         self._settled: deque[schema.Meter] = deque()
         self._news = threading.Condition()
         self._stops = False
@@ -48,17 +52,22 @@ class Meter:
     async def book(self, request: schema.Meter) -> float | None:
         """Take it from what the running turn may cost, and give what is left of that; None: it may cost anything.
 
-        Raises `Spent`, `Idle` where no turn runs, and `Resting` while the server is away; nothing is booked then. Whoever is cancelled
-        meanwhile has booked all the same.
+        Raises `Spent`, `Idle` where no turn runs, and `Resting` while the server is away or too slow. Whoever is cancelled meanwhile, or
+        found it too slow, may have booked all the same.
         """
         try:
-            return (await asyncio.shield(aside.begin(lambda: self._client.call(operations.METER, request)))).left_usd
+            async with asyncio.timeout(BOOKING_SECONDS):
+                return (await self._seats.run(request.linux_user, lambda: self._client.call(operations.METER, request))).left_usd
         except errors.BudgetSpent as error:
             raise Spent(error.detail) from error
         except (errors.StaleTurn, errors.NotFound) as error:
             raise Idle(error.detail) from error
-        except (errors.ColonyError, OSError) as error:
-            raise Resting(f"the colony can't say what the turn may cost: {error}") from error
+        except TimeoutError as error:
+            raise Resting("the colony is too slow to say what the turn may cost; ask again, and fewer things at once") from error
+        except errors.ColonyError as error:
+            raise Resting(f"the colony can't say what the turn may cost: {error.detail}") from error
+        except OSError as error:
+            raise Resting("the gate can't ask the colony what the turn may cost; ask again") from error
 
     async def require_turn(self, user: str, model: str) -> None:
         """Raises as `book` does where the agent may ask nothing now. Nothing is counted."""

@@ -9,7 +9,8 @@ from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from egress import aside, question, refusals, resolver, target
+from egress import question, refusals, resolver, target
+from egress.aside import Seats
 from egress.client import Client
 from egress.exchange import Exchange
 from egress.head import Head, Headers, end_to_end, require_same_host
@@ -54,7 +55,7 @@ class Proxy:
         """`endpoint` is that of a Linux user; `tls` is what proves who others are, by default what the system trusts."""
         self._vault, self._tls = vault, tls or ssl.create_default_context()
         self._bounds, self._policy, self._ledger, self._meter = bounds, policy, ledger, meter
-        self._room, self._reading = Room(), asyncio.Semaphore(1)
+        self._room, self._reading = Room(), Seats(1, 1)
         self._names, self._endpoint, self._pipes = names, endpoint, Pipes()
         self._open: dict[Tunnel | Exchange, Callable[[], object]] = {}  # each with what raises a `Refusal` when it may be no longer
 
@@ -187,7 +188,7 @@ class Proxy:
     async def _ask_question(self, endpoint: Endpoint, exchange: Exchange, visit: Visit, head: Head) -> None:
         """One that costs something: it is read whole, judged and booked before it goes out, and settled however it ends."""
         with self._room.held(visit.user) as take:
-            asked = await self._read(await exchange.body(take, BODY_SECONDS))
+            asked = await self._read(visit.user, await exchange.body(take, BODY_SECONDS))
             self._require_question(visit.user, asked)
             use = Use(visit.user, asked, self._meter, exchange.cut)
             async with use.booked():
@@ -199,17 +200,16 @@ class Proxy:
     async def _ask_count(self, endpoint: Endpoint, exchange: Exchange, visit: Visit, head: Head) -> None:
         """How many tokens a question would have. It costs nothing, but the API may look things up for it as for the question itself."""
         with self._room.held(visit.user) as take:
-            asked = await self._read(await exchange.body(take, BODY_SECONDS), is_counted=True)
+            asked = await self._read(visit.user, await exchange.body(take, BODY_SECONDS), is_counted=True)
             self._require_question(visit.user, asked)
             await self._meter.require_turn(visit.user, asked.model)
             visit.is_there = True
             await endpoint.ask(exchange, visit.user, head, asked.content)
 
-    async def _read(self, body: bytes, *, is_counted: bool = False) -> Question:
+    async def _read(self, user: str, body: bytes, *, is_counted: bool = False) -> Question:
         if len(body) < SMALL_BYTES:
             return question.parsed(body, is_counted=is_counted)
-        async with self._reading:
-            return await aside.begin(lambda: question.parsed(body, is_counted=is_counted))
+        return await self._reading.run(user, lambda: question.parsed(body, is_counted=is_counted))
 
     def _require_question(self, user: str, asked: Question) -> None:
         """Raises `Unasked` for what would have the API reach for the agent what it may not reach itself."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address
 
 from colony import egress
-from egress import address, aside
+from egress import address
 from egress.address import Address
+from egress.aside import Seats
 from egress.refusals import Silent, Unreachable
 
 THREADS = 32  # that wait for name servers at once
@@ -26,8 +26,7 @@ class Resolver:
 
     def __init__(self, seconds: float, resolve: Resolve | None = None) -> None:
         self._seconds, self._resolve = seconds, resolve or _addresses
-        self._free = asyncio.Semaphore(THREADS)
-        self._free_for: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(PER_AGENT))
+        self._seats = Seats(THREADS, PER_AGENT)
 
     async def find(self, agent: str, host: str) -> list[Address]:
         """All addresses of the host, without doubles. Raises `Unreachable` if it has none, `Silent` if that can't be found out in time."""
@@ -35,7 +34,7 @@ class Resolver:
             return [address.parsed(host)]
         try:
             async with asyncio.timeout(self._seconds):
-                found = await self._asked(agent, host)
+                found = await self._seats.run(agent, lambda: self._resolve(host))
             addresses = list(dict.fromkeys(map(address.parsed, found)))
         except TimeoutError as error:
             raise Silent(f"no name server has answered for {host}") from error
@@ -44,20 +43,6 @@ class Resolver:
         if not 0 < len(addresses) <= MOST_ADDRESSES:
             raise Unreachable(f"{host} has {len(addresses)} addresses, and not 1 to {MOST_ADDRESSES}")
         return addresses
-
-    async def _asked(self, agent: str, host: str) -> list[str]:
-        """A seat is free again when its thread is, which may be long after anybody waits for it."""
-        seats = self._free_for[agent], self._free
-        await seats[0].acquire()
-        try:
-            await seats[1].acquire()
-        except BaseException:
-            seats[0].release()
-            raise
-        asked = aside.begin(lambda: self._resolve(host))
-        for seat in seats:
-            asked.add_done_callback(lambda _, seat=seat: seat.release())  # type: ignore[misc]
-        return await asyncio.shield(asked)
 
 
 async def connect(addresses: Sequence[Address], port: int, seconds: float) -> tuple[Address, socket.socket]:

@@ -67,6 +67,17 @@ def test_the_rule_that_decides_is_told(run: Shell, robin: str) -> None:
     run("egress", "forget", "agents", "pypi.org")
 
 
+def test_who_has_no_gate_is_held_back_by_no_rule_and_that_is_said(run: Shell, channel: str) -> None:
+    name = f"rook-{abs(hash(channel)) % 10**6}"
+    run.house.call(operations.CREATE_USER, username=name, kind="agent", owner="ann")
+    for said in (("why", f"@{name}", "pypi.org"), ("allow", name, "pypi.org"), ("list", name)):
+        told = run("egress", *said, token=ANN)
+        assert (told.code, told.err) == (0, f"colony: {name} has no gate, since it has no Linux user: no rule holds it back\n")
+        assert "pypi.org" in told.out
+    for said in (("why", "agents", "pypi.org"), ("list",)):
+        assert run("egress", *said, token=ANN).err == ""
+
+
 def test_the_log_shows_what_an_agent_reached(run: Shell, robin: str) -> None:
     for number in range(3):
         record(run.house, robin, f"h{number}.example", sent_bytes=number, verdict="denied", reason="no rule allows it")

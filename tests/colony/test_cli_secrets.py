@@ -47,6 +47,14 @@ def test_where_one_goes_is_said(run: Shell, robin: str) -> None:
     assert run("secret", "list", "--agent", robin, token=ANN).out.splitlines()[1].split("\t")[4] == "yes"
 
 
+def test_that_an_agent_has_no_gate_which_would_put_it_in_is_said(run: Shell, channel: str) -> None:
+    name = f"rook-{abs(hash(channel)) % 10**6}"
+    run.house.call(operations.CREATE_USER, username=name, kind="agent", owner="ann")
+    said = put(run, name)
+    assert (said.code, said.err) == (0, f"colony: {name} has no gate, since it has no Linux user: nobody puts this in for it\n")
+    assert put(run, name, "--as-environment").err == ""
+
+
 def test_who_pastes_one_is_told_that_it_is_covered(run: Shell, robin: str, channel: str) -> None:
     put(run, robin)
     said = run("post", channel, "mine is", VALUE.decode(), token=ANN)

@@ -9,17 +9,20 @@ import struct
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from typing import Any
 
 import pytest
 
-from egress import client, limits
+from colony import operations
+from egress import client, limits, meter
 from egress.gate import TURNED_AWAY, TURNED_AWAY_PER_UID
 from egress.limits import GUARANTEED, Limits, Throttle
 from egress.pipes import KEPT
 from egress.refusals import TooMany
 from egress.settings import Bounds
 from egress.systemd import answers
-from tests.egress.house import Clock, House, Upstream, code, echo, everything, hear, status, until
+from tests.egress.house import Clock, House, Upstream, answering, code, echo, everything, hear, status, until
+from tests.egress.test_gate_metering import ENDS, STARTS, ask, at, streamed
 from tests.egress.test_gate_proxy import get
 
 
@@ -285,6 +288,35 @@ def test_a_name_server_that_is_silent_holds_only_its_askers_up(open_house: Calla
         answer = house.ask(b"CONNECT slow.example:443 HTTP/1.1\r\n\r\n")
         assert (status(answer), code(answer)) == (504, "egress_timeout")
     silence.set()
+
+
+def test_a_server_that_is_slow_to_book_holds_only_its_askers_up(open_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter, "BOOKING_SECONDS", 2.0)
+    upstream, served = Upstream(answering(streamed(STARTS, ENDS))), threading.Event()
+    house = at(open_house, upstream)
+    house.upstreams.append(upstream)
+    at_once, waiting = house.colony.call, list[str]()
+
+    def call(operation: object, request: Any) -> Any:
+        if operation is operations.METER and request.linux_user == "scout" and not request.is_final:
+            waiting.append(request.id)
+            served.wait(30)
+        return at_once(operation, request)
+
+    monkeypatch.setattr(house.colony, "call", call)
+    with ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(house.knock()).sendall(ask())
+        until(lambda: len(waiting) == meter.PER_AGENT, "the first questions")
+        house.user = "rook"
+        assert status(house.ask(ask())) == 200
+        house.user = "scout"
+        answer = house.ask(ask())
+        assert (status(answer), code(answer)) == (503, "egress_blind")
+        assert b"ask again" in answer
+        assert len(waiting) == meter.PER_AGENT  # those that nobody waits for any more hold their seats
+        served.set()
+    assert status(house.ask(ask())) == 200
 
 
 def test_a_crowd_of_strangers_holds_no_agent_up(house: House) -> None:
