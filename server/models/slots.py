@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, exists, func, or_, select
 
-from server.models.base import Timestamp
-from server.models.inbox import inbox
+from colony import schema
+from server.models.base import Key, Timestamp
+from server.models.inbox import inbox, is_due
 from server.models.turn import turns
 from server.models.user import users
 from server.prepared import Prepared
@@ -23,7 +24,23 @@ def taken(now: ColumnElement[datetime]) -> Select[int]:
     return select(func.count()).select_from(running).where(running.c.state == "running", running.c.lease_until > now)
 
 
-_TAKEN = Prepared(taken(bindparam("now", type_=Timestamp)))
+_now = bindparam("now", type_=Timestamp)
+_free = bindparam("free", type_=Key)
+_is_busy = exists().where(turns.c.agent_id == users.c.id, turns.c.state == "running", turns.c.lease_until > _now)
+_could_begin = and_(
+    users.c.kind == "agent",
+    users.c.status == "healthy",
+    or_(users.c.held_until.is_(None), users.c.held_until <= _now),
+    users.c.last_seen_at > bindparam("present_since", type_=Timestamp),
+    ~_is_busy,
+)
+_is_theirs_and_due = and_(inbox.c.agent_id == users.c.id, inbox.c.acked_at.is_(None), is_due(_now))
+_oldest = select(inbox.c.id).where(_is_theirs_and_due).order_by(inbox.c.id).limit(1).scalar_subquery()
+_waiting = select(users.c.id, _oldest.label("oldest")).where(_could_begin).subquery()
+_waits_longer = exists().where(_is_theirs_and_due, inbox.c.id < bindparam("item"))
+_TAKEN = Prepared(taken(_now))
+_AHEAD = Prepared(select(users.c.id).where(_could_begin, users.c.id != bindparam("agent"), _waits_longer).limit(_free))
+_NEXT = Prepared(select(_waiting.c.id).where(_waiting.c.oldest.is_not(None)).order_by(_waiting.c.oldest).limit(_free))
 
 
 def is_free_for(connection: Connection, agent_id: int, oldest_item_id: int | None, slots: int, now: datetime) -> bool:
@@ -31,9 +48,8 @@ def is_free_for(connection: Connection, agent_id: int, oldest_item_id: int | Non
     free = slots - int(_TAKEN.scalar(connection, {"now": now}))
     if free <= 0 or not is_scarce(free, slots):
         return free > 0
-    longer = [] if oldest_item_id is None else [inbox.c.id < oldest_item_id]
-    ahead = select(users.c.id).where(_could_begin(now), users.c.id != agent_id, exists().where(_due(now), *longer)).limit(free)
-    return len(connection.execute(ahead).all()) < free
+    place = schema.MAX_ID if oldest_item_id is None else oldest_item_id
+    return len(_AHEAD.rows(connection, _moment(now) | {"agent": agent_id, "item": place, "free": free})) < free
 
 
 def next_in_line(connection: Connection, slots: int, now: datetime) -> list[int]:
@@ -41,10 +57,7 @@ def next_in_line(connection: Connection, slots: int, now: datetime) -> list[int]
     free = slots - int(_TAKEN.scalar(connection, {"now": now}))
     if free <= 0 or not is_scarce(free, slots):
         return []
-    oldest = select(inbox.c.id).where(_due(now)).order_by(inbox.c.id).limit(1).scalar_subquery()
-    waiting = select(users.c.id, oldest.label("oldest")).where(_could_begin(now)).subquery()
-    query = select(waiting.c.id).where(waiting.c.oldest.is_not(None)).order_by(waiting.c.oldest).limit(free)
-    return list(connection.execute(query).scalars())
+    return [row.id for row in _NEXT.rows(connection, _moment(now) | {"free": free})]
 
 
 def is_scarce(free: int, slots: int) -> bool:
@@ -52,18 +65,5 @@ def is_scarce(free: int, slots: int) -> bool:
     return free <= max(slots // 2, ALWAYS_FAIR)
 
 
-def _could_begin(now: datetime) -> ColumnElement[bool]:
-    is_busy = exists().where(turns.c.agent_id == users.c.id, turns.c.state == "running", turns.c.lease_until > now)
-    return and_(
-        users.c.kind == "agent",
-        users.c.status == "healthy",
-        or_(users.c.held_until.is_(None), users.c.held_until <= now),
-        users.c.last_seen_at > now - timedelta(seconds=PRESENT_SECONDS),
-        ~is_busy,
-    )
-
-
-def _due(now: datetime) -> ColumnElement[bool]:
-    """An agent's open item whose time has come."""
-    is_time = or_(inbox.c.not_before.is_(None), inbox.c.not_before <= now)
-    return and_(inbox.c.agent_id == users.c.id, inbox.c.acked_at.is_(None), is_time)
+def _moment(now: datetime) -> dict[str, object]:
+    return {"now": now, "present_since": now - timedelta(seconds=PRESENT_SECONDS)}
