@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from colony import operations, schema
-from tests.server.reaching import die, settle
+from tests.server.reaching import die, settle, settle_gate
 from tests.server.samples import contact
 from tests.server.support import Colony
 from tests.server.test_secrets import put
@@ -87,8 +87,7 @@ def test_what_is_nobodys_counts_nowhere(house: Colony) -> None:
 
 
 def test_a_use_is_no_change_that_the_gate_hears_of(house: Colony) -> None:
-    house.admin.call(operations.CREATE_USER, schema.CreateUser(username="colony-egress", kind="service"))
-    gate = house.client(house.admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username="colony-egress")).token)
+    gate = settle_gate(house)
     put(house)
     before = gate.call(operations.EGRESS_SECRETS, schema.GetEgressSecrets())
     record(house, reached(house, "TOKEN"))
