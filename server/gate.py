@@ -287,15 +287,6 @@ class Gate:
     def _settled(
         self, result: schema.Response | Wait, known: Known, reference: turn.Reference | None, judge: Judge, moment: int
     ) -> schema.Response:
-        """The answer; who waits for too many already has this one at once."""
-        if not isinstance(result, Wait):
-            return result
-        with self.waiters.seat(known.caller.id) as may_wait:
-            return self._waited(result, known, reference, judge, moment) if may_wait or known.caller.is_admin else result.answer
-
-    def _waited(
-        self, result: schema.Response | Wait, known: Known, reference: turn.Reference | None, judge: Judge, moment: int
-    ) -> schema.Response:
         """The answer, waited for as long as the handler asks; no connection is held meanwhile.
 
         Raises `LimitReached` for who waits very often at once.

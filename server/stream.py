@@ -14,7 +14,7 @@ from colony import errors, schema
 
 HEARTBEAT_SECONDS = 15.0  # of silence at most: proxies keep the line, and who has hung up is noticed
 PAGE = 100  # events, which is all that a stream holds in memory
-REST_SECONDS = 0.1  # between two looks: on a busy day many events come together, and not every stream may wait for them
+REST_SECONDS = 0.1  # between two looks: on a busy day many events come together, and streams leave the others time
 
 Fields = Mapping[str, Any]
 Ask = Callable[[Callable[[], Fields]], schema.Events]  # performs the operation, and reads the fields once it is known who asks
@@ -54,7 +54,8 @@ class Streams:
                 yield _written(page)
                 if self._is_over():
                     return
-                time.sleep(REST_SECONDS)
+                if page.events:
+                    time.sleep(REST_SECONDS)
                 fields["since"] = page.position
                 page = ask(lambda: fields)
 

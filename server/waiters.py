@@ -11,7 +11,6 @@ from time import monotonic
 from colony import errors
 
 Topic = Hashable  # such as ("inbox", 7) or ("channel", 3)
-SEATS = 64  # requests of one user that wait at once: each holds a thread, and others need one, too
 
 
 class Seats:
@@ -49,22 +48,7 @@ class Waiters:
         self._woken_at: dict[Topic, int] = {}
         self._all_woken_at = 0
         self._asleep: dict[Topic, list[threading.Lock]] = defaultdict(list)
-        self._seated: Counter[int] = Counter()
         self._closed = False
-
-    @contextmanager
-    def seat(self, user_id: int) -> Iterator[bool]:
-        """Counts one request of the user while it lasts; gives whether it may wait."""
-        with self._mutex:
-            self._seated[user_id] += 1
-            may_wait = self._seated[user_id] <= SEATS
-        try:
-            yield may_wait
-        finally:
-            with self._mutex:
-                self._seated[user_id] -= 1
-                if not self._seated[user_id]:
-                    del self._seated[user_id]
 
     @property
     def moment(self) -> int:
