@@ -106,7 +106,7 @@ _HAND_OUT = Prepared(
 
 
 def _joined(ids: ColumnElement[Any]) -> ColumnElement[str]:
-    return func.string_agg(cast(ids, String), ",")
+    return func.aggregate_strings(cast(ids, String), ",")
 
 
 _is_named = inbox.c.trigger == "mention"
