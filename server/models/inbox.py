@@ -27,6 +27,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     null,
     or_,
     select,
@@ -106,7 +107,8 @@ _HAND_OUT = Prepared(
 
 
 def _joined(ids: ColumnElement[Any]) -> ColumnElement[str]:
-    return func.aggregate_strings(cast(ids, String), ",")
+    # A literal: `Prepared` knows no parameter that is written out when the statement runs.
+    return func.aggregate_strings(cast(ids, String), literal_column("','"))  # type: ignore[arg-type]
 
 
 _is_named = inbox.c.trigger == "mention"
