@@ -28,6 +28,10 @@ the noise, so what would be needed is not known.""",
     "added to a bare": """\
 The runtime starts a Python process, a sandbox and a tool server, for which Claude Code waits when it ends; the imports of the colony's
 client overlap with its start. Needed: a process that waits with everything loaded, which an idle agent's memory budget rules out.""",
+    "on a host": """\
+What the runtime adds in a house, and what the seal adds: a forwarder before the program, the proxy's variables, which Claude Code reads,
+and a booking that is written to disk before each question goes out. Claude Code without tools needs none of the tools' processes either,
+which the colony starts for each turn. Needed: the same as in a house.""",
     "heartbeat": "A heartbeat writes, so this also shows how fast the disk answers an fsync; run it again when nothing else writes.",
 }
 NO_REASON = "The reason has not been looked into."
