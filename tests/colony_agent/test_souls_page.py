@@ -77,5 +77,5 @@ def test_it_knows_what_a_program_reads() -> None:
 
 def test_it_knows_the_tools_and_the_environment(tmp_path: Path) -> None:
     assert f"({', '.join(f'`{name}`' for name in TOOLS)})" in PAGE.replace("\n", " ")
-    names = [f"`{name}`" for name in environment(scout_at(tmp_path), {})]
+    names = [f"`{name}`" for name in environment(scout_at(tmp_path), None, {})]
     assert f"{', '.join(names[:-1])} and {names[-1]}." in PAGE.replace("\n", " ")
