@@ -193,18 +193,21 @@ def starve_the_server(settlement: Settlement) -> None:
 @contextmanager
 def small_disks(settlement: Settlement) -> Iterator[None]:
     """The data and the homes lie on disks of their own, for good."""
-    for path, users, inodes in (("/var/lib/colony", (SERVER, "colony-watch.timer"), 100), ("/home/agents", WORKERS, 600)):
+    # The database's log alone grows to 16 MB.
+    data = "/var/lib/colony", (SERVER, "colony-watch.timer"), "40m,nr_inodes=100"
+    homes = "/home/agents", WORKERS, "6m,nr_inodes=600"
+    for path, users, size in (data, homes):
         if settlement.machine.run("mountpoint", path, check=False).returncode:
-            move_to_a_disk(settlement, path, users, inodes)
+            move_to_a_disk(settlement, path, users, size)
     yield
 
 
-def move_to_a_disk(settlement: Settlement, path: str, users: tuple[str, ...], inodes: int) -> None:
+def move_to_a_disk(settlement: Settlement, path: str, users: tuple[str, ...], size: str) -> None:
     machine = settlement.machine
     machine.run("systemctl", "stop", *users)
     machine.run("mv", path, "/root/aside")
     machine.run("mkdir", path)
-    machine.run("mount", "-t", "tmpfs", "-o", f"size=6m,nr_inodes={inodes}", "none", path)
+    machine.run("mount", "-t", "tmpfs", "-o", f"size={size}", "none", path)
     machine.run("cp", "-aT", "/root/aside", path)
     machine.run("rm", "-r", "/root/aside")
     machine.run("systemctl", "start", *users)

@@ -73,6 +73,7 @@ def test_a_message_reaches_the_members_whom_it_concerns_and_nobody_else(colony: 
     numbers = count()
     clients = {"ann": colony.ann, "bob": colony.bob, "scout": colony.scout, "rook": colony.rook}
     clients |= {name: add(colony, name, kind) for name, kind in EVERYONE.items() if name not in clients}  # type: ignore[arg-type]
+    colony.admin.call(operations.SET_ACL, schema.SetAcl(principal="services", action="*", effect="allow"))
     colony.set_status("newt", "healthy")
     add(colony, "ghost", "ape")
     colony.admin.call(operations.REMOVE_USER, schema.RemoveUser(username="ghost"))
