@@ -35,7 +35,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
         def through() -> socket.socket:
             return _tunnel(path, port)
 
-        yield _throughput(direct, through, plan.fewer(8, 2) * MEBIBYTE, plan.fewer(7, 3))
+        yield _throughput(direct, through, plan.fewer(8, 2) * MEBIBYTE, plan.fewer(15, 3))
         yield _latency(port, path, plan.fewer(2000, 300))
     yield _at_rest(plan.folder)
 

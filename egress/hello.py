@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from egress.client import Client
-from egress.refusals import Malformed, OtherHost, Slow
+from egress.refusals import Malformed, OtherHost
 
 MAX_BYTES = 16 * 1024  # of a ClientHello with its records; the largest that clients send are of some 2 KiB
 MAX_RECORDS = 64  # that it may be cut into
@@ -34,26 +32,27 @@ class Hello:
             raise OtherHost(f"TLS in the tunnel asks for {self.name[:100].decode('ascii', 'backslashreplace')!r}")
 
 
-async def heard(client: Client, host: str, seconds: float) -> bytes:
-    """The client's first words in a tunnel to that host, which are to be passed on; nothing if it has none.
+class Listener:
+    """Hears a client in a tunnel to that host out, until it has said enough to be judged. `said` is what it has said."""
 
-    It may wait for the other end's as long as it likes; once it begins, a ClientHello must be complete within `seconds`.
-    Raises `OtherHost`, `Malformed`, `Slow`.
-    """
-    said = client.surplus or await client.receive()
-    if not said:
-        return said
-    try:
-        async with asyncio.timeout(seconds):
-            while (hello := parsed(said)) is None:
-                arrived = await client.receive()
-                if not arrived:
-                    raise Malformed("TLS in the tunnel broke off in its first message")
-                said += arrived
-    except TimeoutError as error:
-        raise Slow(f"TLS in the tunnel did not complete its first message within {seconds} s") from error
-    hello.require(host)
-    return said
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self.said = b""
+
+    def hear(self, arrived: bytes) -> bool:
+        """Whether what it has said may be passed on, and all that follows; not before a ClientHello is whole. Nothing is its end.
+
+        Raises `OtherHost`, `Malformed`.
+        """
+        if not arrived:
+            if self.said:
+                raise Malformed("TLS in the tunnel broke off in its first message")
+            return True
+        self.said += arrived
+        asked = parsed(self.said)
+        if asked:
+            asked.require(self._host)
+        return asked is not None
 
 
 def parsed(said: bytes) -> Hello | None:

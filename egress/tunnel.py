@@ -11,7 +11,7 @@ from contextlib import suppress
 from egress import hello, refusals
 from egress.client import Client
 from egress.pipes import PIPE_BYTES, Pipe, Pipes
-from egress.refusals import OtherHost, Refusal
+from egress.refusals import OtherHost, Refusal, Slow
 from egress.settings import Bounds
 from egress.visit import Visit
 
@@ -19,66 +19,84 @@ MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
 class Tunnel:
-    """Both sockets are non-blocking and stay the caller's, who closes them after `run`."""
+    """Both sockets are non-blocking and stay the caller's, who closes them after `run`.
+
+    What the client says first is read and judged; what comes after that nobody reads. There are callbacks here and no tasks: an agent may
+    open hundreds of tunnels at once.
+    """
 
     def __init__(self, client: Client, upstream: socket.socket, visit: Visit, bounds: Bounds, pipes: Pipes) -> None:
         self._loop = asyncio.get_running_loop()
-        self._client, self._upstream, self._visit, self._bounds = client, upstream, visit, bounds
+        self._client, self._visit, self._bounds = client, visit, bounds
         self._over: asyncio.Future[str] = self._loop.create_future()
         self._moved_at = self._loop.time()
-        self._flows = (
-            _Flow(self._loop, client.socket, upstream, pipes, self._sent, self._flow_ended, client.receive_now if client.is_wary else None),
-            _Flow(self._loop, upstream, client.socket, pipes, self._received, self._flow_ended),
-        )
+        self._ends_at = self._moved_at + bounds.total_seconds
+        self._next_look: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None  # with the client's first message, once it has begun
+        self._listener = hello.Listener(visit.host)
+        receive = client.receive_now if client.is_wary else None
+        self._out = _Flow(self._loop, client.socket, upstream, pipes, self._sent, self._flow_ended, receive)
+        self._back = _Flow(self._loop, upstream, client.socket, pipes, self._received, self._flow_ended)
 
     async def run(self) -> str:
         """Why it was cut off; empty if both sides have ended by themselves. Raises `Refusal` for what the client says first."""
-        tasks = [asyncio.create_task(work) for work in (self._watch(), self._begin())]
         try:
-            self._flows[1].start()  # the other end may be the one that speaks first
+            self._watch()
+            self._back.start()  # the other end may be the one that speaks first, and the client be silent for as long as it likes
+            self._loop.add_reader(self._client.socket.fileno(), self._listen)
+            self._listen()
             return await self._over
         finally:
-            for flow in self._flows:
-                flow.stop()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._out.stop()  # which ends listening, too
+            self._back.stop()
+            for timer in (self._next_look, self._patience):
+                if timer:
+                    timer.cancel()
 
     def cut(self, reason: str) -> None:
         if not self._over.done():
             self._over.set_result(reason)
 
-    async def _begin(self) -> None:
-        """Pass on what the client says first, once it has been judged; what comes after that nobody reads."""
+    def _listen(self) -> None:
+        if self._over.done():
+            return
         try:
-            first = await hello.heard(self._client, self._visit.host, self._bounds.head_seconds)
-            await self._loop.sock_sendall(self._upstream, first)
-            self._sent(len(first))
-            if not self._over.done():
-                self._flows[0].start()
-        except OtherHost as error:
-            with suppress(OSError):
-                await self._client.send(hello.UNRECOGNIZED_NAME)
-            self._fail(error)
+            arrived = self._client.surplus or self._client.receive_now(hello.MAX_BYTES)
+            self._client.surplus = b""
+            is_whole = self._listener.hear(arrived)
+        except (BlockingIOError, InterruptedError):
+            pass
         except Refusal as error:
-            self._fail(error)
+            self._refuse(error)
         except OSError as error:
             self.cut(refusals.broken_off(error))
+        else:
+            if is_whole:
+                if self._patience:
+                    self._patience.cancel()
+                self._sent(len(self._listener.said))
+                self._out.start(self._listener.said)
+            elif not self._patience:
+                slow = Slow(f"TLS in the tunnel did not complete its first message within {self._bounds.head_seconds} s")
+                self._patience = self._loop.call_later(self._bounds.head_seconds, self._refuse, slow)
 
-    def _fail(self, error: Refusal) -> None:
-        if not self._over.done():
-            self._over.set_exception(error)
+    def _refuse(self, error: Refusal) -> None:
+        if self._over.done():
+            return
+        self._over.set_exception(error)
+        if isinstance(error, OtherHost):
+            with suppress(OSError):
+                self._client.socket.send(hello.UNRECOGNIZED_NAME)
 
-    async def _watch(self) -> None:
+    def _watch(self) -> None:
         """Looks when the silence could have become too long, not at each byte."""
-        end = self._loop.time() + self._bounds.total_seconds
-        while True:
-            quiet_until = self._moved_at + self._bounds.idle_seconds
-            await asyncio.sleep(max(0.01, min(quiet_until, end) - self._loop.time()))
-            if self._loop.time() >= end:
-                return self.cut(f"it lasted {self._bounds.total_seconds} s")
-            if self._loop.time() - self._moved_at >= self._bounds.idle_seconds:
-                return self.cut(f"nothing came either way for {self._bounds.idle_seconds} s")
+        now, quiet_until = self._loop.time(), self._moved_at + self._bounds.idle_seconds
+        if now >= self._ends_at:
+            self.cut(f"it lasted {self._bounds.total_seconds} s")
+        elif now >= quiet_until:
+            self.cut(f"nothing came either way for {self._bounds.idle_seconds} s")
+        else:
+            self._next_look = self._loop.call_at(min(quiet_until, self._ends_at), self._watch)
 
     def _sent(self, count: int) -> None:
         self._visit.sent += count
@@ -94,7 +112,7 @@ class Tunnel:
             self.cut(f"it carried more than {self._bounds.max_bytes} bytes")
 
     def _flow_ended(self, trouble: str) -> None:
-        if trouble or all(flow.is_over for flow in self._flows):
+        if trouble or (self._out.is_over and self._back.is_over):
             self.cut(trouble)
 
 
@@ -114,19 +132,24 @@ class _Flow:
         on_end: Callable[[str], None],
         receive: Callable[[int], bytes] | None = None,
     ) -> None:
-        self._loop, self._source, self._sink, self._pipes = loop, source, sink, pipes
+        self._loop, self._sink, self._pipes = loop, sink, pipes
+        self._from, self._to = source.fileno(), sink.fileno()  # a loop that looks for a socket in vain spells it out, at each look
         self._on_moved, self._on_end, self._receive = on_moved, on_end, receive
         self._pipe: Pipe | None = None  # while it holds something
         self._pending = 0  # bytes in it
+        self._first = b""
         self.is_over = False
 
-    def start(self) -> None:
-        self._loop.add_reader(self._source, self._read)
+    def start(self, first: bytes = b"") -> None:
+        """`first` goes to the sink before what the source says from now on."""
+        self._first = first
+        self._loop.add_reader(self._from, self._read)
+        self._send_on()
 
     def stop(self) -> None:
         self.is_over = True
-        self._loop.remove_reader(self._source)
-        self._loop.remove_writer(self._sink)
+        self._loop.remove_reader(self._from)
+        self._loop.remove_writer(self._to)
         if self._pipe:
             self._pipe.close()  # and not given back: it isn't empty
             self._pipe = None
@@ -156,7 +179,7 @@ class _Flow:
             if self._receive:
                 count = os.write(pipe.writing, self._receive(pipe.size))
             else:
-                count = os.splice(self._source.fileno(), pipe.writing, PIPE_BYTES, flags=MOVE)
+                count = os.splice(self._from, pipe.writing, PIPE_BYTES, flags=MOVE)
         finally:
             if count:
                 self._pipe, self._pending = pipe, count
@@ -166,30 +189,32 @@ class _Flow:
 
     def _send_on(self) -> None:
         if self._write() and not self.is_over:
-            self._loop.remove_reader(self._source)
-            self._loop.add_writer(self._sink, self._go_on_writing)
+            self._loop.remove_reader(self._from)
+            self._loop.add_writer(self._to, self._go_on_writing)
 
     def _write(self) -> bool:
-        """Whether something is left in the pipe."""
-        if not self._pipe:
-            return False
+        """Whether something is left that could not be written yet."""
         try:
-            self._pending -= os.splice(self._pipe.reading, self._sink.fileno(), self._pending, flags=MOVE)
+            if self._first:
+                self._first = self._first[self._sink.send(self._first) :]
+            elif self._pipe:
+                self._pending -= os.splice(self._pipe.reading, self._to, self._pending, flags=MOVE)
         except (BlockingIOError, InterruptedError):
             return True
         except OSError as error:
             self._end(refusals.broken_off(error))
             return False
-        if self._pending:
+        if self._first or self._pending:
             return True
-        self._pipes.give_back(self._pipe)
-        self._pipe = None
+        if self._pipe:
+            self._pipes.give_back(self._pipe)
+            self._pipe = None
         return False
 
     def _go_on_writing(self) -> None:
         if not self._write() and not self.is_over:
-            self._loop.remove_writer(self._sink)
-            self._loop.add_reader(self._source, self._read)
+            self._loop.remove_writer(self._to)
+            self._loop.add_reader(self._from, self._read)
 
     def _end(self, trouble: str) -> None:
         self.stop()

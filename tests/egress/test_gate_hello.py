@@ -9,14 +9,16 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egress import hello
+from egress import hello, resolver
 from egress.hello import Hello, parsed
 from egress.refusals import Malformed
+from egress.resolver import Address
 from egress.settings import Bounds
 from tests.egress.house import House, Upstream, echo, everything, until
 from tests.egress.test_gate_model import certificate
@@ -235,8 +237,54 @@ def test_the_other_end_may_speak_first(house: House) -> None:
         until(heard.is_set)
 
 
-def test_a_tunnel_in_which_nobody_speaks_is_cut_with_its_rule(house: House) -> None:
-    with reach(house, house.upstream(echo)) as line:
+class Narrow(socket.socket):
+    """Takes 1000 bytes at a time, and none at each second time."""
+
+    times = 0
+
+    def send(self, message: Any, flags: int = 0) -> int:
+        self.times += 1
+        if self.times % 2:
+            raise BlockingIOError
+        return super().send(message[:1000], flags)
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way to each host is so."""
+    connected = resolver._connected
+
+    async def narrowly(to: Address, port: int, seconds: float) -> socket.socket:
+        narrow = Narrow(fileno=(await connected(to, port, seconds)).detach())
+        narrow.setblocking(False)
+        return narrow
+
+    monkeypatch.setattr(resolver, "_connected", narrowly)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_what_does_not_go_out_at_once_goes_out_before_the_rest(house: House) -> None:
+    message, rest = made(named(HOST), (21, bytes(12_000))), bytes(range(256)) * 4096
+    is_hearing, found = threading.Event(), bytearray()
+
+    def hear(upstream: Upstream, connection: socket.socket) -> None:
+        is_hearing.wait()
+        while arrived := connection.recv(65536):
+            found.extend(arrived)
+
+    with reach(house, house.upstream(hear)) as line:
+        line.sendall(message)
+        speaking = threading.Thread(target=line.sendall, args=[rest])
+        speaking.start()
+        is_hearing.set()
+        speaking.join()
+        until(lambda: len(found) == len(message + rest))
+    assert found == message + rest
+
+
+def test_a_tunnel_in_which_the_agent_never_speaks_is_cut_with_its_rule(house: House) -> None:
+    with reach(house, house.upstream(lambda upstream, connection: connection.sendall(b"hello") or connection.recv(1))) as line:
+        assert line.recv(5) == b"hello"
         house.rules["scout"].clear()
         house.hear()
         house.judge_again()
