@@ -60,7 +60,7 @@ def run(home: Home, kind: schema.TurnKind = "answer", *, if_new: bool = False) -
         if not is_alone:
             return nothing(kind, "a turn or a dream of it runs")
         memory = state.load(home.path, STATE_FILE)
-        if memory.unsettled:  # a turn died before its notes were looked at
+        if memory.unsettled:  # a turn died before its notes were looked at, or there was no room for their marks
             _settle(home, memory)
         if memory.finished:
             _deliver(home, memory)
@@ -207,8 +207,7 @@ class _Turn:
 
     def _settle_notes(self) -> None:
         if self.notes and self.is_outside:
-            provenance.settle(self.home, self.notes)
-            self.memory.unsettled = None  # as the state says once it is saved
+            self.memory.unsettled = None if provenance.settle(self.home, self.notes) else self.notes.packed()
 
     def _brief(self) -> Brief:
         heartbeat = files.read(self.home.path, "heartbeat.md", HEARTBEAT_MAX_BYTES) if self.turn.kind == "pulse" else ""
@@ -342,10 +341,12 @@ def _deliver(home: Home, memory: state.State) -> None:
 
 def _settle(home: Home, memory: state.State) -> None:
     try:
-        provenance.settle(home, provenance.Notes.unpacked(memory.unsettled or {}))
+        is_settled = provenance.settle(home, provenance.Notes.unpacked(memory.unsettled or {}))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         log.error("notes of a turn that died are not marked agent=%s error=%r", home.agent.name, error)
-    memory.unsettled = None
+        is_settled = True
+    if is_settled:
+        memory.unsettled = None
     _save(home, memory)
 
 
