@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
 from functools import cache
@@ -104,14 +104,13 @@ class _Turn:
     stop: _StopSignals
     is_outside: bool = False  # people outside of the colony have been heard, in this turn or before in its session
     notes: provenance.Notes | None = None  # as they were before it heard anything
+    hears: threading.Lock = field(default_factory=threading.Lock)  # tools answer in threads of their own
 
     def run(self) -> Exit:
         log.info("turn begins turn=%s kind=%s channel=%s", self.reference, self.claimed.kind, self.claimed.channel)
         self.is_outside = self.session_key in self.memory.outside or not provenance.OUTSIDE.isdisjoint(self.claimed.author_kinds)
         if self.is_outside:
-            self.notes = provenance.noted(self.home)
-            self.memory.unsettled = self.notes.packed()
-            _save(self.home, self.memory)
+            self._remember_notes()
         with ExitStack() as stack:
             try:
                 tools = stack.enter_context(ToolSocket(self.home.path)) if self.has_tools else None
@@ -186,8 +185,18 @@ class _Turn:
         mcp_server.serve(tools.listener, Toolbox(stack.enter_context(self._client()), self.turn, self._hear))
 
     def _hear(self, document: str) -> None:
+        """A tool's answer, before the agent reads it: from then on what it notes is to be marked, even if the turn is killed."""
         if provenance.holds_outside(document):
-            self.is_outside = True
+            with self.hears:
+                if not self.is_outside:
+                    self._remember_notes()
+                self.is_outside = True
+
+    def _remember_notes(self) -> None:
+        """Keep what was noted before, for who settles it."""
+        self.notes = self.notes or provenance.noted(self.home)
+        self.memory.unsettled = self.notes.packed()
+        _save(self.home, self.memory)
 
     def _settle_notes(self) -> None:
         if self.notes and self.is_outside:

@@ -91,7 +91,7 @@ def _streaming_view(gate: Gate, streams: Streams, operation: Operation[Any, Any]
 
         if came.accept_mimetypes.best_match(["text/event-stream", "application/json"]) == "application/json":
             return _Answer(ask(sent))
-        return streams.respond(ask, sent)
+        return streams.respond(ask, sent, lambda: gate.identify(credentials))
 
     return view
 

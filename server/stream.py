@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from werkzeug import Response
 
 from colony import errors, schema
+from server.identity import Caller
+from server.waiters import Seats
 
 HEARTBEAT_SECONDS = 15.0  # of silence at most: proxies keep the line, and who has hung up is noticed
+SHARE, LEAST = 4, 4  # one user has a quarter of all, or four: one whose reader has gone is noticed at its next heartbeat
 PAGE = 100  # events, which is all that a stream holds in memory
 REST_SECONDS = 0.1  # between two looks: on a busy day many events come together, and streams leave the others time
 
@@ -26,10 +29,13 @@ class Streams:
     def __init__(self, limit: int, is_over: Callable[[], bool]) -> None:
         self._limit, self._is_over = limit, is_over
         self._mutex = threading.Lock()
+        self._seats = Seats(min(limit, max(LEAST, limit // SHARE)), "streams of events of yours are open already, as many as may")
         self.open = 0
 
-    def respond(self, ask: Ask, sent: Callable[[], Fields]) -> Response:
-        """An answer that goes on until the reader leaves or the server stops. Raises what the first question raises, or `Unavailable`.
+    def respond(self, ask: Ask, sent: Callable[[], Fields], who: Callable[[], Caller]) -> Response:
+        """An answer that goes on until the reader leaves or the server stops.
+
+        Raises what the first question raises, `LimitReached` for who reads many already, and `Unavailable`.
 
         Without a position it begins now. A later failure ends it: whoever comes back with the last id misses nothing.
         """
@@ -40,11 +46,11 @@ class Streams:
             return fields
 
         first = ask(begin)
-        self._enter()
+        leave = self._enter(who().id)
         page = first if "since" in fields else first.model_copy(update={"events": []})
         response = Response(self._pieces(ask, page), mimetype="text/event-stream")
         response.headers |= {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        response.call_on_close(self._leave)
+        response.call_on_close(leave)
         return response
 
     def _pieces(self, ask: Ask, page: schema.Events) -> Iterator[str]:
@@ -59,15 +65,18 @@ class Streams:
                 fields["since"] = page.position
                 page = ask(lambda: fields)
 
-    def _enter(self) -> None:
-        with self._mutex:
+    def _enter(self, user_id: int) -> Callable[[], None]:
+        """Take one of the user's, and of all; gives what leaves it again."""
+        with self._mutex, ExitStack() as stack:
+            stack.enter_context(self._seats.taken(user_id))
             if self.open >= self._limit:
                 raise errors.Unavailable(f"all {self._limit} streams of events are taken; ask for pages, or allow more with --threads")
             self.open += 1
+            stack.callback(self._leave)
+            return stack.pop_all().close
 
     def _leave(self) -> None:
-        with self._mutex:
-            self.open -= 1
+        self.open -= 1
 
 
 def _begin(sent: Fields) -> Fields:

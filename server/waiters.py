@@ -14,10 +14,10 @@ Topic = Hashable  # such as ("inbox", 7) or ("channel", 3)
 
 
 class Seats:
-    """How many requests of each user wait: each holds a thread, of which there are only so many."""
+    """How many requests of each user wait, or go on: each holds a thread, of which there are only so many."""
 
-    def __init__(self, of_each: int) -> None:
-        self._of_each = of_each
+    def __init__(self, of_each: int, too_many: str = "requests of yours wait already, as many as may; ask again without `wait`") -> None:
+        self._of_each, self._too_many = of_each, too_many
         self._mutex = threading.Lock()
         self._taken: Counter[int] = Counter()
 
@@ -26,7 +26,7 @@ class Seats:
         """Raises `LimitReached` for one too many."""
         with self._mutex:
             if self._taken[user_id] >= self._of_each:
-                raise errors.LimitReached(f"{self._of_each} requests of yours wait already, as many as may; ask again without `wait`")
+                raise errors.LimitReached(f"{self._of_each} {self._too_many}")
             self._taken[user_id] += 1
         try:
             yield

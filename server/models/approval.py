@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -135,12 +136,12 @@ def ask(
     return _held(id, hears_of_it), ops.tell(connection, asker, text, f"approval:{id}", now)
 
 
-def sought(connection: Connection, id: int, viewer_id: int | None) -> tuple[str, str]:
-    """The operation that is asked for, and its scope. Raises `NotFound`."""
+def sought(connection: Connection, id: int, viewer_id: int | None) -> tuple[str, str, int | None]:
+    """The operation that is asked for, its scope, and the private channel's id that it is about. Raises `NotFound`."""
     row = connection.execute(select(approvals).where(approvals.c.id == id, _is_seen(viewer_id))).first()
     if row is None:
         raise errors.NotFound(f"no approval {id}")
-    return row.operation, row.scope
+    return row.operation, row.scope, row.channel_id
 
 
 def decide(
@@ -167,10 +168,22 @@ def decide(
 
 
 def listed(
-    connection: Connection, user_id: int | None, viewer_id: int | None, now: datetime, limit: int, *, only_pending: bool
+    connection: Connection,
+    viewer_id: int | None,
+    now: datetime,
+    limit: int,
+    *,
+    only_pending: bool,
+    user_id: int | None = None,
+    unreadable: Collection[str] = (),
 ) -> list[schema.Approval]:
-    """The newest first: those of one user, or of all; None as the viewer sees what is asked in private channels, too."""
-    is_there = _is_seen(viewer_id) if viewer_id is None else _is_seen(viewer_id) | _is_theirs(viewer_id)
+    """The newest first: those of one user, or of all but what others ask for in channels that are unreadable.
+
+    None as the viewer sees what is asked in private channels, too.
+    """
+    is_there = _is_seen(viewer_id) & approvals.c.scope.not_in([f"channel:{name}" for name in unreadable])
+    if viewer_id is not None:
+        is_there |= _is_theirs(viewer_id)
     query = _selected().where(is_there).order_by(approvals.c.id.desc()).limit(limit)
     if user_id is not None:
         query = query.where(_is_theirs(user_id))

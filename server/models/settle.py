@@ -31,7 +31,6 @@ from server.prepared import Prepared
 
 NUMBERS_NAMED = 20
 DECLINED_AT_ONCE = 500  # messages
-NOTED_CHARACTERS = 300  # of a failure's detail, so that the note is never cut within it
 NOTHING_TO_SAY = frozenset({"", "HEARTBEAT_OK"})
 
 
@@ -83,8 +82,8 @@ def fail(
     ending.of_turn(connection, turn.kind, "failed" if gives_up else "resting", failure.code)
     seconds = _rest_seconds(failure, count, first_backoff_seconds) if rest_seconds is None else rest_seconds
     if not failure.counted and seconds:
-        told = "" if channel.is_private(connection, turn.channel_id) else detail[:NOTED_CHARACTERS]  # everybody may read the note
-        note = f"{_reason(failure, told)}{failures.HELPS}{failure.remedy}"
+        # Everybody reads the note, other agents and other channels, too: so it says nothing in the words of what failed.
+        note = f"{failure.says}{failures.HELPS}{failure.remedy}"
         user.hold(connection, turn.agent_id, now + timedelta(seconds=seconds), note, now)
     if gives_up:
         return _give_up(connection, turn, failure, _reason(failure, detail), now)

@@ -7,6 +7,7 @@ from sqlalchemy import Row
 from colony import errors, operations, schema
 from server.gate import Call, handles
 from server.models import channel, ops
+from server.rights import refusal
 
 
 @handles(operations.CHANNELS)
@@ -36,6 +37,7 @@ def create_channel(call: Call, request: schema.CreateChannel) -> schema.Channel:
 @handles(operations.WATCH)
 def watch(call: Call, request: schema.WatchChannel) -> schema.Channel:
     found = entered(call, request.channel)
+    _require_readable(call, request.channel)
     if found.is_private:
         found = channel.hold(call.connection, request.channel, call.viewer_id)
     channel.watch(call.connection, found, call.caller.id)
@@ -53,6 +55,15 @@ def entered(call: Call, name: str) -> Row[tuple[object, ...]]:
     found = channel.find(call.connection, name, call.viewer_id)
     call.room = found.id if found.is_private else None
     return found
+
+
+def _require_readable(call: Call, name: str) -> None:
+    """Raises `Forbidden` for who is denied to read there: all that is said would come to their inbox."""
+    scope = f"channel:{name}"
+    decision = call.rights.decision(call.connection, call.caller, operations.READ.name, scope, in_turn=call.turn is not None)
+    # Without a row an agent reads there once it watches: its host says what it watches.
+    if decision.effect == "deny" and decision.row and not call.caller.is_admin:
+        raise errors.Forbidden(refusal(call.caller.username, operations.READ.name, scope, decision))
 
 
 def require_person(call: Call, what: str) -> None:

@@ -39,6 +39,9 @@ def claim(call: Call, request: schema.ClaimTurn) -> schema.Claim:
     call.concerns = claimed.turn.id
     given: dict[str, object] = {"environment": secret.environment(call.connection, agent.id), "honeytoken": agent.honeytoken}
     given["tools"] = call.rights.tools(call.connection, call.caller)
+    where = claimed.turn.channel
+    if where and not call.rights.may_read(call.connection, call.caller, where, in_turn=True):
+        given["context"] = []  # what it was sent it is told, and nothing else that was said there
     if request.takes_secrets:
         given["secrets"] = secret.held(call.connection, agent.id, lambda: keyring.load(call.config.secret_keys))
     return claimed.model_copy(update={"turn": claimed.turn.model_copy(update=given)})

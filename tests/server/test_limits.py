@@ -356,7 +356,7 @@ def test_who_mentions_a_held_agent_in_another_channel_is_told_why(colony: Colony
     assert len(notices(colony)) == 1
     colony.post(colony.bob, "@scout and me?", "garden")
     assert notices(colony, "garden") == notices(colony)
-    assert "rejected the credentials (`401`). What helps: give the agent a valid key" in notices(colony)[0]
+    assert "rejected the credentials. What helps: give the agent a valid key" in notices(colony)[0]
 
 
 def test_watchers_and_everyone_are_no_mention_and_a_short_hold_is_not_told(colony: Colony) -> None:

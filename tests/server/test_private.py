@@ -225,12 +225,17 @@ def test_many_private_messages_do_not_hide_what_comes_after_them(colony: Colony,
     assert [each.message for each in newest.events if each.message] == [last]
 
 
-def test_why_an_agent_waits_is_told_everywhere_and_so_quotes_nothing_private(colony: Colony) -> None:
+def test_why_an_agent_waits_is_told_everywhere_and_so_quotes_nothing(colony: Colony) -> None:
     for channel in ("general", room(colony, "scout", name=ATTIC)):
         colony.post(colony.ann, "@scout", channel)
-        colony.fail(colony.turn(colony.scout), "rate_limited", detail=SECRET, retry_in_seconds=900)
+        turn = colony.turn(colony.scout)
+        colony.fail(turn, "rate_limited", detail=SECRET, retry_in_seconds=900)
         (note,) = (agent.status_note for agent in colony.bob.call(operations.AGENTS, schema.ListAgents()).agents if agent.status_note)
-        assert (SECRET in note) == (channel == "general")
+        colony.post(colony.bob, "@scout", colony.open_channel(f"beside-{channel}"))
+        (absence,) = (each.body for each in colony.read(f"beside-{channel}") if each.type == "notice")
+        assert SECRET not in note + absence
         assert note.startswith("the model's API limits its rate")
+        assert colony.ann.call(operations.TURN, schema.GetTurn(id=turn.id)).error == SECRET
         colony.clock.advance(901)
+        colony.finish(colony.turn(colony.scout), "done")
         colony.finish(colony.turn(colony.scout), "done")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import httpx
 import pytest
+from werkzeug.test import create_environ
+from werkzeug.wrappers import Response
 
 from colony import errors, operations, schema
 from colony.client import Client
@@ -111,8 +114,10 @@ def test_streams_leave_threads_to_others_and_come_free_again(sqlite_file: Any) -
     server = Server(sqlite_file)  # with 64 threads, so 8 streams
     try:
         server.start()
-        with raw(server) as http:
-            opened = [http.stream("GET", "/api/events") for _ in range(8)]
+        with Client(server.url) as admin:
+            admin.call(operations.SET_ACL, schema.SetAcl(principal="agents", action="events", effect="allow"))
+        with raw(server, token="bob") as bob, raw(server, token="rook") as rook, raw(server) as http:
+            opened = [each.stream("GET", "/api/events") for each in (bob, rook) for _ in range(4)]
             for each in opened:
                 next(each.__enter__().iter_text())
             refused = http.get("/api/events")
@@ -179,6 +184,33 @@ def test_only_a_head_is_answered_without_a_stream_left_open(database_url: str, c
         for _ in range(3):
             assert http.head("/api/events").status_code == 200
     colony.close()
+
+
+@only_sqlite
+def test_one_user_leaves_streams_to_others(database_url: str, clock: Clock) -> None:
+    colony = Colony(database_url, clock, ServerConfig(database_url, max_streams=8))
+    with ExitStack() as streams:
+        taken = [streams.enter_context(open_stream(colony, "ann")) for _ in range(4)]
+        with open_stream(colony, "ann") as refused:
+            assert (refused.status_code, refused.json["code"]) == (429, "limit_reached")
+        others = [streams.enter_context(open_stream(colony, "bob")) for _ in range(4)]
+        assert [each.status_code for each in (*taken, *others)] == [200] * 8
+        with open_stream(colony, "ann") as refused:
+            assert refused.status_code == 429
+    with open_stream(colony, "ann") as again:
+        assert again.status_code == 200, "what was left is free"
+    colony.close()
+
+
+@contextmanager
+def open_stream(colony: Colony, who: str) -> Iterator[Response]:
+    """The answer, of which nothing has been read yet."""
+    environ = create_environ("/api/events", headers={"Authorization": f"Bearer {token_of(who)}"})
+    response = Response.from_app(colony.app, environ)
+    try:
+        yield response
+    finally:
+        response.close()
 
 
 def test_a_stream_tells_of_a_private_channel_while_its_reader_is_a_member(server: Server) -> None:
