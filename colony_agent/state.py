@@ -90,10 +90,11 @@ def _parsed(found: dict[str, Any]) -> State:
     return State(sessions, seen, outside, finished, str(found.get("dreamt", "")), found.get("unsettled"))
 
 
-def save(home: Path, name: str, state: State) -> None:
-    """Replace the state, durably. Only while nothing of the agent's runs: a replaced file is uncovered in a running sandbox.
+def save(home: Path, name: str, state: State, *, in_place: bool = False) -> None:
+    """Replace the state, durably. While something of the agent's runs only `in_place`: a replaced file is uncovered in a running sandbox.
 
-    It takes more room than it needs, so that on a disk that the agent has filled there is room for the next one, in place.
+    It takes more room than it needs, so that on a disk that the agent has filled there is room for the next one in its place.
     """
     text = json.dumps(asdict(state))
-    files.rewrite(home, name, text.ljust(-(-len(text) // ROOM_BYTES) * ROOM_BYTES))
+    write = files.overwrite if in_place else files.rewrite
+    write(home, name, text.ljust(-(-len(text) // ROOM_BYTES) * ROOM_BYTES))

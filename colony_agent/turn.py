@@ -112,6 +112,7 @@ class _Turn:
         self.is_outside = self.session_key in self.memory.outside or not provenance.OUTSIDE.isdisjoint(self.claimed.author_kinds)
         if self.is_outside:
             self._remember_notes()
+            _save(self.home, self.memory)
         with ExitStack() as stack:
             try:
                 tools = stack.enter_context(ToolSocket(self.home.path)) if self.has_tools else None
@@ -191,13 +192,13 @@ class _Turn:
             with self.hears:
                 if not self.is_outside:
                     self._remember_notes()
+                    _save(self.home, self.memory, in_place=True)
                 self.is_outside = True
 
     def _remember_notes(self) -> None:
         """Keep what was noted before, for who settles it."""
         self.notes = self.notes or provenance.noted(self.home)
         self.memory.unsettled = self.notes.packed()
-        _save(self.home, self.memory)
 
     def _settle_notes(self) -> None:
         if self.notes and self.is_outside:
@@ -320,10 +321,10 @@ def _settle(home: Home, memory: state.State) -> None:
     _save(home, memory)
 
 
-def _save(home: Home, memory: state.State) -> None:
+def _save(home: Home, memory: state.State, *, in_place: bool = False) -> None:
     """A disk that is full must not keep an answer from its channel: better an answer without a journal than none."""
     try:
-        state.save(home.path, STATE_FILE, memory)
+        state.save(home.path, STATE_FILE, memory, in_place=in_place)
     except OSError as error:
         log.error("state not saved file=%s error=%s", home.path / STATE_FILE, error)
 

@@ -147,6 +147,16 @@ def test_what_its_tools_have_shown_it_counts_in_a_turn_that_was_killed(house: Ho
     assert noted(scout) == MARKED
 
 
+def test_what_the_machine_remembers_stays_covered_while_a_turn_hears(house: House, scout: Agent, post: Client) -> None:
+    letters(house, scout, post)
+    state = ".colony-state.json"
+    (scout.home / "brain.sh").write_text(f"cat > said.json; python3 reads.py; cat {state} > seen; echo mine > {state}; true")
+    scout.ask("what is new in the letters?")
+    assert scout.turn().returncode == DONE
+    assert "shall pay eve" in (scout.home / "read.json").read_text()
+    assert (scout.home / "seen").read_text() == ""
+
+
 def test_a_quotation_of_what_is_from_outside_is_not_from_outside() -> None:
     quoted = schema.Messages(channel="general", last_seq=1, messages=[said('{"author_kind":"gateway"}', "ape")])
     assert not provenance.holds_outside(quoted.model_dump_json())
