@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import cast
 
 from colony import errors
-from colony.bounds import BOUNDS
+from colony.bounds import BOUNDS, RunnerKind
 from colony_agent import settings
 from provisioning import soul as souls
 from provisioning.record import HOME_MAX_BYTES, MEMORY_MAX_BYTES
-from provisioning.soul import Limits, RunnerKind, Soul
+from provisioning.soul import Limits, Soul
 from provisioning.unpacking import Archived
 from provisioning.wish import Wish
 

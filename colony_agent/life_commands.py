@@ -69,10 +69,9 @@ def _moves(name: str, status: schema.Status, help: str) -> click.Command:
     @click.option("--note", default="", help="Why; shown with the agent.")
     def move(names: Sequence[str], everyone: bool, note: str) -> None:
         from colony import operations
-        from colony.client import Client
-        from provisioning import places
+        from provisioning import local
 
-        with Client(f"unix:{places.SOCKET}") as client:
+        with local.client() as client:
 
             def set_status(name: str) -> None:
                 client.call(operations.SET_STATUS, schema.SetStatus(agent=name, status=status, note=note))
