@@ -256,11 +256,14 @@ def _spend(
 
 
 def _taken(usage: schema.Usage, metered: schema.Usage, reserved_usd: float) -> schema.Usage:
-    """What an attempt says it has used, but no less than the gate has counted; where nobody knows, it has cost what it had reserved."""
+    """What an attempt says it has used, but no less than the gate has counted, nor very much more than it may.
+
+    Where nobody knows, it has cost what it had reserved.
+    """
     if usage.cost_usd is None:
         cost_usd = metered.cost_usd or reserved_usd
     else:
-        cost_usd = max(usage.cost_usd, metered.cost_usd or 0.0)
+        cost_usd = max(attempt.believed(usage.cost_usd, reserved_usd), metered.cost_usd or 0.0)
     tokens_in, tokens_out = max(usage.tokens_in, metered.tokens_in), max(usage.tokens_out, metered.tokens_out)
     return usage.model_copy(update={"cost_usd": cost_usd, "tokens_in": tokens_in, "tokens_out": tokens_out})
 
