@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from statistics import median
 
 from bench import agents, host, house, turn
 from bench.figures import Figure, Missing, Plan
@@ -45,7 +44,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
                 (turn.bare(claude, api, bare_home, model.uses_tool), turn.colony(home), turn.answered(server, ann, CHANNEL, AGENT))
                 for _ in range(1 + plan.fewer(15, 4))
             ]
-            yield from _figures(rounds[1:], model.uses_tool)  # the first ones fill caches
+            yield from _figures(rounds[1:], turn.kind(model.uses_tool))  # the first ones fill caches
 
 
 @contextmanager
@@ -68,22 +67,8 @@ def _stage(plan: Plan, model: turn.Model, claude: Path) -> Iterator[tuple[str, P
         yield machine.run("colony", "token", "ann").stdout.strip(), machine.path(HOST_SOCKET), near, home
 
 
-def _figures(rounds: list[tuple[float, float, float]], uses_tool: bool) -> Iterator[Figure]:
-    bare, open_, sealed = (median(side) for side in zip(*rounds, strict=True))
-    added = median(ours - theirs for theirs, _, ours in rounds)
-    by_seal = median(ours - theirs for _, theirs, ours in rounds)
-    kind = "one tool call" if uses_tool else "plain reply"
-    yield Figure(
-        f"on a host, through gate and metering: added to a bare claude -p, {kind}",
-        f"{added:.2f} s ({sealed:.2f} − {bare:.2f})",
-        f"≤ {turn.BUDGET_SECONDS} s",
-        added <= turn.BUDGET_SECONDS,
-        values={"added_seconds": added, "bare_seconds": bare, "sealed_seconds": sealed},
-    )
-    yield Figure(
-        f"of which the seal adds, {kind}",
-        f"{by_seal:.2f} s ({sealed:.2f} − {open_:.2f} in a house without a gate)",
-        f"≤ {ADDED_BUDGET_SECONDS} s",
-        by_seal <= ADDED_BUDGET_SECONDS,
-        values={"added_seconds": by_seal, "open_seconds": open_, "sealed_seconds": sealed},
-    )
+def _figures(rounds: list[tuple[float, float, float]], kind: str) -> Iterator[Figure]:
+    through = f"on a host, through gate and metering: added to a bare claude -p, {kind}"
+    yield turn.added(through, [(bare, sealed) for bare, _, sealed in rounds], ("bare", "sealed"))
+    by_seal = [(open_, sealed) for _, open_, sealed in rounds]
+    yield turn.added(f"of which the seal adds, {kind}", by_seal, ("open", "sealed"), ADDED_BUDGET_SECONDS, " in a house without a gate")

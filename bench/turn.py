@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -56,7 +56,8 @@ def measure(plan: Plan) -> Iterator[Figure]:
         with agents.working(path, credentials):
             for model.uses_tool in (False, True):
                 pairs = [(bare(claude, api, bare_home, model.uses_tool), colony(home)) for _ in range(1 + plan.fewer(10, 4))]
-                yield _figure(pairs[1:], model.uses_tool)  # the first ones fill caches
+                what = f"added to a bare claude -p, {kind(model.uses_tool)}"
+                yield added(what, pairs[1:], ("bare", "colony"))  # the first ones fill caches
 
 
 def bare(claude: Path, api: Standin, home: Path, uses_tool: bool) -> float:
@@ -96,17 +97,24 @@ def answered(server: Path, token: str | None, channel: str, agent: str) -> float
     return seconds
 
 
+def added(
+    what: str, pairs: Sequence[tuple[float, float]], sides: tuple[str, str], budget: float = BUDGET_SECONDS, note: str = ""
+) -> Figure:
+    """How many seconds the second of two sides takes more than the first."""
+    less, more = (median(side) for side in zip(*pairs, strict=True))
+    seconds = median(ours - theirs for theirs, ours in pairs)
+    return Figure(
+        what,
+        f"{seconds:.2f} s ({more:.2f} − {less:.2f}{note})",
+        f"≤ {budget} s",
+        seconds <= budget,
+        values={"added_seconds": seconds, f"{sides[0]}_seconds": less, f"{sides[1]}_seconds": more},
+    )
+
+
+def kind(uses_tool: bool) -> str:
+    return "one tool call" if uses_tool else "plain reply"
+
+
 def _last_words(home: house.House) -> str:
     return (home.home / "agents" / f"{AGENT}.log").read_text(errors="replace")[-1500:]
-
-
-def _figure(pairs: list[tuple[float, float]], uses_tool: bool) -> Figure:
-    bare, colony = (median(side) for side in zip(*pairs, strict=True))
-    added = median(ours - theirs for theirs, ours in pairs)
-    return Figure(
-        f"added to a bare claude -p, {'one tool call' if uses_tool else 'plain reply'}",
-        f"{added:.2f} s ({colony:.2f} − {bare:.2f})",
-        f"≤ {BUDGET_SECONDS} s",
-        added <= BUDGET_SECONDS,
-        values={"added_seconds": added, "bare_seconds": bare, "colony_seconds": colony},
-    )

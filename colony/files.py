@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def read(folder: Path, name: str, max_bytes: int) -> str:
@@ -48,12 +50,25 @@ def write(folder: Path, name: str, text: str | bytes) -> None:
         os.fsync(parent)
 
 
-def overwrite(folder: Path, name: str, text: str) -> None:
+def rewrite(folder: Path, name: str, text: str | bytes) -> None:
+    """Replace the file as `write` does or, where there is no room for a second one beside it, in place.
+
+    Most changes fit into the blocks that a file already has. Raises `OSError` where not even that is so; the file is then as it was.
+    """
+    try:
+        write(folder, name, text)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        overwrite(folder, name, text)
+
+
+def overwrite(folder: Path, name: str, text: str | bytes) -> None:
     """Change the text of a regular file, durably, and for all who have mounted it; a power cut may leave some of both texts.
 
     Raises `FileNotFoundError`, and other `OSError`; where there is no room for it the file is as it was.
     """
-    content = text.encode()
+    content = text.encode() if isinstance(text, str) else text
     with _parent(folder, name) as parent:
         descriptor = os.open(PurePosixPath(name).name, os.O_WRONLY | _OPEN, dir_fd=parent)
     with _regular(descriptor, folder / name), open(descriptor, "wb", closefd=False) as file:
@@ -98,6 +113,12 @@ def put_aside(folder: Path, name: str, aside: str) -> None:
     """Rename whatever is there, of any kind; an `aside` from before is lost, unless it is a folder: then nothing changes."""
     with _parent(folder, name) as parent, suppress(OSError):
         os.rename(PurePosixPath(name).name, PurePosixPath(aside).name, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def delete(folder: Path, name: str) -> None:
+    """Delete what is no folder. Raises `OSError`, also where there is nothing."""
+    with _parent(folder, name) as parent:
+        os.unlink(PurePosixPath(name).name, dir_fd=parent)
 
 
 def clear_way(folder: Path, name: str) -> None:

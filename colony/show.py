@@ -312,5 +312,7 @@ def _plain_cell(value: Cell) -> str:
             return told(value, iso)
         case bool():
             return "yes" if value else "no"
+        case float():
+            return str(round(value, 6))
         case _:
             return line(str(value))

@@ -23,7 +23,7 @@ MAX_MARKDOWN_CHARACTERS = 8_000  # longer bodies are shown as they are: the pars
 MAX_WIDTH = 10_000  # of a table that has all the room it wants
 AUTHOR_STYLES = {"ape": "bold cyan", "agent": "bold magenta", "gateway": "bold yellow", "service": "bold yellow"}
 _LANGUAGE = re.compile(r"^( {0,3}(?:```|~~~))[\w+-]{1,20}$", re.MULTILINE)  # of a block of code: known by its colours
-LONG_COLUMNS = frozenset({"activity", "status_note", "topic", "error"})
+LONG_COLUMNS = frozenset({"activity", "status_note", "topic", "error", "arguments", "reason"})
 STATUS_STYLES = {"healthy": "green", "running": "green", "paused": "yellow", "draining": "yellow", "dead": "red", "failed": "red"}
 
 
@@ -53,30 +53,47 @@ class Faithful:
 
 
 class Fitting:
-    """A table; where the terminal is too narrow for it, its long columns are told below, so that names and times stay whole."""
+    """A table; where the terminal is too narrow for it, what does not fit is told below each row, so that names and times stay whole."""
 
     def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[show.Cell]], now: datetime) -> None:
         self._columns, self._rows, self._now = columns, rows, now
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType | Segment]:
         used = [place for place in range(len(self._columns)) if any(row[place] not in (None, "") for row in self._rows)]
-        whole = self._table(used)
-        if console.measure(whole, options=options.update(width=MAX_WIDTH)).maximum <= options.max_width:
-            yield whole
+        shown = self._fitting(console, options, used)
+        if shown == used:
+            yield self._table(used)
             return
-        yield self._table([place for place in used if self._columns[place] not in LONG_COLUMNS])
-        for row in self._rows:
-            for place in used:
-                if self._columns[place] in LONG_COLUMNS and row[place] not in (None, ""):
-                    yield Text.assemble((f"{show.line(str(row[0]))}: ", "dim"), _cell(row[place], self._now))
+        head, *lines = console.render_lines(self._table(shown), options, pad=False)
+        yield from (*head, Segment.line())
+        for row, cells in zip(self._rows, lines, strict=True):
+            yield from (*cells, Segment.line())
+            rest = [place for place in used if place not in shown and row[place] not in (None, "")]
+            if told := [Text.assemble((f"{self._name(place)} ", "dim"), _cell(row[place], self._now)) for place in rest]:
+                yield Padding(Text(", ").join(told), (0, 0, 0, min(4, options.max_width // 10)))
+
+    def _fitting(self, console: Console, options: ConsoleOptions, used: list[int]) -> list[int]:
+        """All columns, or as many as fit, from the left and without the long ones; the first always."""
+
+        def fits(places: Sequence[int]) -> bool:
+            return console.measure(self._table(places), options=options.update(width=MAX_WIDTH)).maximum <= options.max_width
+
+        if fits(used):
+            return used
+        shown = [place for place in used if self._columns[place] not in LONG_COLUMNS]
+        while len(shown) > 1 and not fits(shown):
+            shown.pop()
+        return shown
+
+    def _name(self, place: int) -> str:
+        return self._columns[place].removesuffix("_at").replace("_", " ")
 
     def _table(self, used: Sequence[int]) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for place in used:
             is_number = all(type(row[place]) in (int, float, type(None)) for row in self._rows)
             is_long = self._columns[place] in LONG_COLUMNS
-            name = self._columns[place].removesuffix("_at").replace("_", " ")
-            table.add_column(name, justify="right" if is_number else "left", overflow="fold", no_wrap=not is_long)
+            table.add_column(self._name(place), justify="right" if is_number else "left", overflow="fold", no_wrap=not is_long)
         for row in self._rows:
             table.add_row(*(_cell(row[place], self._now) for place in used))
         return table

@@ -9,14 +9,13 @@ from datetime import UTC, datetime, timedelta
 from colony import failures, files, schema
 from colony_agent import overflow, prompt, provenance, repository
 from colony_agent.marks import is_pinned
-from colony_agent.overflow import MEMORY
+from colony_agent.overflow import DIARY, MEMORY
 from colony_agent.runner import Answer, Brief, Runner, RunnerFailed, Task
 from colony_agent.settings import Home
 
 log = logging.getLogger(__name__)
 
 DREAMS = "memory/dreams"
-DIARY = "memory/diary"
 NOTHING_TO_SAY = "HEARTBEAT_OK"  # it leaves the memory as it is
 DREAM_SECONDS = 600
 

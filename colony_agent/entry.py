@@ -11,8 +11,6 @@ from typing import NoReturn
 from colony import errors, lifeline
 from colony_agent import journal, settings, worker
 
-NOTHING = 75
-
 
 def turn_argv(home: Path) -> list[str]:
     """What a worker starts: `colony-agent turn` without click. Isolated (-I): nothing from the folder it runs in is imported."""
@@ -23,7 +21,7 @@ def turn() -> NoReturn:
     """`turn HOME --parent PID [--pulse]`: the agent's next turn, for as long as the parent lives."""
     home, _, parent, *options = sys.argv[2:]
     if not lifeline.die_with_parent(int(parent)):  # a turn that nobody watches must not go on
-        sys.exit(NOTHING)
+        sys.exit(worker.NOTHING)
 
     def run() -> int:
         from colony_agent import turn

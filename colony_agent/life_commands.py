@@ -24,6 +24,8 @@ COLUMNS = ("agent", "state", "worker", "memory", "restarts", "inbox", "oldest", 
 
 _json = click.option("--json", "is_json", is_flag=True, help="Print a JSON document.")
 _name = click.argument("name")
+_names = click.argument("names", metavar="NAME...", nargs=-1)
+_everyone = click.option("--all", "everyone", is_flag=True, help="All agents of this machine.")
 
 
 @click.command()
@@ -62,8 +64,8 @@ def logs(name: str, follow: bool, lines: int) -> None:
 
 def _moves(name: str, status: schema.Status, help: str) -> click.Command:
     @click.command(name, help=help)
-    @click.argument("names", metavar="NAME...", nargs=-1)
-    @click.option("--all", "everyone", is_flag=True, help="All agents of this machine.")
+    @_names
+    @_everyone
     @click.option("--note", default="", help="Why; shown with the agent.")
     def move(names: Sequence[str], everyone: bool, note: str) -> None:
         from colony import operations
@@ -86,8 +88,8 @@ drain = _moves("drain", "draining", "Let agents hand back their work and take no
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1)
-@click.option("--all", "everyone", is_flag=True, help="All agents of this machine.")
+@_names
+@_everyone
 def restart(names: Sequence[str], everyone: bool) -> None:
     """Restart workers; a turn that runs is handed back, and goes on afterwards."""
     from provisioning import facts, units
@@ -104,8 +106,8 @@ def restart(names: Sequence[str], everyone: bool) -> None:
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1)
-@click.option("--all", "everyone", is_flag=True, help="All agents of this machine.")
+@_names
+@_everyone
 @click.option("--now", is_flag=True, help="Don't wait for a running turn: it is handed back, and goes on afterwards.")
 def upgrade(names: Sequence[str], everyone: bool, now: bool) -> None:
     """Bring agents to the present release: new code, units and rules. What does not come back runs as before."""
@@ -118,8 +120,8 @@ def upgrade(names: Sequence[str], everyone: bool, now: bool) -> None:
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1)
-@click.option("--all", "everyone", is_flag=True, help="All agents of this machine.")
+@_names
+@_everyone
 @click.option(
     "--keep", metavar="N", type=click.IntRange(1), help="How many of each agent's are left; default: as server.toml says, else 7."
 )

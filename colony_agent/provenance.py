@@ -88,16 +88,20 @@ def noted(home: Home) -> Notes:
     return Notes({name: _stamp(facts) for name, facts in found.items()}, known, _read(home, HEARTBEAT), tuple(marked))
 
 
-def settle(home: Home, before: Notes) -> None:
+def settle(home: Home, before: Notes) -> bool:
     """Mark the lines that are new since then, and undo what was written into the heartbeat: it is instructions.
 
     What can't be marked is put aside, so that it is not taken for a note. Only while no sandbox of the agent runs.
+    Whether all was done; if not, as on a full disk, it may be tried again.
     """
+    is_settled = True
     for act in (_open_up, _settle_heartbeat, _settle_notes):
         try:
             act(home, before)
         except OSError as error:
+            is_settled = False
             log.error("notes not settled agent=%s error=%s", home.agent.name, error)
+    return is_settled
 
 
 def carried(new: str, old: str, marked: Sequence[str]) -> str:
@@ -147,7 +151,11 @@ def _open_up(home: Home, _: Notes) -> None:
 
 def _settle_heartbeat(home: Home, before: Notes) -> None:
     if files.read_bytes(home.path, HEARTBEAT, MAX_BYTES) != before.heartbeat:
-        files.write(home.path, HEARTBEAT, before.heartbeat)
+        try:
+            files.rewrite(home.path, HEARTBEAT, before.heartbeat)
+        except OSError:
+            files.overwrite(home.path, HEARTBEAT, "")  # rather no instructions than those; a full disk can keep it from being put aside
+            raise
         log.warning("heartbeat put back: people from outside had been heard agent=%s", home.agent.name)
 
 
@@ -157,11 +165,18 @@ def _settle_notes(home: Home, before: Notes) -> None:
     if len(found) > MAX_NOTES or sum(facts.st_size for facts in changed.values()) > MAX_CHANGED_BYTES:
         _put_aside(home, FOLDER, "there is more than can be looked at")
         return
-    for name, facts in changed.items():
-        try:
-            _settle_note(home, name, facts, before.lines.get(name, frozenset()))
-        except OSError as error:
-            _put_aside(home, name, str(error))
+    stuck = [name for name, facts in changed.items() if not _is_settled(home, name, facts, before.lines.get(name, frozenset()))]
+    if stuck:
+        raise OSError(f"{len(stuck)} notes are neither marked nor put aside, such as {stuck[0]!r}")
+
+
+def _is_settled(home: Home, name: str, facts: os.stat_result, known: frozenset[str]) -> bool:
+    try:
+        _settle_note(home, name, facts, known)
+    except OSError as error:
+        _put_aside(home, name, str(error))
+        return not files.exists(home.path, name)
+    return True
 
 
 def _settle_note(home: Home, name: str, facts: os.stat_result, known: frozenset[str]) -> None:
@@ -171,7 +186,7 @@ def _settle_note(home: Home, name: str, facts: os.stat_result, known: frozenset[
     text = files.read_bytes(home.path, name, MAX_BYTES)
     marked = _marked(text, known)
     if marked != text:
-        files.write(home.path, name, marked)
+        files.rewrite(home.path, name, marked)
         log.info("lines marked as from outside agent=%s file=%s", home.agent.name, name)
 
 

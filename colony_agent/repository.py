@@ -13,6 +13,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 
 from colony import files
@@ -27,6 +28,7 @@ from colony_agent.settings import Home
 log = logging.getLogger(__name__)
 
 GIT_SECONDS = 30
+STALE_SECONDS = 2 * GIT_SECONDS  # no git lives so long
 COMMITTED = ("CLAUDE.md", "heartbeat.md", MEMORY)  # first of all; and what lies in these folders
 FOLDERS = (".claude/rules", "memory")
 MAX_BYTES = 16 * 2**20  # of all that is committed
@@ -53,6 +55,7 @@ def git(home: Home, *words: str, stdin: bytes = b"") -> tuple[Exit, bytes]:
 
 
 def _commit(home: Home, message: str) -> None:
+    _sweep(home)
     _do(home, "init", "--quiet")
     texts = dict(_texts(home))
     ended, listed = git(home, "ls-tree", "-r", "-z", "HEAD")
@@ -61,6 +64,15 @@ def _commit(home: Home, message: str) -> None:
         return
     _do(home, "fast-import", "--quiet", stdin=_commands(home, message, texts, is_first=is_first))
     _do(home, "read-tree", "HEAD")  # so that `git status` knows them; it reads no other file
+
+
+def _sweep(home: Home) -> None:
+    """Delete what was left by a git that was killed or had no room: its locks would stop all others for good."""
+    for name, facts in _below(home, ".git"):
+        is_left = name.endswith(".lock") or name.rpartition("/")[2].startswith("tmp_")
+        if is_left and time.time() - facts.st_mtime > STALE_SECONDS:
+            with suppress(OSError):
+                files.delete(home.path, name)
 
 
 def _texts(home: Home) -> Iterator[tuple[bytes, bytes]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 16 * 2**20
+ROOM_BYTES = 2**16  # of which each state takes a multiple
 SESSIONS_KEPT = 200
 
 
@@ -90,5 +91,9 @@ def _parsed(found: dict[str, Any]) -> State:
 
 
 def save(home: Path, name: str, state: State) -> None:
-    """Replace the state, durably. Only while nothing of the agent's runs: a replaced file is uncovered in a running sandbox."""
-    files.write(home, name, json.dumps(asdict(state)))
+    """Replace the state, durably. Only while nothing of the agent's runs: a replaced file is uncovered in a running sandbox.
+
+    It takes more room than it needs, so that on a disk that the agent has filled there is room for the next one, in place.
+    """
+    text = json.dumps(asdict(state))
+    files.rewrite(home, name, text.ljust(-(-len(text) // ROOM_BYTES) * ROOM_BYTES))

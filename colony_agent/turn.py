@@ -10,13 +10,12 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
 from functools import cache
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from colony import errors, failures, files
@@ -24,6 +23,7 @@ from colony.config import STATE_FILE
 from colony.failpoints import reach
 from colony_agent import journal, prompt, provenance, sandbox, state, worker
 from colony_agent.claim import Claimed, claim
+from colony_agent.lease import Lease
 from colony_agent.lock import the_only_process
 from colony_agent.runner import Answer, Brief, Runner, RunnerFailed, Task
 from colony_agent.runner.claude import ClaudeRunner
@@ -39,15 +39,14 @@ log = logging.getLogger(__name__)
 
 DELIVERY_SECONDS = 60  # how long a finished turn tries to reach its server before it leaves the journal to the next process
 HEARTBEAT_MAX_BYTES = 16_384
-MAX_PAUSE_SECONDS = 86_400  # what one failure may ask for; after it the API is asked again
-MIN_RENEWAL_SECONDS = 1  # between two requests for a longer lease
+MAX_RETRY_SECONDS = 86_400  # what one failure may ask for; after it the API is asked again
 PULSE_SESSION = "(pulse)"  # no channel's name
 
 
 class Exit(IntEnum):
     DONE = 0
-    FAILED = 10  # the turn was handed back; the server says when it is due again (1 would be any crash's)
-    NOTHING = 75  # nothing to do now, or somebody else does it (EX_TEMPFAIL)
+    FAILED = worker.FAILED  # the turn was handed back; the server says when it is due again
+    NOTHING = worker.NOTHING  # nothing to do now, or somebody else does it
 
 
 def run(home: Home, kind: schema.TurnKind = "answer", *, if_new: bool = False) -> Exit:
@@ -60,7 +59,7 @@ def run(home: Home, kind: schema.TurnKind = "answer", *, if_new: bool = False) -
         if not is_alone:
             return nothing(kind, "a turn or a dream of it runs")
         memory = state.load(home.path, STATE_FILE)
-        if memory.unsettled:  # a turn died before its notes were looked at
+        if memory.unsettled:  # a turn died before its notes were looked at, or there was no room for their marks
             _settle(home, memory)
         if memory.finished:
             _deliver(home, memory)
@@ -117,7 +116,7 @@ class _Turn:
             try:
                 tools = stack.enter_context(ToolSocket(self.home.path)) if self.has_tools else None
                 runner = self._runner(tools)
-                with _Lease(self.home, self.claimed, runner):
+                with Lease(self.home, self.claimed, runner):
                     self.stop.reach(runner)
                     try:
                         answer = self._think(runner, tools, stack)
@@ -132,21 +131,7 @@ class _Turn:
                 log.exception("turn broke turn=%s", self.reference)
                 unknown = schema.Usage(cost_usd=None)
                 return self._hand_back(RunnerFailed(failures.CRASHED, f"{type(error).__name__}: {error}", usage=unknown))
-        # The sandbox is gone: only now the state may be replaced.
-        if self.claimed.kind == "dream":
-            from colony_agent import dream
-
-            self.memory.dreamt = dream.matter(self.home)
-        else:
-            self.memory.remember(self.session_key, answer.session, self._newest, is_outside=self.is_outside)
-        self.memory.finished = _finished(self.turn, answer)
-        reach("turn.before_journal")
-        _save(self.home, self.memory)
-        reach("turn.journaled")
-        _deliver(self.home, self.memory)
-        log.info("turn done turn=%s cost_usd=%s", self.reference, answer.usage.cost_usd)
-        reach("turn.before_exit")
-        return Exit.DONE
+        return self._finish(answer)
 
     @property
     def turn(self) -> schema.Turn:
@@ -216,8 +201,7 @@ class _Turn:
 
     def _settle_notes(self) -> None:
         if self.notes and self.is_outside:
-            provenance.settle(self.home, self.notes)
-            self.memory.unsettled = None  # as the state says once it is saved
+            self.memory.unsettled = None if provenance.settle(self.home, self.notes) else self.notes.packed()
 
     def _brief(self) -> Brief:
         heartbeat = files.read(self.home.path, "heartbeat.md", HEARTBEAT_MAX_BYTES) if self.turn.kind == "pulse" else ""
@@ -234,6 +218,23 @@ class _Turn:
 
         return Client(self.home.colony.url, self.home.colony.token, turn=self.reference)
 
+    def _finish(self, answer: Answer) -> Exit:
+        # The sandbox is gone: only now the state may be replaced.
+        if self.claimed.kind == "dream":
+            from colony_agent import dream
+
+            self.memory.dreamt = dream.matter(self.home)
+        else:
+            self.memory.remember(self.session_key, answer.session, self._newest, is_outside=self.is_outside)
+        self.memory.finished = _finished(self.turn, answer)
+        reach("turn.before_journal")
+        _save(self.home, self.memory)
+        reach("turn.journaled")
+        _deliver(self.home, self.memory)
+        log.info("turn done turn=%s cost_usd=%s", self.reference, answer.usage.cost_usd)
+        reach("turn.before_exit")
+        return Exit.DONE
+
     def _hand_back(self, failed: RunnerFailed) -> Exit:
         from colony import operations, schema
         from colony.patience import repeated
@@ -247,7 +248,7 @@ class _Turn:
             code=failed.failure.code,
             detail=storable(detail)[:500],
             usage=failed.usage or schema.Usage(),
-            retry_in_seconds=None if failed.retry_in_seconds is None else min(failed.retry_in_seconds, MAX_PAUSE_SECONDS),
+            retry_in_seconds=None if failed.retry_in_seconds is None else min(failed.retry_in_seconds, MAX_RETRY_SECONDS),
         )
         if self.claimed.kind != "dream":
             self.memory.remember(self.session_key, failed.session, self.memory.seen.get(self.session_key, 0), is_outside=self.is_outside)
@@ -260,47 +261,6 @@ class _Turn:
             log.warning("turn had been taken away turn=%s", self.reference)
         reach("turn.fail_answered")
         return Exit.FAILED
-
-
-class _Lease:
-    """Renews a turn's lease until the block ends; stops the runner when the turn is taken away or the agent shall not work."""
-
-    def __init__(self, home: Home, turn: Claimed, runner: Runner) -> None:
-        self._home, self._turn, self._runner = home, turn, runner
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
-
-    def __enter__(self) -> _Lease:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._over.set()
-
-    def _renew(self) -> None:
-        from colony import operations, schema
-        from colony.client import Client
-
-        seconds = self._home.agent.lease_seconds
-        wait = min(seconds / 3, schema.MAX_WAIT_SECONDS)
-        request = schema.RenewTurn(id=self._turn.id, lease_seconds=seconds, wait=wait)
-        with Client(self._home.colony.url, self._home.colony.token, turn=self._turn.reference) as client:
-            while not self._over.is_set():
-                began = time.monotonic()
-                reach("turn.before_renew")
-                try:
-                    if client.call(operations.RENEW, request).status != "healthy":
-                        break
-                except (errors.StaleTurn, errors.Unauthenticated, errors.Forbidden) as error:
-                    if not self._over.is_set():
-                        log.warning("lease lost turn=%d error=%s", self._turn.id, error.detail)
-                    break
-                except errors.ColonyError as error:  # the server restarts, or its disk is full; the lease may outlive that
-                    log.warning("lease not renewed turn=%d error=%s", self._turn.id, error.detail)
-                reach("turn.renewed")
-                # A server that doesn't wait, as one that is stopping or answers with an error, is not asked all the time.
-                self._over.wait(min(wait, MIN_RENEWAL_SECONDS) - (time.monotonic() - began))
-        self._runner.stop()
 
 
 class _StopSignals:
@@ -351,10 +311,12 @@ def _deliver(home: Home, memory: state.State) -> None:
 
 def _settle(home: Home, memory: state.State) -> None:
     try:
-        provenance.settle(home, provenance.Notes.unpacked(memory.unsettled or {}))
+        is_settled = provenance.settle(home, provenance.Notes.unpacked(memory.unsettled or {}))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         log.error("notes of a turn that died are not marked agent=%s error=%r", home.agent.name, error)
-    memory.unsettled = None
+        is_settled = True
+    if is_settled:
+        memory.unsettled = None
     _save(home, memory)
 
 

@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 15  # on top of that, before a silent server is given up
 RETRY_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30)  # between tries to reach the server
 REST_SECONDS = (0.5, 1, 2, 5, 10, 30, 60)  # after turns that did nothing
 STOP_SECONDS = 10  # for a turn that shall hand back its work, before it is killed
-FAILED, NOTHING = 10, 75  # exit codes of a turn: handed back, nothing to do
+FAILED, NOTHING = 10, 75  # exit codes of a turn: handed back (1 would be any crash's), nothing to do (EX_TEMPFAIL)
 MAX_ANSWER_BYTES = 65536
 ERROR, WARNING, INFO = 3, 4, 6  # as syslog numbers them
 

@@ -16,9 +16,15 @@ from egress.settings import Bounds, Model
 
 STREAM_BYTES = 256 * 1024
 DEFAULT_PORTS = {"https": 443, "http": 80}
-_CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"cookie", b"host", b"forwarded"))
-# By these a server between here and there could take a request for another one than was allowed.
-_DETOURS = (b"x-forwarded-", b"x-original-", b"x-rewrite-", b"x-envoy-original-", b"x-http-method", b"x-method-override", b"max-forwards")
+# What Claude Code says of itself and of what it asks. No other header goes on: by one of those a server between here and there could take a
+# request for another one than was allowed, or send it elsewhere, with the key.
+_HEADERS = frozenset(
+    (
+        *(b"accept", b"accept-encoding", b"accept-language", b"content-type", b"user-agent", b"x-app"),
+        *(b"anthropic-version", b"anthropic-beta", b"anthropic-dangerous-direct-browser-access"),
+    )
+)
+_FAMILIES = (b"x-stainless-", b"x-claude-code-")
 _BETA = b"anthropic-beta"
 QUESTION, COUNTING = "/v1/messages", "/v1/messages/count_tokens"
 # What Claude Code asks. The key opens more, like files, batches and agents of everybody who shares it; and nothing in a path or
@@ -57,7 +63,7 @@ class Endpoint:
 
     def _headers(self, came: Headers) -> Headers:
         """The key is put in here and nowhere else; a redirection is the client's to follow, without it."""
-        kept = [(name, value) for name, value in end_to_end(came) if name != b"content-length" and not _is_dropped(name)]
+        kept = [(name, value) for name, value in end_to_end(came) if is_passed_on(name)]
         if self._model.beta:
             kept = _with_beta(kept, self._model.beta.encode())
         if self._model.value:
@@ -89,6 +95,11 @@ def is_counting(head: Head) -> bool:
     return head.method == "POST" and _path(head) == COUNTING
 
 
+def is_passed_on(name: bytes) -> bool:
+    """Whether a header of that name, in lower case, is the agent's to say."""
+    return name in _HEADERS or name.startswith(_FAMILIES)
+
+
 def _path(head: Head) -> str:
     return head.target.partition("?")[0]
 
@@ -105,11 +116,6 @@ def checked(method: str, target: str) -> str:
     if not _QUERY.fullmatch(query):
         raise Denied("the model is asked with beta, limit, before_id and after_id in the query only")
     return path + mark + query
-
-
-def _is_dropped(name: bytes) -> bool:
-    name = name.replace(b"_", b"-")  # as servers do that put headers into variables
-    return name in _CREDENTIALS or name.startswith(_DETOURS)
 
 
 def _with_beta(headers: Headers, beta: bytes) -> Headers:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from egress import question, refusals, resolver, target
@@ -51,12 +51,17 @@ class Proxy:
         names: Resolver,
         endpoint: Callable[[str], Endpoint],
         tls: ssl.SSLContext | None = None,
+        model_fields: Collection[str] = (),
     ) -> None:
-        """`endpoint` is that of a Linux user; `tls` is what proves who others are, by default what the system trusts."""
+        """`endpoint` is that of a Linux user; `tls` is what proves who others are, by default what the system trusts.
+
+        `model_fields` may stand in a question beside those that the gate knows.
+        """
         self._vault, self._tls = vault, tls or ssl.create_default_context()
         self._bounds, self._policy, self._ledger, self._meter = bounds, policy, ledger, meter
         self._room, self._reading = Room(), Seats(1, 1)
         self._names, self._endpoint, self._pipes = names, endpoint, Pipes()
+        self._model_fields = model_fields
         self._open: dict[Tunnel | Exchange, Callable[[], object]] = {}  # each with what raises a `Refusal` when it may be no longer
 
     async def serve(self, client: Client, user: str, head: Head, raw: bytes) -> None:
@@ -182,6 +187,7 @@ class Proxy:
                 elif is_counting(head):
                     await self._ask_count(endpoint, exchange, visit, head)
                 else:
+                    await self._meter.require_turn(user, model="")
                     visit.is_there = True
                     await endpoint.ask(exchange, user, head)
 
@@ -207,9 +213,10 @@ class Proxy:
             await endpoint.ask(exchange, visit.user, head, asked.content)
 
     async def _read(self, user: str, body: bytes, *, is_counted: bool = False) -> Question:
-        if len(body) < SMALL_BYTES:
-            return question.parsed(body, is_counted=is_counted)
-        return await self._reading.run(user, lambda: question.parsed(body, is_counted=is_counted))
+        def read() -> Question:
+            return question.parsed(body, is_counted=is_counted, fields=self._model_fields)
+
+        return read() if len(body) < SMALL_BYTES else await self._reading.run(user, read)
 
     def _require_question(self, user: str, asked: Question) -> None:
         """Raises `Unasked` for what would have the API reach for the agent what it may not reach itself."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,9 +15,26 @@ from egress.refusals import Malformed, TooLarge, Unasked
 MAX_BYTES = 32 * 2**20  # the API takes no more itself
 MAX_PARTS = 500_000  # values, roughly: what they take in memory is many times what they take in a text
 DEEPEST = 100  # content within content
+MAX_HOSTS = 256  # that it would have looked at, each of which is judged
 WEB = 443
-# Tools that Claude Code, or whoever asks, carries out itself; each name goes on with its date. All others are the API's own.
-LOCAL_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_", "tool_search_tool_")
+# What the price of a question, and what its API would look up for it, is known of. All else has to be allowed in the gate's settings: of
+# what was new in 2026, one field asks another model as well, one has the API remember, and one brings back what it remembers.
+FIELDS = frozenset(
+    (
+        *("model", "messages", "max_tokens", "system", "tools", "tool_choice", "thinking", "stream", "metadata", "output_config"),
+        *("temperature", "top_p", "top_k", "stop_sequences", "output_format", "cache_control", "service_tier", "speed"),
+        *("context_management", "mcp_servers", "container"),
+    )
+)
+# Tools that Claude Code, or whoever asks, carries out itself, and two that only look for tools. All others are the API's own.
+LOCAL_TOOLS = re.compile(r"custom|(?:bash|text_editor|computer|memory|tool_search_tool_(?:regex|bm25))(?:_[0-9]{8})?")
+# Blocks that hold all that they are, or what is looked into here; any other might have something looked up.
+BLOCKS = re.compile(
+    r"text|image|document|search_result|thinking|redacted_thinking|compaction|fallback|connector_text|mid_conv_system"
+    r"|tool_use|tool_result|tool_reference|tool_addition|tool_removal|server_tool_use|mcp_tool_use|mcp_tool_listing"
+    r"|[a-z_]+_(?:result|result_error|output)"
+)
+KEPT = ("file_id", "file_ids", "files", "container", "container_id", "tool_changes")  # what the API has, or reads in ways not known here
 DATA = ("base64", "text")  # sources that hold what they are
 FORGETTING = "clear_"  # edits of the context that ask no model
 BOUNDS = ("max_tokens", "thinking")
@@ -58,10 +76,10 @@ class Question:
         return replace(self, bounds=bounds)
 
 
-def parsed(body: bytes, *, is_counted: bool = False) -> Question:
+def parsed(body: bytes, *, is_counted: bool = False, fields: Collection[str] = ()) -> Question:
     """Raises `Malformed`, `TooLarge`, and `Unasked` for an address that is none. Takes a while for much: not for the event loop.
 
-    What is only to be counted need not say `max_tokens`.
+    What is only to be counted need not say `max_tokens`. `fields` may be said beside those that are known.
     """
     if len(body) > MAX_BYTES:
         raise TooLarge(f"the question to the model is larger than {MAX_BYTES} bytes")
@@ -81,9 +99,18 @@ def parsed(body: bytes, *, is_counted: bool = False) -> Question:
         raise Malformed("the question to the model must name a model")
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or not 0 <= max_tokens <= 10**7:
         raise Malformed("the question to the model must say max_tokens, a whole number")
+    _require_known(said, fields)
     _require_plain_context(said)
     hosts = tuple(dict.fromkeys(_hosts(said)))
-    return Question(bounds, rest, model, said.get("speed") == "fast", hosts)
+    if len(hosts) > MAX_HOSTS:
+        raise TooLarge(f"the question to the model would have more than {MAX_HOSTS} hosts looked at")
+    return Question(bounds, rest, model, said.get("speed") not in (None, "standard"), hosts)
+
+
+def _require_known(said: Mapping[str, Any], fields: Collection[str]) -> None:
+    for name in said:
+        if name not in FIELDS and name not in fields:
+            raise Unasked(f"the gate does not know what {name[:100]!r} asks of the model; model_fields in its settings may allow it")
 
 
 def _require_plain_context(said: Mapping[str, Any]) -> None:
@@ -104,10 +131,7 @@ def _hosts(said: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
         yield from _of_content(part, DEEPEST)
     for server in _listed(said.get("mcp_servers")):
         yield _address(server.get("url") if isinstance(server, dict) else None)
-    for tool in _listed(said.get("tools")):
-        kind = tool.get("type", "custom") if isinstance(tool, dict) else None
-        if not isinstance(kind, str) or not kind.startswith(LOCAL_TOOLS):
-            yield "*", WEB
+    yield from _of_tools(said.get("tools"))
     if said.get("container") is not None:
         yield "*", WEB
 
@@ -119,8 +143,10 @@ def _of_content(content: Any, depth: int) -> Iterator[tuple[str, int]]:
     for block in _listed(content):
         if not isinstance(block, dict):
             continue
-        if block.get("file_id") is not None:
+        if any(block.get(name) is not None for name in KEPT) or ("type" in block and not BLOCKS.fullmatch(str(block["type"]))):
             yield "*", WEB
+        if "tool" in block:
+            yield from _of_change(block["tool"])
         source = block.get("source")
         if isinstance(source, dict):
             if source.get("type") == "url" or "url" in source:
@@ -130,6 +156,26 @@ def _of_content(content: Any, depth: int) -> Iterator[tuple[str, int]]:
             elif source.get("type") not in DATA:
                 yield "*", WEB
         yield from _of_content(block.get("content"), depth - 1)
+
+
+def _of_change(tool: Any) -> Iterator[tuple[str, int]]:
+    """Of a tool that is there from this message on, or no longer."""
+    match tool:
+        case {"type": "tool_reference"}:
+            return
+        case {"type": "tool_definition", "definition": definition}:
+            yield from _of_tools([definition])
+        case _:
+            yield "*", WEB
+
+
+def _of_tools(tools: Any) -> Iterator[tuple[str, int]]:
+    for tool in _listed(tools):
+        kind = tool.get("type", "custom") if isinstance(tool, dict) else None
+        if isinstance(tool, dict) and tool.get("model") is not None:
+            raise Unasked("the model can't be asked to ask another one, whose price is not known here")
+        if not isinstance(kind, str) or not LOCAL_TOOLS.fullmatch(kind):
+            yield "*", WEB
 
 
 def _listed(found: Any) -> list[Any]:

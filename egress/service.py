@@ -59,7 +59,7 @@ async def _serve(settings: Settings, server_socket: socket.socket, systemd: Syst
     common = Endpoint(settings.model, bounds, model_names, tls)
     own = {user: Endpoint(model, bounds, model_names, tls) for user, model in settings.own_models.items()}
     meter = Meter(server, settings.prices, bounds.contacts)
-    proxy = Proxy(bounds, policy, vault, ledger, meter, names, lambda user: own.get(user, common), tls)
+    proxy = Proxy(bounds, policy, vault, ledger, meter, names, lambda user: own.get(user, common), tls, settings.model_fields)
     followers: list[Follower[Any, Any]] = [
         Follower("rules", operations.EGRESS_POLICY, policy, server, lambda: _in(loop, proxy)),
         Follower("secrets", operations.EGRESS_SECRETS, vault, server, lambda: _in(loop, proxy)),

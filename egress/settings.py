@@ -84,6 +84,7 @@ class Settings:
     own_models: Mapping[str, Model] = field(default_factory=dict)  # of the agents that have credentials of their own, by Linux user
     bounds: Bounds = field(default_factory=Bounds)
     prices: Prices = field(default_factory=Prices)
+    model_fields: tuple[str, ...] = ()  # that questions may hold beside those that the gate knows
 
 
 def load(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -95,10 +96,14 @@ def load(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
         raise errors.NotFound(f"there is no {file}; give the path of a settings file with --settings")
     path = file or HOST_FILE
     found = config.read_toml(path)
-    bounds, prices = found.pop("bounds", {}), found.pop("prices", {})
+    bounds, prices, model_fields = found.pop("bounds", {}), found.pop("prices", {}), found.pop("model_fields", [])
     given = {name: found.pop(name) for name in ("socket", "server", "model_url") if name in found}
     if found:
-        raise errors.Invalid(f"{path}: {', '.join(found)} is unknown; known are socket, server, model_url, [bounds], [prices]")
+        raise errors.Invalid(
+            f"{path}: {', '.join(found)} is unknown; known are socket, server, model_url, model_fields, [bounds], [prices]"
+        )
+    if not isinstance(model_fields, list) or not all(isinstance(name, str) and name for name in model_fields):
+        raise errors.Invalid(f'{path}: model_fields must be a list of names, as ["inference_geo"]')
     for name, value in given.items():
         if not isinstance(value, str) or not value:
             raise errors.Invalid(f"{path}: {name} must be a text")
@@ -111,6 +116,7 @@ def load(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
         {user: _model(_together(common, own), url) for user, own in credentials.items()},
         _bounds(path, bounds),
         _prices(path, prices),
+        tuple(model_fields),
     )
 
 

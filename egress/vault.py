@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from egress.authority import Authority
 
 TLS_PORT = 443
-TRUSTED = "ca.pem"  # beside the gate's socket
+TRUSTED, AUTHORITY = "ca.pem", "gate.pem"  # beside the gate's socket
 SYSTEM_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 _BASIC = re.compile(rb"[Bb]asic +([A-Za-z0-9+/=]+)")
 
@@ -137,10 +137,11 @@ class Vault:
 
 
 def _publish(folder: Path, pem: bytes = b"") -> None:
-    """Write what sandboxes trust: what this machine does, and the gate's own authority."""
+    """Write what sandboxes trust: the gate's own authority, and that beside what this machine trusts, for programs that take one file."""
     system = SYSTEM_BUNDLE.read_bytes() if SYSTEM_BUNDLE.exists() else b""
-    files.write(folder, TRUSTED, system + pem)
-    (folder / TRUSTED).chmod(0o644)
+    for name, content in ((AUTHORITY, pem), (TRUSTED, system + pem)):
+        files.write(folder, name, content)
+        (folder / name).chmod(0o644)
 
 
 def _entry(found: schema.EgressSecret) -> _Entry:

@@ -17,9 +17,9 @@ def name_of(agent: str, now: datetime | None = None) -> str:
     return f"{agent}-{now or datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar.gz"
 
 
-def staged(agent: str, folder: Path = places.BACKUPS) -> Path:
+def staged(agent: str) -> Path:
     """Where a backup of the agent's home is written before it has its name; it stays there from one that was killed."""
-    return folder / f".{agent}.new"
+    return places.BACKUPS / f".{agent}.new"
 
 
 def living(agent: str, folder: Path = places.BACKUPS) -> list[Path]:

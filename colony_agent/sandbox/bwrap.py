@@ -52,7 +52,7 @@ class Bwrap:
             Path("/etc/passwd"): view.passwd(self.home, uid),
             Path("/etc/group"): view.group(self.home, uid),
             **dict.fromkeys((view.existing(home / name) for name in MACHINE_FILES), ""),
-            **({} if is_free else instructions.made_up(home)),
+            **({} if is_free else {instructions.config_path(home): instructions.config(self.home.agent.name)}),
             **({view.HONEYTOKEN: f"{self.honeytoken}\n"} if self.honeytoken else {}),
         }
         contents = {path: view.in_memory(text) for path, text in files.items()}

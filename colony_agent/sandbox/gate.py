@@ -14,8 +14,10 @@ from colony_agent.settings import Home
 PORT = 3128  # nobody else's: the loopback is the sandbox's own
 URL = f"http://127.0.0.1:{PORT}"
 INSIDE = Path("/run/egress")
-TRUSTED = "ca.pem"  # beside the socket: what the gate is trusted by where it puts secrets in
-TRUSTING = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "PIP_CERT")
+TRUSTING = {  # where programs look for whom they trust, and the file beside the socket that has the gate, which puts secrets in
+    **dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT"), "ca.pem"),
+    "NODE_EXTRA_CA_CERTS": "gate.pem",  # alone: to read all of a machine's takes Claude Code some 15 ms at each start
+}
 NOT_BY_PROXY = "localhost,127.0.0.1"
 PROXIES = {
     **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), URL),
@@ -43,8 +45,7 @@ class Gate:
 
     def environment(self) -> dict[str, str]:
         """How programs find the gate, and whom they trust."""
-        is_there = (self.socket.parent / TRUSTED).exists()
-        return {**PROXIES, **(dict.fromkeys(TRUSTING, str(INSIDE / TRUSTED)) if is_there else {})}
+        return PROXIES | {name: str(INSIDE / file) for name, file in TRUSTING.items() if _says_something(self.socket.parent / file)}
 
     @property
     def script(self) -> Path:
@@ -56,3 +57,10 @@ class Gate:
     def forwarder(self, socket: Path) -> list[str]:
         """What the program's own words come after; `socket` is where the forwarder finds the gate's."""
         return [os.path.realpath(sys.executable), "-I", "-S", str(self.script), str(PORT), str(socket)]
+
+
+def _says_something(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except OSError:
+        return False

@@ -6,6 +6,8 @@ covered, too. Git is part of this for its hooks and its settings, and since what
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -23,9 +25,9 @@ FILES = {  # with what they are created with: only what exists can be covered
     "AGENTS.md": b"",  # taken where CLAUDE.md is empty
     ".mcp.json": b'{"mcpServers": {}}\n',
 }
-MADE_UP = {
-    ".claude.json": "{}\n"
-}  # Claude Code writes down there what it knows of itself, and obeys it: the environment that it names, too
+CONFIG = ".claude.json"  # Claude Code writes down there what it knows of itself, and obeys it: the environment that it names, too
+_MIGRATION = 15  # that Claude Code as it is pinned is at
+_PLUGINS = ("agents-md", "privacy", "plugin-authoring")  # that it has within
 CLAUDE, GIT = ".claude", ".git"
 OPEN = (".claude/projects",)  # sessions; it does without all else
 
@@ -48,14 +50,30 @@ def covers(home: Path, *, writes_history: bool = False) -> Iterator[Cover]:
     yield Cover(_made(home / GIT), is_open=writes_history)
 
 
-def made_up(home: Path) -> dict[Path, str]:
-    """What is shown as this text, whatever is there. Raises `RunnerFailed`."""
+def config_path(home: Path) -> Path:
+    """Where `config` is shown, whatever is there. Raises `RunnerFailed`."""
     try:
-        for name in MADE_UP:
-            files.clear_way(home, name)
+        files.clear_way(home, CONFIG)
     except OSError as error:
         raise RunnerFailed(CRASHED, f"can't cover {home} in the sandbox: {error}") from error
-    return {view.existing(home / name): text for name, text in MADE_UP.items()}
+    return view.existing(home / CONFIG)
+
+
+def config(agent: str) -> str:
+    """What Claude Code finds of itself: as little as keeps it from writing it down.
+
+    It may not, but would try at each start: some eight times, each by a file that it has the disk confirm and two renames that fail.
+    """
+    identity = hashlib.sha256(agent.encode()).hexdigest()
+    unused = {"usageCount": 0, "lastUsedAt": 1, "lastUsedNumStartups": 0}
+    found = {
+        "firstStartTime": "2026-01-01T00:00:00.000Z",
+        "machineID": identity,
+        "userID": identity,
+        "migrationVersion": _MIGRATION,
+        "pluginUsage": {f"cc-plugin-{name}@builtin": unused for name in _PLUGINS},
+    }
+    return json.dumps(found) + "\n"
 
 
 def _made(path: Path, content: bytes | None = None) -> Path:

@@ -105,7 +105,7 @@ class Podman:
         yield from (Mount(Path(BAIT), view.HONEYTOKEN),) if self.honeytoken else ()
         yield from (Mount(Path(stage.EMPTY), view.existing(home / name)) for name in MACHINE_FILES)
         if not self.home.agent.may_write_instructions:
-            yield from (Mount(Path(stage.PLACE, path.name), path) for path in instructions.made_up(home))
+            yield Mount(Path(stage.PLACE, instructions.CONFIG), instructions.config_path(home))
             yield from (Mount(cover.path, cover.path, cover.is_open) for cover in instructions.covers(home))
 
     def _order(self, argv: Sequence[str], mounts: Sequence[Mount], way_out: Gate | None, variables: str) -> Mapping[str, object]:
@@ -123,7 +123,7 @@ class Podman:
                 "containers.conf": SETTINGS,
                 "storage.conf": STORAGE,
                 "honeytoken": f"{self.honeytoken}\n",
-                **instructions.MADE_UP,
+                instructions.CONFIG: instructions.config(self.home.agent.name),
                 "variables": variables,
             },
             "argv": [*(way_out.forwarder(way_out.socket) if way_out else []), *argv],

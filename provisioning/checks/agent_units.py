@@ -15,7 +15,6 @@ from provisioning.steps import Act, Enable, Reload, Start, Step, Write
 from provisioning.systemd import UnitState
 
 MANY_RESTARTS = 5
-WORKING = ("healthy", "paused", "draining")  # the worker waits in each of them
 
 
 def files_as_made(scene: Scene, resident: Resident) -> Findings:

@@ -53,10 +53,10 @@ def read(pid: int, proc: Path = Path("/proc"), slice: str = "") -> Held:
     return Held(held, limits.get("memory"), limits.get("pids"))
 
 
-def folder(pid: int, proc: Path = Path("/proc")) -> Path | None:
+def folder(pid: int) -> Path | None:
     """Of the process in cgroup v2; None where there is no v2."""
-    path = memberships((proc / str(pid) / "cgroup").read_text()).get("")
-    hierarchy = mounted((proc / "self/mountinfo").read_text()).get("")
+    path = memberships(Path(f"/proc/{pid}/cgroup").read_text()).get("")
+    hierarchy = mounted(Path("/proc/self/mountinfo").read_text()).get("")
     return hierarchy.folder(path) if path is not None and hierarchy else None
 
 

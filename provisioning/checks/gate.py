@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import socket as sockets
-import stat
 
 from provisioning import places
+from provisioning.checks import socket_file
 from provisioning.checks.finding import HOST, Finding, Findings
 from provisioning.checks.scene import Scene
 from provisioning.host.files import GATE
-from provisioning.steps import Run, Step
 
-SOCKET_MODE = 0o666  # everybody may knock: the kernel says who it is
 PATIENCE_SECONDS = 5.0
-_RESTART = f"systemctl restart {GATE}"
 _QUESTION = b"GET / HTTP/1.1\r\nHost: gate\r\n\r\n"
 
 
@@ -30,24 +27,13 @@ def answer(scene: Scene) -> Findings:
     else:
         why = "it hangs up"
     if not said.startswith(b"HTTP/1.1 "):
-        yield Finding(HOST, f"the gate does not answer, so no agent reaches anything: {why}; journalctl -u {GATE} says more", _RESTART)
+        what = f"the gate does not answer, so no agent reaches anything: {why}; journalctl -u {GATE} says more"
+        yield Finding(HOST, what, f"systemctl restart {GATE}")
 
 
 def socket(scene: Scene) -> Findings:
     """Whether agents can reach it."""
-    try:
-        facts = places.GATE_SOCKET.lstat()
-    except FileNotFoundError:
-        return  # that it does not answer is said already
-    mode = stat.S_IMODE(facts.st_mode)
-    if not stat.S_ISSOCK(facts.st_mode):
-        yield Finding(HOST, f"{places.GATE_SOCKET} is no socket", _RESTART)
-    elif mode != SOCKET_MODE:
-        # By the gate's user: it could have put a link to something of root's there.
-        mended = Run(("chmod", f"{SOCKET_MODE:o}", str(places.GATE_SOCKET)), user=places.GATE_USER)
-        what = f"not every agent can reach the gate: {places.GATE_SOCKET} has the mode {mode:04o}, not {SOCKET_MODE:04o}"
-        remedy = f"chmod {SOCKET_MODE:o} {places.GATE_SOCKET}"
-        yield Finding(HOST, what, remedy, fix=Step("socket", f"the mode of {places.GATE_SOCKET}", (mended,)))
+    return socket_file.judged(places.GATE_SOCKET, GATE, places.GATE_USER, "not every agent can reach the gate")
 
 
 def member(scene: Scene) -> Findings:

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from colony import errors
 from provisioning import places
-from provisioning.checks import trial, writers
+from provisioning.checks import socket_file, trial, writers
 from provisioning.checks.finding import HOST, Finding, Findings
 from provisioning.checks.scene import Scene
 from provisioning.host.files import SERVER
 from provisioning.steps import Run, Step
 
 _COMMAND = (f"{places.CURRENT}/.venv/bin/colony-server", "--config", str(places.SERVER_SETTINGS))
-SOCKET_MODE = 0o666  # everybody may knock: the kernel says who it is
 
 
 def answer(scene: Scene) -> Findings:
@@ -40,22 +39,7 @@ def settings(scene: Scene) -> Findings:
 
 def socket(scene: Scene) -> Findings:
     """Whether agents and people can reach it."""
-    try:
-        facts = places.SOCKET.lstat()
-    except FileNotFoundError:
-        return  # that it does not answer is said already
-    mode = stat.S_IMODE(facts.st_mode)
-    if not stat.S_ISSOCK(facts.st_mode):
-        yield Finding(HOST, f"{places.SOCKET} is no socket", f"systemctl restart {SERVER}")
-    elif mode != SOCKET_MODE:
-        # By the server's user: it could have put a link to something of root's there.
-        mended = Run(("chmod", f"{SOCKET_MODE:o}", str(places.SOCKET)), user=places.SERVER_USER)
-        yield Finding(
-            HOST,
-            f"not everybody can reach the server: {places.SOCKET} has the mode {mode:04o}, not {SOCKET_MODE:04o}",
-            f"chmod {SOCKET_MODE:o} {places.SOCKET}",
-            fix=Step("socket", f"the mode of {places.SOCKET}", (mended,)),
-        )
+    return socket_file.judged(places.SOCKET, SERVER, places.SERVER_USER, "not everybody can reach the server")
 
 
 def database(scene: Scene) -> Findings:

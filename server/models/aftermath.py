@@ -27,14 +27,16 @@ class Missed:
     gone: list[str]  # of who has left the colony
 
 
-NOBODY = Missed([], [], [])
+_NOBODY = Missed([], [], [])
 
 
-def missed(connection: Connection, names: Collection[str], room_id: int | None) -> Missed:
-    """What is wrong with these names; `room_id` is the channel's, if it is private."""
+def missed(connection: Connection, names: Collection[str], reached: int, place: channel.Place) -> Missed:
+    """What is wrong with those of the names that are not among the `reached` ones, who have an item."""
+    if reached == len(names):  # they exist, live and are members
+        return _NOBODY
     known = user.statuses(connection, names)
     living = {name for name, status in known.items() if status != "dead"}
-    outside = living - channel.insiders(connection, room_id, living) if room_id and living else set[str]()
+    outside = living - channel.insiders(connection, place.channel_id, living) if place.is_private and living else set[str]()
     return Missed(sorted(set(names) - known.keys()), sorted(outside), sorted(known.keys() - living))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import (
     Boolean,
@@ -70,10 +71,19 @@ watches = Table(
 )
 
 
+class Place(NamedTuple):
+    """Where a new message stands."""
+
+    channel_id: int
+    seq: int
+    streak: int  # of agents' messages, this one included
+    is_private: bool
+
+
 def seen_by(viewer: ColumnElement[int]) -> ColumnElement[bool]:
     """Whether a row of `channels` is there for the viewer, a user's id; NULL sees all.
 
-    Whatever tells of a channel asks this, or `find`, `sees` or `next_seq`.
+    Whatever tells of a channel asks this, or `find`, `sees` or `next_place`.
     """
     membership = select(members.c.user_id).where(members.c.channel_id == channels.c.id, members.c.user_id == viewer)
     return or_(channels.c.is_private.is_(False), viewer.is_(None), membership.correlate(channels).exists())
@@ -232,8 +242,8 @@ def unwatch(connection: Connection, channel_id: int, user_id: int) -> None:
     connection.execute(delete(watches).where(watches.c.channel_id == channel_id, watches.c.user_id == user_id))
 
 
-def next_seq(connection: Connection, name: str, author_kind: str, viewer_id: int | None) -> tuple[int, int, int, bool]:
-    """The channel's id, its next number, the streak that includes it, and whether it is private; others wait, so that none is left out.
+def next_place(connection: Connection, name: str, author_kind: str, viewer_id: int | None) -> Place:
+    """The place of the channel's next message; others wait for theirs, so that no number is left out.
 
     Raises `NotFound`, also for a private channel that is not there for the viewer; what was changed is then to be undone.
     """
@@ -241,8 +251,7 @@ def next_seq(connection: Connection, name: str, author_kind: str, viewer_id: int
     # Only once nobody else holds the channel: they may have taken the viewer out of it.
     if row is None or (row.is_private and not sees(connection, row.id, viewer_id)):
         raise errors.NotFound(f"no channel {name}")
-    channel_id, seq, streak, is_private = row
-    return channel_id, seq, streak, is_private
+    return Place(*row)
 
 
 def _is_watched(connection: Connection, channel_id: int, user_id: int) -> bool:

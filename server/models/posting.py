@@ -78,40 +78,27 @@ def post(connection: Connection, author: Author, request: schema.PostMessage, gu
     if request.client_id and (first := message.by_client_id(connection, author.id, request.client_id)):
         return [_repeated(connection, author, request, first)]
     mentions = mention.find(request.body)
-    channel_id, seq, streak, is_private = channel_model.next_seq(connection, request.channel, author.kind, author.viewer_id)
-    if request.reply_to and not message.is_in(connection, request.reply_to, channel_id):
+    place = channel_model.next_place(connection, request.channel, author.kind, author.viewer_id)
+    if request.reply_to and not message.is_in(connection, request.reply_to, place.channel_id):
         raise errors.Invalid(f"reply_to: there is no message {request.reply_to} in {request.channel}")
-    values = _values(author, request, now) | {"channel_id": channel_id, "seq": seq}
-    message_id = _STORE.rows(connection, values)[0][0]
-    tripped = guard.trips(author, streak)
+    stored = _store(connection, author, request, place, now)
+    tripped = guard.trips(author, place.streak)
     delivery = inbox.Delivery(
-        message_id,
-        channel_id,
+        stored["id"],
+        place.channel_id,
         author.id,
         now,
         suppress_agents=bool(tripped),
         spare_agents=request.type == NOTICE,
-        to_members=is_private,
+        to_members=place.is_private,
     )
     delivered = inbox.deliver(connection, delivery, mentions)
-    missed = aftermath.NOBODY
-    if delivered.named < len(mentions.usernames):  # whoever was reached by name exists and lives
-        missed = aftermath.missed(connection, mentions.usernames, channel_id if is_private else None)
-    said = schema.Message(
-        **values,
-        id=message_id,
-        channel=request.channel,
-        author=author.username,
-        author_kind=author.kind,
-        unknown_mentions=missed.unknown,
-        not_members=missed.outside,
-    )
-    is_told = tripped if tripped and guard.is_first(author, streak) else ""
+    missed = aftermath.missed(connection, mentions.usernames, delivered.named, place)
+    said = schema.Message(**stored, unknown_mentions=missed.unknown, not_members=missed.outside)
+    is_told = tripped if tripped and guard.is_first(author, place.streak) else ""
     notices = aftermath.notices(connection, said, is_told, () if tripped else delivered.away, missed)
-    return [
-        Posted(said, delivered.receivers, channel_id),
-        *(posted for each in notices for posted in notice(connection, request.channel, *each, now)),
-    ]
+    told = (posted for each in notices for posted in notice(connection, request.channel, *each, now))
+    return [Posted(said, delivered.receivers, place.channel_id), *told]
 
 
 def absence(connection: Connection, agent_id: int, channel: str, now: datetime) -> list[Posted]:
@@ -134,8 +121,13 @@ def _repeated(connection: Connection, author: Author, request: schema.PostMessag
     return Posted(message.to_schema(first).model_copy(update={"duplicate": True}), [], first.channel_id)
 
 
-def _values(author: Author, request: schema.PostMessage, now: datetime) -> dict[str, Any]:
-    return {
+def _store(
+    connection: Connection, author: Author, request: schema.PostMessage, place: channel_model.Place, now: datetime
+) -> dict[str, Any]:
+    """The message's row, with the names that `schema.Message` wants."""
+    values = {
+        "channel_id": place.channel_id,
+        "seq": place.seq,
         "author_id": author.id,
         "body": request.body,
         "type": request.type,
@@ -145,3 +137,5 @@ def _values(author: Author, request: schema.PostMessage, now: datetime) -> dict[
         "client_id": request.client_id,
         "created_at": now,
     }
+    names = {"channel": request.channel, "author": author.username, "author_kind": author.kind}
+    return values | names | {"id": _STORE.scalar(connection, values)}

@@ -14,23 +14,13 @@ from tests.colony.cast import House, Shell
 @pytest.fixture(scope="session")
 def house(sqlite_file: Path) -> Iterator[House]:
     """Ann and bob (apes), scout and rook (agents) live here, and whoever joined in other tests."""
-    house = House(sqlite_file)
-    try:
-        house.start()
-        yield house
-    finally:
-        house.close()
+    yield from _open(sqlite_file)
 
 
 @pytest.fixture
 def own_house(sqlite_file: Path) -> Iterator[House]:
     """One that a test may stop."""
-    house = House(sqlite_file)
-    try:
-        house.start()
-        yield house
-    finally:
-        house.close()
+    yield from _open(sqlite_file)
 
 
 @pytest.fixture
@@ -54,3 +44,12 @@ def channel(house: House, request: pytest.FixtureRequest) -> str:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries again at once."""
     monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.0)
+
+
+def _open(sqlite_file: Path) -> Iterator[House]:
+    house = House(sqlite_file)
+    try:
+        house.start()
+        yield house
+    finally:
+        house.close()

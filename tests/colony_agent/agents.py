@@ -200,7 +200,6 @@ class Process:
         env: Mapping[str, str] | None = None,
         descriptors: tuple[int, ...] = (),
         user: str | None = None,
-        cwd: Path | None = None,
     ) -> None:
         self._log, self._began = log, log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
@@ -212,7 +211,6 @@ class Process:
                 env=_environment(env),
                 pass_fds=descriptors,
                 start_new_session=True,
-                cwd=cwd,
                 user=user,
                 extra_groups=[] if user else None,
                 preexec_fn=die_with_parent,

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Self
 
 from colony import errors, schema
+from tests.colony_agent.gates import copy
 
 
 class Relay:
@@ -43,12 +44,12 @@ class Relay:
                 return
             with socket.create_connection(("127.0.0.1", self._port)) as server:
                 self._open.append(server)
-                threading.Thread(target=_copy, args=[caller, server], daemon=True).start()
+                threading.Thread(target=copy, args=[caller, server], daemon=True).start()
                 if self.swallowed:
                     self.swallowed -= 1
                     server.recv(65536)
                     caller.shutdown(socket.SHUT_RDWR)
-                _copy(server, caller)
+                copy(server, caller)
 
     def __enter__(self) -> Self:
         return self
@@ -65,10 +66,3 @@ def problem(error: errors.ColonyError) -> bytes:
     body = schema.Problem(title="Refused", status=error.status, detail=error.detail, code=error.code).model_dump_json()
     kind = "Content-Type: application/problem+json\r\nConnection: close"
     return f"HTTP/1.1 {error.status} Refused\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while chunk := source.recv(65536):
-            target.sendall(chunk)
-        target.shutdown(socket.SHUT_WR)

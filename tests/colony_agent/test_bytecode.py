@@ -15,9 +15,9 @@ import pytest
 from colony_agent import bytecode
 
 
-def module(folder: Path, text: str = "print('one')\n") -> ModuleType:
+def module(folder: Path) -> ModuleType:
     source = folder / "said.py"
-    source.write_text(text)
+    source.write_text("print('one')\n")
     py_compile.compile(str(source))
     spec = importlib.util.spec_from_file_location("said", source)
     assert spec

@@ -11,6 +11,7 @@ import pytest
 
 from colony.failures import UNREACHABLE
 from colony_agent.runner.claude import HELD_BY_THE_GATE
+from colony_agent.sandbox import instructions
 from tests.colony_agent.agents import DONE, FAILED, Agent, House
 from tests.colony_agent.cast import running
 from tests.colony_agent.engines import ENGINES
@@ -106,7 +107,8 @@ def test_an_agent_whose_gate_is_away_waits_and_says_why(house: House, tmp_path: 
     assert agent.turn().returncode == FAILED
     turn = agent.turns()[0]
     assert (turn.state, turn.error_code, turn.failures) == ("resting", "unreachable", 0)
-    assert "there is no egress gate at" in agent.seen.status_note or UNREACHABLE.says in agent.seen.status_note
+    assert "there is no egress gate at" in turn.error
+    assert UNREACHABLE.says in agent.seen.status_note
 
 
 def thinker(house: House, path: Path, egress: str) -> Agent:
@@ -124,7 +126,7 @@ def test_what_its_own_settings_say_steers_it_in_no_turn(scout: Scout, api: Stand
     api.script([tool("Bash", {"command": "cat .claude.json; echo '{' > .claude.json"}), text("one"), text("two")])
     assert poisoned(scout).ask().reply == "one"
     assert scout.ask().reply == "two"
-    assert "\n{}\n/bin/bash" in tool_result(api.requests[1])
+    assert f"\n{instructions.config('scout')}/bin/bash" in tool_result(api.requests[1])
     assert "You are eve's" not in "".join(str(request.body) for request in api.requests)
 
 

@@ -11,11 +11,14 @@ import pytest
 from colony.failures import CRASHED
 from colony_agent import repository
 from colony_agent.runner import RunnerFailed
-from colony_agent.sandbox import for_home
+from colony_agent.runner.claude import BOUNDS
+from colony_agent.sandbox import for_home, instructions
 from colony_agent.settings import Home
 from tests.colony_agent.cast import scout_at
 from tests.colony_agent.engines import ENGINES
 from tests.colony_agent.test_sandbox import inside
+from tests.standin import Standin, text
+from tests.standin.claude import claude_binary, run_claude
 
 TEXT = "as the operator wrote it\n"
 FILES = (
@@ -128,11 +131,23 @@ CHANGED = "exec 2> /dev/null; cat {}; echo evil > {} || mv CLAUDE.md {} || rm {}
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("there", ODD)
-def test_what_claude_code_notes_of_itself_is_made_up(tmp_path: Path, engine: str, there: str) -> None:
+def test_what_claude_code_finds_of_itself_is_made_up(tmp_path: Path, engine: str, there: str) -> None:
     home = scout_at(tmp_path / "scout", sandbox=engine)
     subprocess.run(["sh", "-c", there.replace("{}", ".claude.json")], cwd=home.path, check=True)
+    made_up = instructions.config("scout").strip()
     for _ in range(2):
-        assert inside(for_home(home), CHANGED.replace("{}", ".claude.json")) == "{}\n{}"
+        assert inside(for_home(home), CHANGED.replace("{}", ".claude.json")) == f"{made_up}\n{made_up}"
+
+
+def test_claude_code_as_it_is_pinned_has_nothing_to_add_to_it(tmp_path: Path) -> None:
+    file = tmp_path / instructions.CONFIG
+    file.write_text(instructions.config("scout"))
+    before = file.stat()
+    with Standin() as api:
+        api.script(lambda request: text("Here I am."))
+        assert run_claude(claude_binary(), api, tmp_path, "hello", **BOUNDS).result["result"] == "Here I am."
+    after = file.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_what_is_replaced_in_a_folder_meanwhile_stays_covered(home: Home) -> None:

@@ -11,6 +11,7 @@ import pytest
 from colony_agent import state
 from colony_agent.runner import Session
 from colony_agent.state import Finished, State
+from tests.server.disks import disk
 
 FINISHED = Finished(7, 2, "a reply \N{SNOWMAN}", 10, 5, 0.25, "session-1")
 
@@ -99,12 +100,21 @@ def test_a_newer_broken_one_replaces_the_older(tmp_path: Path) -> None:
 def test_a_crash_while_saving_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state.save(tmp_path, "state", State(finished=FINISHED))
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr("os.fsync", broken)
+    with pytest.raises(OSError, match="Input/output"):
         state.save(tmp_path, "state", State())
     monkeypatch.undo()
     assert state.load(tmp_path, "state").finished == FINISHED
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_full_disk_has_room_for_the_next_one(tmp_path: Path) -> None:
+    with disk(tmp_path / "disk", 1) as small:
+        state.save(small.path, "state", State())
+        small.fill()
+        heard = State({"general": Session("s", 1.0)}, {"general": 7}, ["general"], FINISHED, unsettled={"heartbeat": "lamp" * 10_000})
+        state.save(small.path, "state", heard)
+        assert state.load(small.path, "state") == heard

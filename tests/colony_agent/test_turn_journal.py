@@ -67,11 +67,11 @@ def test_a_journal_that_was_delivered_already_changes_nothing(house: House, scou
     assert scout.runs() == 2
 
 
-def journaled(scout: Agent, reply: str = "answered") -> schema.Turn:
+def journaled(scout: Agent) -> schema.Turn:
     """A turn whose answer is in the journal, as if its process had died before it told anybody."""
     scout.ask()
     turn = claim(scout)
-    state.save(scout.home, STATE_FILE, state.State(finished=state.Finished(turn.id, turn.attempt, reply, 10, 5, 0.25, None)))
+    state.save(scout.home, STATE_FILE, state.State(finished=state.Finished(turn.id, turn.attempt, "answered", 10, 5, 0.25, None)))
     return turn
 
 

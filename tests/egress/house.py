@@ -179,6 +179,7 @@ class House:
         decide: Decide | None = None,
         identify: Callable[[socket.socket], str | None] | None = None,
         hears_rules: bool = True,
+        model_fields: tuple[str, ...] = (),
     ) -> None:
         self.bounds = bounds or Bounds()
         self.folder = Path(tempfile.mkdtemp(prefix="gate-", dir="/tmp"))  # short: a socket's path has 107 bytes
@@ -195,7 +196,7 @@ class House:
         self.ledger = Ledger(self.colony, self.bounds.contacts, every_seconds=0.01)  # type: ignore[arg-type]
         self.meter = Meter(self.colony, Prices(), self.bounds.contacts)  # type: ignore[arg-type]
         self._model, self._tls = model or Model("http://127.0.0.1:1"), tls
-        self._identify = identify or _said_user
+        self._identify, self._model_fields = identify or _said_user, model_fields
         self.upstreams: list[Upstream] = []
         self._is_open = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -209,7 +210,10 @@ class House:
     async def _serve(self) -> None:
         names = Resolver(self.bounds.connect_seconds, self._look_up)
         endpoint = Endpoint(self._model, self.bounds, names, self._tls)
-        self._proxy = Proxy(self.bounds, self.policy, self.vault, self.ledger, self.meter, names, lambda user: endpoint, self._tls)
+        policy, vault = self.policy, self.vault
+        self._proxy = Proxy(
+            self.bounds, policy, vault, self.ledger, self.meter, names, lambda user: endpoint, self._tls, self._model_fields
+        )
         self.gate = Gate(self.bounds, self.policy, self._proxy, self.ledger, self._identify, _said_uid)
         self._loop = asyncio.get_running_loop()
         with service.listening(self.socket) as listening:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from colony import errors
 from egress.settings import OAUTH_BETA, Bounds, Model, Secret
 from tests.egress.house import House, Upstream, answering, code, everything, hear, status, until
 
@@ -150,6 +151,7 @@ def test_what_claude_code_asks_is_asked(open_house: Opened, upstreams: Callable[
         *("X-Original-URL", "X-Original-URI", "X-Original-Method", "X-Rewrite-URL", "X_Rewrite_URL", "X-Envoy-Original-Path"),
         *("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "Max-Forwards"),
         *("Forwarded", "X-Forwarded-For", "X-Forwarded-Prefix", "X-Forwarded-Host", "X_Forwarded_Uri"),
+        *("Helicone-Target-Url", "X-Portkey-Config", "X-Of-The-Future", "anthropic-workspace-id", "Content-Encoding"),
     ],
 )
 def test_no_header_makes_another_request_of_it(open_house: Opened, upstreams: Callable[..., Upstream], name: str) -> None:
@@ -178,6 +180,24 @@ def test_whoever_reaches_the_models_host_by_another_way_has_no_key(
         connection.recv(100)
         until(lambda: upstream.heard)
     assert KEY.encode() not in upstream.heard[0]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/claude-x"])
+def test_who_runs_no_turn_is_told_of_no_models(open_house: Opened, upstreams: Callable[..., Upstream], path: str) -> None:
+    upstream = upstreams()
+    house = open_house(model=model(upstream))
+    house.colony.trouble = errors.StaleTurn("no turn of the agent runs")
+    answer = house.ask(post(path, body=b"", method="GET"))
+    assert (status(answer), code(answer), upstream.accepted) == (403, "egress_denied", 0)
+
+
+def test_another_field_may_be_asked_where_the_settings_say_so(open_house: Opened, upstreams: Callable[..., Upstream]) -> None:
+    said = QUESTION.replace(b"}", b',"inference_geo":"us"}')
+    upstream = upstreams()
+    answer = open_house(model=model(upstream)).ask(post(body=said))
+    assert (status(answer), code(answer), upstream.accepted) == (400, "egress_denied", 0)
+    assert status(open_house(model=model(upstream), model_fields=("inference_geo",)).ask(post(body=said))) == 200
+    assert b'"inference_geo":"us"' in upstream.heard[0]
 
 
 def test_a_redirection_is_not_followed(open_house: Opened, upstreams: Callable[..., Upstream]) -> None:

@@ -35,7 +35,7 @@ def test_what_goes_out_says_the_same(more: dict[str, Any]) -> None:
         more.pop(name, None)
     said = body(**more)
     try:
-        found = parsed(said)
+        found = parsed(said, fields=more)
     except Malformed:  # a lone surrogate
         assert any("\ud800" <= character <= "\udfff" for character in json.dumps(more, ensure_ascii=False))
         return
@@ -107,6 +107,28 @@ def test_what_holds_all_that_it_is_reaches_nowhere() -> None:
     assert (found.hosts, found.is_fast) == ((), False)
 
 
+WEB_FETCH = {"type": "web_fetch_20250910", "name": "web_fetch"}
+
+
+def addition(tool: Any) -> dict[str, Any]:
+    """A tool that is there from this message on."""
+    return {"type": "tool_addition", "tool": tool}
+
+
+def defined(tool: Any) -> dict[str, Any]:
+    return {"type": "tool_definition", "definition": tool}
+
+
+def test_a_tool_that_comes_later_is_judged_like_the_first_ones() -> None:
+    blocks = [
+        addition(defined({"name": "Mine", "input_schema": {}})),
+        addition({"type": "tool_reference", "name": "Mine"}),
+        {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "Mine"}},
+    ]
+    assert asked(*blocks).hosts == ()
+    assert asked(*blocks, addition(defined(WEB_FETCH))).hosts == (EVERYTHING,)
+
+
 IMAGE = {"type": "image", "source": {"type": "url", "url": "https://Evil.example:8443/a.png"}}
 
 
@@ -117,13 +139,22 @@ IMAGE = {"type": "image", "source": {"type": "url", "url": "https://Evil.example
         [{"type": "document", "source": IMAGE["source"]}],
         [{"type": "tool_result", "tool_use_id": "1", "content": [IMAGE]}],
         [{"type": "document", "source": {"type": "content", "content": [IMAGE]}}],
-        [{"type": "of the future", "source": {"type": "link", "url": "https://evil.example:8443"}}],
-        [{"type": "of the future", "content": {"content": [IMAGE]}}],
+        [{"type": "document", "source": {"type": "link", "url": "https://evil.example:8443"}}],
+        [{"type": "web_fetch_result", "content": {"content": [IMAGE]}}],
     ],
 )
 def test_where_a_picture_or_a_document_would_be_fetched_is_known(blocks: list[Any]) -> None:
     assert asked(*blocks).hosts == (("evil.example", 8443),)
     assert parsed(body(system=blocks)).hosts == (("evil.example", 8443),)
+
+
+def test_no_question_names_more_hosts_than_are_soon_judged() -> None:
+    def pictures(count: int) -> list[Any]:
+        return [{"type": "image", "source": {"type": "url", "url": f"https://{number}.example"}} for number in range(count)]
+
+    assert len(asked(*pictures(question.MAX_HOSTS)).hosts) == question.MAX_HOSTS
+    with pytest.raises(TooLarge, match="hosts"):
+        asked(*pictures(question.MAX_HOSTS + 1))
 
 
 def test_where_tools_of_the_api_would_be_called_is_known() -> None:
@@ -140,6 +171,15 @@ def test_where_tools_of_the_api_would_be_called_is_known() -> None:
         {"messages": [{"role": "user", "content": [{"type": "container_upload", "file_id": "file_1"}]}]},
         {"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "file", "file_id": "file_1"}}]}]},
         {"messages": {"role": "user", "content": {"type": "document", "source": {"type": "of the future"}}}},
+        *({"tools": [{"type": kind, "name": "x"}]} for kind in ("bash_code_execution_20250825", "tool_search_tool_web_20270101")),
+        *({"messages": [{"role": "user", "content": [{"type": kind}]}]} for kind in ("of_the_future", "", None, ["text"], "text ")),
+        *(
+            {"messages": [{"role": "user", "content": [{"type": "text", name: ["file_1"]}]}]}
+            for name in ("file_ids", "files", "container", "container_id", "tool_changes")
+        ),
+        {"messages": [{"role": "system", "content": [], "tool_changes": []}]},
+        *({"messages": [{"role": "system", "content": [addition(tool)]}]} for tool in (None, "web_fetch", {}, {"type": "of the future"})),
+        *({"messages": [{"role": "system", "content": [addition(defined(tool))]}]} for tool in (WEB_FETCH, None, [WEB_FETCH])),
     ],
 )
 def test_what_the_api_would_do_wherever_it_likes_is_known(more: dict[str, Any]) -> None:
@@ -161,6 +201,28 @@ def test_the_model_is_not_asked_to_sum_up_what_was_said_before(type: Any) -> Non
     for edits in ([forgets, {"type": type}], {"type": type}, [type]):
         with pytest.raises(Unasked, match="change its context"):
             parsed(body(context_management={"edits": edits}))
+
+
+@pytest.mark.parametrize(
+    "name", ["fallbacks", "compaction", "thread", "inference_geo", "diagnostics", "user_profile_id", "resumption", "Model", "messages ", ""]
+)
+def test_what_is_not_known_to_cost_nothing_is_not_asked(name: str) -> None:
+    with pytest.raises(Unasked, match="model_fields"):
+        parsed(body(**{name: None}))
+    assert json.loads(parsed(body(**{name: "x"}), fields=[name]).content)[name] == "x"
+
+
+@pytest.mark.parametrize(
+    "tool", [ADVISOR := {"type": "advisor_20260301", "name": "advisor", "model": "claude-opus-5"}, addition(defined(ADVISOR))]
+)
+def test_the_model_asks_no_other_one(tool: dict[str, Any]) -> None:
+    with pytest.raises(Unasked, match="another one"):
+        asked(*([tool] if "tool" in tool else []), tools=[tool])
+
+
+@pytest.mark.parametrize(("speed", "is_fast"), [(None, False), ("standard", False), ("fast", True), ("faster", True), (5, True)])
+def test_a_speed_that_is_not_known_costs_as_much_as_the_fastest(speed: Any, is_fast: bool) -> None:
+    assert parsed(body(speed=speed)).is_fast is is_fast
 
 
 @given(JSON, JSON, JSON)

@@ -6,14 +6,15 @@ import base64
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
 
 from colony import schema
+from colony_agent.sandbox.gate import TRUSTING, Gate
 from egress.settings import Bounds
-from egress.vault import Vault
+from egress.vault import SYSTEM_BUNDLE, Vault
 from tests.egress.house import OK, Clock, House, Upstream, answering, code, echo, everything, hear, status, until
 from tests.egress.test_gate_model import certificate
 
@@ -154,6 +155,16 @@ def test_another_agents_secret_is_not_this_ones(site: Site) -> None:
         trusting = ssl.create_default_context(cafile=str(site.house.folder / "ca.pem"))
         with pytest.raises(ssl.SSLCertVerificationError):
             trusting.wrap_socket(line, server_hostname=HOST)
+
+
+def test_programs_are_told_to_trust_the_gate_once_it_puts_secrets_in(site: Site) -> None:
+    inside = Gate(site.house.folder / "egress.sock").environment()
+    told = {name: (site.house.folder / PurePath(file).name).read_bytes() for name, file in inside.items() if name in TRUSTING}
+    gate, system = told.pop("NODE_EXTRA_CA_CERTS"), SYSTEM_BUNDLE.read_bytes()
+    assert gate.count(b"BEGIN CERTIFICATE") == 1
+    assert told == dict.fromkeys(TRUSTING.keys() - {"NODE_EXTRA_CA_CERTS"}, system + gate)
+    Vault(60, site.house.folder)  # another gate, which has heard of no secret yet
+    assert "NODE_EXTRA_CA_CERTS" not in Gate(site.house.folder / "egress.sock").environment()
 
 
 @pytest.mark.parametrize(

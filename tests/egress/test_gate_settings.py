@@ -28,10 +28,11 @@ def test_without_anything_said_all_has_a_default(tmp_path: Path) -> None:
 
 
 def test_what_the_file_says_counts(tmp_path: Path) -> None:
-    text = 'socket = "/tmp/x.sock"\nserver = "unix:/tmp/api.sock"\nmodel_url = "https://model.example/api/"\n[bounds]\nconnections = 7\n'
+    text = 'socket = "/tmp/x.sock"\nserver = "unix:/tmp/api.sock"\nmodel_url = "https://model.example/api/"\n'
+    text += 'model_fields = ["inference_geo"]\n[bounds]\nconnections = 7\n'
     found = load(tmp_path, text)
     assert (str(found.socket), found.server, found.model.url) == ("/tmp/x.sock", "unix:/tmp/api.sock", "https://model.example/api")
-    assert found.bounds.connections == 7
+    assert (found.bounds.connections, found.model_fields) == (7, ("inference_geo",))
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,8 @@ def test_what_the_file_says_counts(tmp_path: Path) -> None:
         ("[bounds]\nconnections = true", "connections"),
         ("[bounds]\nconnections = 1.5", "connections"),
         ("no toml", "egress.toml"),
+        ('model_fields = "speed"', "model_fields"),
+        ("model_fields = [1]", "model_fields"),
     ],
 )
 def test_what_cant_be_a_setting_is_named(tmp_path: Path, text: str, names: str) -> None:

@@ -69,8 +69,8 @@ a loss of power, at whatever moment leaves the old memory or the new one, whole;
   kept as a time of day: the end of a rest, of a hold, of a lease. A server that notices that its clock was set back lets all of those
   look again at once; what still has to wait is told so anew. When the clock jumps, nobody is called silent for the hours that were
   skipped. A clock that is wrong by days takes with it what depends on the day: budgets begin anew, `prune` forgets handled items early.
-- **What is killed in the middle** of a dream, a backup or a prune is begun again after ten seconds. One that fails by itself waits for its
-  next time.
+- **What is killed in the middle** of a dream, a backup or a prune is begun again after ten seconds, a look of `colony-watch` after
+  five. One that fails by itself waits for its next time.
 """
 
 

@@ -122,6 +122,14 @@ def test_killed_it_is_there_again_at_once(host: Guest) -> None:
         host.wait_until("colony", "whoami")
 
 
+def test_killed_in_its_run_it_looks_again_without_its_timer(host: Guest) -> None:
+    host.run("systemctl", "reset-failed", WATCH)
+    begin, kill = f"systemctl start --no-block {WATCH}; sleep 0.05", f"systemctl kill --signal=KILL {WATCH}"
+    host.wait_until("sh", "-c", f"{begin}; {kill}; test $(systemctl show -PResult {WATCH}) = signal")
+    host.wait_until("sh", "-c", f"test $(systemctl show -PActiveState {WATCH}) = inactive")
+    assert host.unit(WATCH, "Result", "NRestarts") == {"Result": "success", "NRestarts": "1"}
+
+
 def test_it_looks_every_two_minutes(machine: Guest) -> None:
     look(machine)
     [timer] = json.loads(machine.run("systemctl", "list-timers", "--output=json", "colony-watch.timer").stdout)

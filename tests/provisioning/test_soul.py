@@ -39,8 +39,8 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "scout.md"
 
 
-def written(file: Path, front_matter: str, body: str = BODY) -> Path:
-    file.write_bytes(f"---\n{front_matter}\n---\n{body}".encode("utf-8", "surrogatepass"))
+def written(file: Path, front_matter: str) -> Path:
+    file.write_bytes(f"---\n{front_matter}\n---\n{BODY}".encode("utf-8", "surrogatepass"))
     return file
 
 

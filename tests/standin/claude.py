@@ -15,6 +15,7 @@ from typing import Any
 from tests.standin.api import Standin
 
 REPOSITORY = Path(__file__).parents[2]
+ENDED_WITHIN = 30  # seconds
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,10 @@ def start_claude(binary: Path, api: Standin, home: Path, prompt: str, *options: 
         )
 
 
-def finish_claude(process: subprocess.Popen[str], timeout_seconds: float = 30) -> Run:
+def finish_claude(process: subprocess.Popen[str]) -> Run:
     """Wait for what `start_claude` started and read what it printed; killed when it takes too long."""
     try:
-        stdout, stderr = process.communicate(timeout=timeout_seconds)
+        stdout, stderr = process.communicate(timeout=ENDED_WITHIN)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()

@@ -100,29 +100,27 @@ def tool(
     *,
     say: str = "",
     usage: Usage = Usage(),
-    model: str | None = None,
-    delay_seconds: float = 0,
 ) -> Message:
     """One tool call, after the words of `say`, if any."""
     blocks = (say, Call(name, input)) if say else (Call(name, input),)
-    return Message(blocks, usage, model, delay_seconds)
+    return Message(blocks, usage)
 
 
-def tools(*calls: tuple[str, Mapping[str, Any]], usage: Usage = Usage(), delay_seconds: float = 0) -> Message:
+def tools(*calls: tuple[str, Mapping[str, Any]]) -> Message:
     """Several tool calls in one reply, each a name and its input."""
-    return Message(tuple(Call(*call) for call in calls), usage, None, delay_seconds)
+    return Message(tuple(Call(*call) for call in calls))
 
 
-def error(status: int, message: str | None = None, *, retry_after_seconds: int | None = None, delay_seconds: float = 0) -> Failure:
+def error(status: int, message: str | None = None, *, retry_after_seconds: int | None = None) -> Failure:
     """An HTTP error with the API's usual words; `retry_after_seconds` becomes the header of that name."""
     kind, words = ERRORS.get(status, ("api_error", "the stand-in was told to fail"))
     headers = {} if retry_after_seconds is None else {"retry-after": str(retry_after_seconds)}
-    return Failure(status, kind, message or words, headers, delay_seconds)
+    return Failure(status, kind, message or words, headers)
 
 
-def prompt_too_long(tokens: int = 210_000, limit_tokens: int = 200_000) -> Failure:
+def prompt_too_long() -> Failure:
     """The 400 that the API answers when the conversation exceeds the model's context."""
-    return error(400, f"prompt is too long: {tokens} tokens > {limit_tokens} maximum")
+    return error(400, "prompt is too long: 210000 tokens > 200000 maximum")
 
 
 def hang(after: str | None = None) -> Reply:
