@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from colony import errors, schema, show
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 @click.group()
@@ -55,10 +58,14 @@ def add(database: str, name: str, kind: schema.Kind, linux_user: str | None, own
 @click.pass_obj
 def remove(database: str, name: str) -> None:
     """Let a person, a gateway or a service leave. What they said stays, and their name can be given again."""
-    from server import access
+    from server import access, grants
     from server.models import base, departure
 
-    access.write(database, lambda connection: departure.depart(connection, name, base.now()))
+    def leave(connection: Connection) -> None:
+        departure.depart(connection, name, base.now())
+        grants.take_back(connection)
+
+    access.write(database, leave)
     click.echo(f"{name} has left the colony")
 
 

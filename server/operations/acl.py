@@ -8,6 +8,7 @@ from colony import egress, errors, operations, schema
 from colony.operations import OPERATIONS
 from colony.schema import KINDS, AclRow, AclVerdict
 from server.gate import ACL, Call, handles
+from server.grants import take_back
 from server.identity import Caller
 from server.judgement import DEFAULTS, TOOL, bare, may_pass_on
 from server.models import acl as acl_model
@@ -36,6 +37,7 @@ def set_acl(call: Call, request: schema.SetAcl) -> AclRow:
     _require_unclaimed(call, acl_model.find(call.connection, request))
     _require_authority(call, wanted)
     acl_model.put(call.connection, request, call.caller.id, call.now, is_bounded=not call.caller.is_admin)
+    take_back(call.connection)
     call.wake(ACL)
     return wanted.model_copy(update={"granted_by": call.caller.username, "granted_at": call.now})
 
@@ -49,6 +51,7 @@ def drop_acl(call: Call, request: schema.DropAcl) -> AclRow:
         raise errors.NotFound(f"no row for {asked}; `colony acl list` shows those there are")
     _require_unclaimed(call, found)
     acl_model.drop(call.connection, request)
+    take_back(call.connection)
     call.wake(ACL)
     return found
 
