@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 
 from pydantic_core import from_json, to_json
 
+from colony import egress
 from egress.refusals import Malformed, TooLarge, Unasked
 
 MAX_BYTES = 32 * 2**20  # the API takes no more itself
 MAX_PARTS = 500_000  # values, roughly: what they take in memory is many times what they take in a text
 DEEPEST = 100  # content within content
+MAX_BOUNDS = 1000  # bytes of those: they are written at each look
 MAX_HOSTS = 256  # that it would have looked at, each of which is judged
 WEB = 443
 # What the price of a question, and what its API would look up for it, is known of. All else has to be allowed in the gate's settings: of
@@ -43,7 +45,10 @@ BYTES_PER_TOKEN = 3  # fewer than a text has, so that an estimate is rather too 
 
 @dataclass(frozen=True)
 class Question:
-    """`rest` is what is asked beside `bounds`. `hosts` is where the API itself would look things up for it; `*`: wherever it likes."""
+    """`rest` is what is asked beside `bounds`, without its first brace.
+
+    `hosts` is where the API itself would look things up for it; `*`: wherever it likes.
+    """
 
     bounds: Mapping[str, Any]  # max_tokens and thinking, where they are said
     rest: bytes
@@ -54,7 +59,7 @@ class Question:
     @property
     def content(self) -> bytes:
         """What goes out."""
-        return _written(self.bounds)[:-1] + b"," + self.rest[1:] if self.bounds else self.rest
+        return (_written(self.bounds)[:-1] + b"," if self.bounds else b"{") + self.rest
 
     @property
     def max_tokens(self) -> int:
@@ -88,8 +93,9 @@ def parsed(body: bytes, *, is_counted: bool = False, fields: Collection[str] = (
     try:
         said = from_json(body, allow_inf_nan=False)
         bounds = {name: said.pop(name) for name in BOUNDS if name in said} if isinstance(said, dict) else {}
-        _written(bounds)
-        rest = _written(said)
+        if len(_written(bounds)) > MAX_BOUNDS:
+            raise TooLarge(f"max_tokens and thinking of the question to the model are more than {MAX_BOUNDS} bytes")
+        rest = _written(said)[1:]
     except (ValueError, RecursionError) as error:
         raise Malformed("the question to the model is no JSON") from error
     if not isinstance(said, dict):
@@ -188,6 +194,6 @@ def _address(url: Any) -> tuple[str, int]:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    if not host or parts.scheme not in ("https", "http"):
+    if not host or len(host) > egress.MAX_HOST or parts.scheme not in ("https", "http"):
         raise Unasked(f"the model can't be asked to look at {str(url)[:100]!r}")
     return host, port or (WEB if parts.scheme == "https" else 80)

@@ -88,6 +88,11 @@ def test_too_much_is_refused_before_it_is_read() -> None:
         parsed(b'{"model":"m","max_tokens":1,"x":[' + b"[]," * question.MAX_PARTS + b"0]}")
 
 
+def test_what_is_written_at_each_look_is_small() -> None:
+    with pytest.raises(TooLarge, match="thinking"):
+        parsed(body(thinking={"type": "x" * question.MAX_BOUNDS}))
+
+
 def test_what_holds_all_that_it_is_reaches_nowhere() -> None:
     found = asked(
         "hi",
@@ -187,7 +192,8 @@ def test_what_the_api_would_do_wherever_it_likes_is_known(more: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(
-    "url", ["", None, 5, "evil.example", "//evil.example", "file:///etc/passwd", "https://", "https://x:99999/", ["x"]]
+    "url",
+    [f"https://{'x' * 300}", "", None, 5, "evil.example", "//evil.example", "file:///etc/passwd", "https://", "https://x:99999/", ["x"]],
 )
 def test_an_address_that_is_none_is_refused(url: Any) -> None:
     with pytest.raises(Unasked):
