@@ -290,7 +290,7 @@ def _covered(answer: h11.Response, mask: Mask) -> h11.Response:
     """Raises `Unreachable` for one whose body can't be read."""
     if any(name == b"content-encoding" and value.strip().lower() not in (b"", b"identity") for name, value in answer.headers):
         raise Unreachable("its answer is encoded, though that was not asked for, so that nobody sees what is in it")
-    headers = [(name, mask.whole(value)) for name, value in answer.headers]
+    headers = [(name, mask.whole(value)) for name, value in answer.headers if not mask.is_in_name(name)]
     return h11.Response(status_code=answer.status_code, reason=mask.whole(bytes(answer.reason)), headers=headers)
 
 
