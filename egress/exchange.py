@@ -126,7 +126,11 @@ class Exchange:
                 return
             if event is not h11.NEED_DATA:
                 raise Gone()
-            await self._hear()
+            if self._chunks and self._chunks.is_behind:
+                self._take_in(b"")
+                await asyncio.sleep(0)
+            else:
+                await self._hear()
 
     async def _upload(self, writer: StreamWriter, pieces: AsyncIterator[bytes]) -> None:
         """Until the request is out; then until the client hangs up. Ends only with an error."""
@@ -215,6 +219,8 @@ class Exchange:
 
     async def _next(self, reader: StreamReader) -> bytes:
         """Of the answer, as h11 may read it; nothing at its end."""
+        if self._answer.is_behind:
+            await asyncio.sleep(0)
         while not (found := self._answer.next()):
             arrived = await self._read(reader)
             if not arrived:

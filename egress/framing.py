@@ -9,6 +9,7 @@ MAX_LINES = 256  # of that
 MAX_HEADS = 16  # of one answer, those that only inform among them
 MAX_LINE = 1024  # before a chunk, and of a trailer
 MAX_TRAILERS = 100
+CHUNKS_PER_TURN = 512  # half a millisecond's; then other connections have their turn
 _END = re.compile(rb"\n\r?\n")
 # h11 tries each of many blanks as the end of a value; and one line for each would make a value of many, when it is unfolded.
 _SLOW = re.compile(rb"[ \t]{256}|\n[ \t]")
@@ -28,11 +29,13 @@ class Chunks:
         self._begins = b""  # what the next size stands behind: the end of the chunk before
         self._trailers = 0
         self._is_last = self._is_over = False
+        self.is_behind = False  # there is more in what came than was looked at; `feed` goes on with it
 
-    def feed(self, arrived: bytes) -> bytes:
-        """What can be read by now, in one chunk; it may be nothing. Raises `Broken`."""
-        said, at, pieces = self._kept + arrived, 0, []
-        while not self._is_last:
+    def feed(self, arrived: bytes = b"") -> bytes:
+        """What can be read by now, in one chunk; it may be nothing, unless this is behind. Raises `Broken`."""
+        said, at = self._kept + arrived, 0
+        pieces: list[bytes] = []
+        while not self._is_last and len(pieces) < CHUNKS_PER_TURN:
             if self._left:
                 pieces.append(said[at : at + self._left])
                 at, self._left = at + len(pieces[-1]), self._left - len(pieces[-1])
@@ -43,9 +46,10 @@ class Chunks:
                 break
             at, self._left, self._begins = found.end(), int(found[1], 16), b"\r\n"
             self._is_last = not self._left
-        self._kept = said[at:]
-        data = b"".join(pieces)
-        return (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + self._ended()
+        self._kept, data = said[at:], b"".join(pieces)
+        self.is_behind = not self._is_last and len(pieces) == CHUNKS_PER_TURN
+        end = b"" if self.is_behind else self._ended()
+        return (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + end
 
     def _ended(self) -> bytes:
         """The end of the body, if that is here now."""
@@ -87,7 +91,12 @@ class Answer:
         if not self._is_body:
             return self._head()
         said, self._said = bytes(self._said), bytearray()
-        return self._chunks.feed(said) if self._is_chunked and said else said
+        return self._chunks.feed(said) if self._is_chunked and (said or self.is_behind) else said
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is more to be given out, when others have had their turn."""
+        return self._chunks.is_behind
 
     def _head(self) -> bytes:
         found = _END.search(self._said, max(0, self._looked_at - 2))

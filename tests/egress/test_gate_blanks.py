@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from egress import framing, head
-from tests.egress.house import House, answering, code, status
+from tests.egress.house import House, answering, code, status, until
 from tests.egress.test_gate_proxy import get
 
 CROWD = 30  # a second each would be more than anybody's patience
@@ -61,7 +61,8 @@ def test_a_body_whose_framing_is_made_up_keeps_nobody_waiting(house: House, body
 def test_an_answer_whose_head_is_made_up_keeps_nobody_waiting(house: House, answer: bytes) -> None:
     upstream = house.upstream(answering(answer))
     assert set(crowd_of(house, get(upstream.port))) == {502}
-    assert "its answer is no HTTP" in house.contact().reason
+    failed = until(lambda: [contact for contact in house.colony.ended if contact.verdict == "failed"], "what became of them")
+    assert {contact.reason for contact in failed} == {"its answer is no HTTP"}
 
 
 @pytest.mark.parametrize("framed", [b"1;" + BLANKS + b"\n\r\n", b"0\r\nX:" + BLANKS + b"\0\r\n\r\n"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egress.framing import Answer, Broken, Chunks
+from egress.framing import CHUNKS_PER_TURN, Answer, Broken, Chunks
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 PIECES = st.lists(st.binary(min_size=1, max_size=40), max_size=5)
@@ -47,6 +47,15 @@ def test_a_body_in_chunks_is_the_same_however_it_comes(
     assert read(passed) == read(message) == (b"".join(pieces), True)
     assert passed.endswith(b"0\r\n\r\n")
     assert chunks.feed(b"more") == b""
+
+
+def test_very_many_chunks_are_read_in_several_turns() -> None:
+    chunks = Chunks()
+    found = [chunks.feed(b"1\r\na\r\n" * (2 * CHUNKS_PER_TURN + 5) + b"0\r\n")]
+    while chunks.is_behind:
+        found.append(chunks.feed())
+    assert [read(each)[0].count(b"a") for each in found] == [CHUNKS_PER_TURN, CHUNKS_PER_TURN, 5]
+    assert chunks.feed(b"\r\n") == b"0\r\n\r\n"
 
 
 @given(PIECES, st.binary(max_size=60), st.lists(st.integers(0, 400), max_size=6))
