@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic_core import from_json, to_json
@@ -41,13 +41,15 @@ DATA = ("base64", "text")  # sources that hold what they are
 FORGETTING = "clear_"  # edits of the context that ask no model
 BOUNDS = ("max_tokens", "thinking")
 BYTES_PER_TOKEN = 3  # fewer than a text has, so that an estimate is rather too high
+CACHED, HOUR = b'"cache_control":{', b'"ttl":"1h"'  # as they are written anew; within a text their quotes would have a backslash
 
 
 @dataclass(frozen=True)
 class Question:
     """`rest` is what is asked beside `bounds`, without its first brace.
 
-    `hosts` is where the API itself would look things up for it; `*`: wherever it likes.
+    `hosts` is where the API itself would look things up for it; `*`: wherever it likes. `tokens_in` is an estimate, and `counts_as` what
+    the dearest of them may be paid as.
     """
 
     bounds: Mapping[str, Any]  # max_tokens and thinking, where they are said
@@ -55,6 +57,8 @@ class Question:
     model: str
     is_fast: bool
     hosts: tuple[tuple[str, int], ...]
+    tokens_in: int
+    counts_as: Literal["input", "cache_write", "cache_write_hour"]
 
     @property
     def content(self) -> bytes:
@@ -65,11 +69,6 @@ class Question:
     def max_tokens(self) -> int:
         """Of its answer and of all that is thought for it, whether that is shown or not."""
         return int(self.bounds["max_tokens"])
-
-    @property
-    def tokens_in(self) -> int:
-        """An estimate."""
-        return len(self.rest) // BYTES_PER_TOKEN
 
     def lowered(self, max_tokens: int) -> Question:
         """The same for fewer tokens, 2048 or more: half of them are for thinking, if that would have more than all."""
@@ -110,7 +109,16 @@ def parsed(body: bytes, *, is_counted: bool = False, fields: Collection[str] = (
     hosts = tuple(dict.fromkeys(_hosts(said)))
     if len(hosts) > MAX_HOSTS:
         raise TooLarge(f"the question to the model would have more than {MAX_HOSTS} hosts looked at")
-    return Question(bounds, rest, model, said.get("speed") not in (None, "standard"), hosts)
+    is_fast = said.get("speed") not in (None, "standard")
+    counts_as: Literal["input", "cache_write", "cache_write_hour"] = "input"
+    if CACHED in rest:
+        counts_as = "cache_write_hour" if HOUR in rest else "cache_write"
+    return Question(bounds, rest, model, is_fast, hosts, _tokens(rest), counts_as)
+
+
+def _tokens(rest: bytes) -> int:
+    """An estimate: a letter that has more bytes than one is rarer, and more tokens."""
+    return (2 * len(rest) - len(rest.decode())) // BYTES_PER_TOKEN
 
 
 def _require_known(said: Mapping[str, Any], fields: Collection[str]) -> None:

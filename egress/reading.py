@@ -34,7 +34,7 @@ class Reader:
         if "refused" in said:
             raise REFUSALS[said["refused"]](said["detail"])
         hosts = tuple((host, port) for host, port in said["hosts"])
-        return Question(said["bounds"], rest, said["model"], said["is_fast"], hosts)
+        return Question(said["bounds"], rest, said["model"], said["is_fast"], hosts, said["tokens_in"], said["counts_as"])
 
     def close(self) -> None:
         child, self._child = self._child, None
@@ -76,7 +76,7 @@ def _answer(order: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], byte
         found = question.parsed(body, is_counted=order["is_counted"], fields=order["fields"])
     except Refusal as error:
         return {"size": 0, "refused": type(error).__name__, "detail": error.detail}, b""
-    told = {"bounds": found.bounds, "model": found.model, "is_fast": found.is_fast, "hosts": found.hosts}
+    told = {name: value for name, value in vars(found).items() if name != "rest"}
     return {"size": len(found.rest), **told}, found.rest
 
 
