@@ -18,7 +18,7 @@ from egress.ledger import Ledger
 from egress.limits import Room
 from egress.mask import Mask
 from egress.meter import Meter, Use
-from egress.model import STREAM_BYTES, Endpoint, checked, is_counting, is_question
+from egress.model import STREAM_BYTES, Endpoint, checked, is_counting, is_question, require_known_version
 from egress.pipes import Pipes
 from egress.policy import Policy
 from egress.question import Question
@@ -182,6 +182,7 @@ class Proxy:
             except Blind as error:
                 raise Resting(error.detail) from error
             checked(head.method, head.target)
+            require_known_version(head)
             exchange = Exchange(client, raw, visit, self._bounds, self._bounds.model_seconds)
             with self._judged(exchange, lambda: self._policy.rules(user)):
                 if is_question(head):
