@@ -200,6 +200,17 @@ def test_another_field_may_be_asked_where_the_settings_say_so(open_house: Opened
     assert b'"inference_geo":"us"' in upstream.heard[0]
 
 
+@pytest.mark.parametrize(
+    ("version", "expected"), [("2023-06-01", 200), ("2026-10-21", 200), ("2027-01-01", 400), ("2023-06-01, x", 400), ("", 400)]
+)
+def test_a_version_of_the_api_in_which_nobody_knows_what_is_asked_is_refused(
+    open_house: Opened, upstreams: Callable[..., Upstream], version: str, expected: int
+) -> None:
+    upstream = upstreams()
+    answer = open_house(model=model(upstream)).ask(post(extra=f"anthropic-version: {version}\r\n"))
+    assert (status(answer), upstream.accepted) == (expected, int(expected == 200))
+
+
 def test_a_redirection_is_not_followed(open_house: Opened, upstreams: Callable[..., Upstream]) -> None:
     elsewhere = upstreams()
     to = f"http://127.0.0.1:{elsewhere.port}/v1/messages"
