@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from colony import operations, schema, show
+from colony.command_line import Group
 from colony.commands import Caller, command, plain
 from colony.patience import repeated
 
@@ -17,12 +18,12 @@ WHERE = "SCOPE is channel:NAME or #NAME, agent:NAME or @NAME, channel:*, agent:*
 _NOUNS = {"#": "channel:", "@": "agent:"}
 
 
-@click.group("acl")
+@click.group("acl", cls=Group)
 def group() -> None:
     """Say who may do what, and see why."""
 
 
-@click.group("role")
+@click.group("role", cls=Group)
 def roles() -> None:
     """Give several users what rows say of role:NAME."""
 
@@ -58,7 +59,10 @@ WHY = f"{operations.EXPLAIN_ACL.summary}\n\n{WHAT} egress:HOST[:PORT] asks the e
 @command(operations.EXPLAIN_ACL, "user", "action", name="why", without=("scope",), help=WHY)
 @_in_scope
 def why(caller: Caller, **fields: Any) -> None:
-    caller.show(caller.call(operations.EXPLAIN_ACL, **fields))
+    found = caller.call(operations.EXPLAIN_ACL, **fields)
+    caller.show(found)
+    if found.effect == "deny" and not found.row and found.scope == "*" and not found.action.startswith("egress:"):
+        show.note("this was asked of everything at once; give a SCOPE to ask of one channel or agent, as in '#general'")
 
 
 for each in (

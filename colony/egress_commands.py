@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from colony import egress, errors, operations, schema, show
+from colony.command_line import Group
 from colony.commands import Caller, command
 from colony.patience import repeated
 
@@ -18,7 +19,7 @@ RULES_COUNT_FOR_NOTHING = "no rule holds it back"
 WHICH_HOST = "HOST is a name, *.example.org for all names below it, an IP address, or * (quote it for the shell)."
 
 
-@click.group("egress")
+@click.group("egress", cls=Group)
 def group() -> None:
     """Say what agents may reach on the network, and see what they reached."""
 

@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from colony import errors, operations, show
+from colony.command_line import Group
 from colony.commands import Caller, command, plain
 from colony.egress_commands import tell_gateless
 
 MOST = 8192 + 2  # bytes of a value: one too many, and a line end
 
 
-@click.group("secret")
+@click.group("secret", cls=Group)
 def group() -> None:
     """Let agents use tokens and passwords that they never hold: the gate puts them in."""
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from colony import errors, show
+from colony.command_line import Group
 
 if TYPE_CHECKING:
     from colony_agent.settings import Home
 
 
-@click.group()
+@click.group(cls=Group)
 @click.argument("name")
 @click.pass_context
 def memory(context: click.Context, name: str) -> None:
