@@ -9,7 +9,7 @@ import click
 
 from colony import operations, schema, show
 from colony.command_line import Group
-from colony.commands import Caller, command, plain
+from colony.commands import Caller, command, examples, plain
 from colony.patience import repeated
 
 WHO = "PRINCIPAL is a user, `agents`, `apes`, `gateways`, `services`, or role:NAME."
@@ -35,8 +35,9 @@ def _scope(context: click.Context, parameter: click.Parameter, text: str) -> str
 _in_scope = click.argument("scope", default="*", callback=_scope)
 
 
-def _sets(effect: schema.Effect, summary: str) -> click.Command:
+def _sets(effect: schema.Effect, summary: str, *lines: str) -> click.Command:
     help = f"{summary}\n\n{WHO}\n\n{WHAT}\n\n{WHERE}\n\nIt takes the place of the row that they have for that action and scope."
+    help += examples(*lines)
 
     @command(operations.SET_ACL, "principal", "action", name=effect, without=("scope", "effect"), help=help)
     @_in_scope
@@ -53,7 +54,10 @@ def forget(caller: Caller, **fields: Any) -> None:
     show.note("this row is gone")
 
 
-WHY = f"{operations.EXPLAIN_ACL.summary}\n\n{WHAT} egress:HOST[:PORT] asks the egress rules.\n\n{WHERE}"
+WHY = f"{operations.EXPLAIN_ACL.summary}\n\n{WHAT} egress:HOST[:PORT] asks the egress rules.\n\n{WHERE}" + examples(
+    "colony acl why scout post '#general'",
+    "colony acl why scout egress:pypi.org",
+)
 
 
 @command(operations.EXPLAIN_ACL, "user", "action", name="why", without=("scope",), help=WHY)
@@ -67,9 +71,14 @@ def why(caller: Caller, **fields: Any) -> None:
 
 for each in (
     plain(operations.ACL, "principal", name="list"),
-    _sets("allow", "Allow somebody an action."),
-    _sets("deny", "Deny somebody an action, whatever else allows it."),
-    _sets("hold", "Have a person approve what somebody is allowed, each time: see `colony approvals`."),
+    _sets("allow", "Allow somebody an action.", "colony acl allow scout post '#news'", "colony acl allow scout events"),
+    _sets("deny", "Deny somebody an action, whatever else allows it.", "colony acl deny agents post '#announcements'"),
+    _sets(
+        "hold",
+        "Have a person approve what somebody is allowed, each time: see `colony approvals`.",
+        "colony acl hold agents create_channel",
+        "colony acl hold scout 'tool:*'",
+    ),
     forget,
     why,
     roles,

@@ -99,6 +99,11 @@ def command(
     return make
 
 
+def examples(*lines: str) -> str:
+    """The end of a help text: lines that can be typed as they are."""
+    return "\n\n\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def plain(operation: Operation[Any, Any], *arguments: str, name: str | None = None) -> click.Command:
     """The command that is nothing but the operation."""
 

@@ -69,7 +69,7 @@ def _as_agent(name: str, work: Callable[[Home], None]) -> None:
 
     facts.require_root()
     if record.read(record.checked_name(name)) is None:
-        raise errors.NotFound(f"no agent {name} lives on this machine")
+        raise errors.NotFound(f"no agent {name} lives on this machine; `colony-agent status` lists who does")
 
     def there() -> None:
         work(settings.sealed(settings.load(places.HOMES / name)))
