@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import click
 
-from colony import operations, schema, show
+from colony import errors, operations, schema, show
 from colony.command_line import Group
 from colony.commands import Caller, command, examples, plain
 from colony.patience import repeated
@@ -42,9 +43,25 @@ def _sets(effect: schema.Effect, summary: str, *lines: str) -> click.Command:
     @command(operations.SET_ACL, "principal", "action", name=effect, without=("scope", "effect"), help=help)
     @_in_scope
     def run(caller: Caller, **fields: Any) -> None:
-        caller.show(repeated(partial(caller.call, operations.SET_ACL, effect=effect, **fields)))
+        row = repeated(partial(caller.call, operations.SET_ACL, effect=effect, **fields))
+        caller.show(row)
+        if effect == "hold":
+            _tell_if_denied(caller, row)
 
     return run
+
+
+def _tell_if_denied(caller: Caller, row: schema.AclRow) -> None:
+    """Say so where a hold has taken the place of what allowed it, or nothing ever did."""
+    action = row.action.removeprefix("tool:")
+    asked = operations.OPERATIONS.get(action)
+    with suppress(errors.ColonyError):  # who is a kind or a role has no verdict
+        found = caller.call(operations.EXPLAIN_ACL, user=row.principal, action=row.action, scope=row.scope)
+        if found.effect == "deny" and not found.row and asked and asked.is_tool:
+            ways = [
+                f"`colony acl {said} {row.scope}`" for said in (f"allow {row.principal} {action}", f"hold {row.principal} tool:{action}")
+            ]
+            show.note(f"it is denied rather than held, since no row allows it: {ways[0]}, then {ways[1]}")
 
 
 @command(operations.DROP_ACL, "principal", "action", name="forget", without=("scope",), help=f"{operations.DROP_ACL.summary}\n\n{WHERE}")
@@ -76,8 +93,8 @@ for each in (
     _sets(
         "hold",
         "Have a person approve what somebody is allowed, each time: see `colony approvals`.",
-        "colony acl hold agents create_channel",
-        "colony acl hold scout 'tool:*'",
+        "colony acl allow scout post '#news'",
+        "colony acl hold scout tool:post '#news'",
     ),
     forget,
     why,

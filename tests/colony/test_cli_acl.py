@@ -100,6 +100,23 @@ def test_a_verdict_on_everything_at_once_says_how_to_ask_of_one_place(run: Shell
     assert run("acl", "why", robin, "post", "#general").err == ""
 
 
+def test_a_hold_that_takes_the_place_of_what_allowed_it_says_what_to_do_instead(run: Shell, robin: str, channel: str) -> None:
+    place = f"channel:{channel}"
+    for effect in ("allow", "hold"):
+        said = run("acl", effect, robin, "post", place)
+    assert said.err == (
+        "colony: it is denied rather than held, since no row allows it: "
+        f"`colony acl allow {robin} post {place}`, then `colony acl hold {robin} tool:post {place}`\n"
+    )
+    for effect, action in (("allow", "post"), ("hold", "tool:post")):
+        assert run("acl", effect, robin, action, place).err == ""
+    assert "once a person approves it" in run("acl", "why", robin, "tool:post", place).out
+    assert run("acl", "hold", "agents", "post", place).err == ""
+    for action in ("post", "tool:post"):
+        run("acl", "forget", robin, action, place)
+    run("acl", "forget", "agents", "post", place)
+
+
 @pytest.mark.parametrize("id", ["77777", "#77777"])
 def test_a_held_call_is_named_by_its_number_as_the_colony_tells_it(id: str, run: Shell) -> None:
     for command in ("approve", "refuse"):
