@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from colony.cli import INTERRUPTED
+from colony.command_line import INTERRUPTED
 from tests.guest.guest import Guest
 from tests.host.cast import BRAIN, SOUL, answer, answers, birth, death, messages, one_line, prepare, say, status, traces, until
 from tests.host.hosting import arm
