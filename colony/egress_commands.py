@@ -113,7 +113,7 @@ for each in (
         "Deny an agent hosts, whatever else allows them.",
         "Without PORT it is all ports.",
         "colony egress deny scout github.com",
-        "colony egress deny agents '*'         # turns the network of all of them off",
+        "colony egress deny agents '*'         # all that they reach but their model",
     ),
     forget,
     rules,
