@@ -82,7 +82,7 @@ WHY = f"{operations.EXPLAIN_ACL.summary}\n\n{WHAT} egress:HOST[:PORT] asks the e
 def why(caller: Caller, **fields: Any) -> None:
     found = caller.call(operations.EXPLAIN_ACL, **fields)
     caller.show(found)
-    if found.effect == "deny" and not found.row and found.scope == "*" and not found.action.startswith("egress:"):
+    if found.scope == "*" and found.reason == "no row allows it":
         show.note("this was asked of everything at once; give a SCOPE to ask of one channel or agent, as in '#general'")
 
 

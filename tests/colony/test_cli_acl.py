@@ -98,6 +98,7 @@ def test_roles_are_given_and_taken(run: Shell, robin: str) -> None:
 def test_a_verdict_on_everything_at_once_says_how_to_ask_of_one_place(run: Shell, robin: str) -> None:
     assert "give a SCOPE to ask of one channel or agent" in run("acl", "why", robin, "post").err
     assert run("acl", "why", robin, "post", "#general").err == ""
+    assert run("acl", "why", robin, "create_user").err == ""
 
 
 def test_a_hold_that_takes_the_place_of_what_allowed_it_says_what_to_do_instead(run: Shell, robin: str, channel: str) -> None:
