@@ -87,7 +87,7 @@ def read(name: str, systemd: Systemd, *, for_death: bool = False) -> Facts:
 def require_root() -> None:
     """Raises `Forbidden`."""
     if os.geteuid() != 0:
-        raise errors.Forbidden("this changes users and services of the machine: only root may; try sudo")
+        raise errors.Forbidden("users, homes and services of this machine are root's: only root may; try sudo")
 
 
 def watchable(client: Client, agent: str) -> frozenset[str]:

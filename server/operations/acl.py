@@ -15,7 +15,7 @@ from server.models import acl as acl_model
 from server.models import channel, user
 from server.models import egress as egress_model
 from server.operations.channels import entered
-from server.rights import UNJUDGED, reason, require_kind
+from server.rights import NEVER_HELD, UNJUDGED, reason, require_kind
 
 EGRESS = "egress:"
 
@@ -113,6 +113,8 @@ def _require_known(call: Call, request: schema.SetAcl) -> None:
         raise errors.Invalid(f"action: {action} {UNJUDGED[OPERATIONS[action].who]}")
     if request.effect == "hold" and action != "*" and not OPERATIONS[action].mutates:
         raise errors.Invalid(f"action: {action} changes nothing, and only what does is held; deny it instead")
+    if request.effect == "hold" and action in (each.name for each in NEVER_HELD):
+        raise errors.Invalid(f"action: {action} is never held, or nobody could end it; deny it instead")
     noun, _, name = request.scope.partition(":")
     if noun == "agent" and name not in ("*", schema.OWN) and user.find(call.connection, name).status == "dead":
         raise errors.Conflict(f"{name} has left the colony")

@@ -68,6 +68,17 @@ def test_the_key_is_added_and_whatever_the_agent_sent_for_one_is_gone(open_house
     assert (contact.kind, contact.verdict, contact.host, contact.port) == ("model", "allowed", "127.0.0.1", upstream.port)
 
 
+def test_no_rule_is_about_the_model(open_house: Opened, upstreams: Callable[..., Upstream]) -> None:
+    upstream = upstreams()
+    house = open_house(model=model(upstream))
+    house.allow("*", effect="deny")
+    assert status(house.ask(post())) == 200
+    assert (
+        status(house.ask(f"GET http://127.0.0.1:{upstream.port}/v1/messages HTTP/1.1\r\nHost: 127.0.0.1:{upstream.port}\r\n\r\n".encode()))
+        == 403
+    )
+
+
 @pytest.mark.parametrize(
     ("sent", "arrives"),
     [

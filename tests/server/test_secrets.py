@@ -125,7 +125,7 @@ def test_what_is_taken_away_is_gone(house: Colony, gate: Client) -> None:
     put(house)
     house.admin.call(operations.DROP_SECRET, schema.DropSecret(name="TOKEN"))
     assert given(gate) == {}
-    with pytest.raises(errors.NotFound, match="agents has no secret TOKEN"):
+    with pytest.raises(errors.NotFound, match="there is no secret TOKEN of all agents"):
         house.admin.call(operations.DROP_SECRET, schema.DropSecret(name="TOKEN"))
 
 
