@@ -26,14 +26,23 @@ def test_all_of_a_living_agent_goes_in_this_order() -> None:
     assert names(death.plan(lives(), "scout-now")) == ["draining", "units", "home", "user", "dead", "record"]
 
 
-def kept(archive_name: str | None) -> list[tuple[str, ...]]:
+def kept(archive_name: str | None, **changes: Any) -> list[tuple[str, ...]]:
     """The commands that archive the home."""
-    return [act.argv for step in death.plan(lives(), archive_name) for act in step.acts if isinstance(act, Run) and "tar" in act.argv]
+    acts = [act for step in death.plan(lives(**changes), archive_name) for act in step.acts]
+    return [act.argv for act in acts if isinstance(act, Run) and "tar" in act.argv]
 
 
 def test_without_an_archive_nothing_is_kept() -> None:
     assert len(kept("scout-now")) == 1
     assert kept(None) == []
+
+
+def test_a_record_that_is_missing_keeps_no_home_from_its_archive() -> None:
+    [with_record] = kept("scout-now")
+    [without] = kept("scout-now", record=None, has_record=False)
+    assert with_record[-4:] == (f"--directory={places.RECORDS}", "scout.toml", f"--directory={places.HOMES}", "scout")
+    assert "scout.toml" not in without
+    assert without[-2:] == with_record[-2:]
 
 
 def nest(folder: Path, name: str, levels: int) -> None:
