@@ -13,6 +13,7 @@ PAGE = ("GET http://web.example/ HTTP/1.1", "Host: web.example", "", "")
 DENIED, INVALID = "403 egress_denied", "400 invalid"
 QUESTION = {"model": "claude-test", "max_tokens": 10, "messages": []}
 ALLOWED = json.dumps(QUESTION)
+TWOFOLD = ALLOWED[:-1] + ', "mcp_servers": [], "mcp_servers": [{"url": "https://evil.example/"}]}'
 
 
 def _asks(says: str, ends: str, guard: G, *lines: str, works_as: tuple[str, ...] = PAGE) -> Attempt:
@@ -185,11 +186,19 @@ MODEL = [
     _question("have the model's API ask a dearer model", "400 egress_denied", fallbacks=[{"model": "claude-opus-4"}]),
     _tries(
         "mean two things by one question",
-        ("ask_model", ALLOWED[:-1] + ', "mcp_servers": [], "mcp_servers": [{"url": "https://evil.example/"}]}'),
+        ("ask_model", TWOFOLD),
         "400 egress_denied",
         G.MODEL,
         By.TURN,
         ("ask_model", ALLOWED),
+    ),
+    _tries(
+        "mean two things by a question that is read in another process",
+        ("ask_model_at_length", TWOFOLD, "40000"),
+        "400 egress_denied",
+        G.MODEL,
+        By.TURN,
+        ("ask_model_at_length", ALLOWED, "40000"),
     ),
     _tries("ask the model for nothing", ("ask_model", "[]"), INVALID, G.MODEL, By.TURN, ("ask_model", ALLOWED)),
     _tries(

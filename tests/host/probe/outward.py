@@ -68,6 +68,11 @@ def ask_model(document: str, *headers: str) -> None:
     ask_gate(*head, "", document)
 
 
+def ask_model_at_length(document: str, size: str) -> None:
+    """With so many blanks behind it."""
+    ask_model(document + " " * int(size))
+
+
 def hold_gate(count: str, target: str) -> None:
     """So many tunnels at once."""
     held = []
