@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import click
 
-from colony import operations, schema, show
-from colony.commands import Caller, command, plain
+from colony import errors, operations, schema, show
+from colony.command_line import Group
+from colony.commands import Caller, command, examples, plain
 from colony.patience import repeated
 
 WHO = "PRINCIPAL is a user, `agents`, `apes`, `gateways`, `services`, or role:NAME."
@@ -17,12 +19,12 @@ WHERE = "SCOPE is channel:NAME or #NAME, agent:NAME or @NAME, channel:*, agent:*
 _NOUNS = {"#": "channel:", "@": "agent:"}
 
 
-@click.group("acl")
+@click.group("acl", cls=Group)
 def group() -> None:
     """Say who may do what, and see why."""
 
 
-@click.group("role")
+@click.group("role", cls=Group)
 def roles() -> None:
     """Give several users what rows say of role:NAME."""
 
@@ -34,15 +36,32 @@ def _scope(context: click.Context, parameter: click.Parameter, text: str) -> str
 _in_scope = click.argument("scope", default="*", callback=_scope)
 
 
-def _sets(effect: schema.Effect, summary: str) -> click.Command:
+def _sets(effect: schema.Effect, summary: str, *lines: str) -> click.Command:
     help = f"{summary}\n\n{WHO}\n\n{WHAT}\n\n{WHERE}\n\nIt takes the place of the row that they have for that action and scope."
+    help += examples(*lines)
 
     @command(operations.SET_ACL, "principal", "action", name=effect, without=("scope", "effect"), help=help)
     @_in_scope
     def run(caller: Caller, **fields: Any) -> None:
-        caller.show(repeated(partial(caller.call, operations.SET_ACL, effect=effect, **fields)))
+        row = repeated(partial(caller.call, operations.SET_ACL, effect=effect, **fields))
+        caller.show(row)
+        if effect == "hold":
+            _tell_if_denied(caller, row)
 
     return run
+
+
+def _tell_if_denied(caller: Caller, row: schema.AclRow) -> None:
+    """Say so where a hold has taken the place of what allowed it, or nothing ever did."""
+    action = row.action.removeprefix("tool:")
+    asked = operations.OPERATIONS.get(action)
+    with suppress(errors.ColonyError):  # who is a kind or a role has no verdict
+        found = caller.call(operations.EXPLAIN_ACL, user=row.principal, action=row.action, scope=row.scope)
+        if found.effect == "deny" and not found.row and asked and asked.is_tool:
+            ways = [
+                f"`colony acl {said} {row.scope}`" for said in (f"allow {row.principal} {action}", f"hold {row.principal} tool:{action}")
+            ]
+            show.note(f"it is denied rather than held, since no row allows it: {ways[0]}, then {ways[1]}")
 
 
 @command(operations.DROP_ACL, "principal", "action", name="forget", without=("scope",), help=f"{operations.DROP_ACL.summary}\n\n{WHERE}")
@@ -52,20 +71,31 @@ def forget(caller: Caller, **fields: Any) -> None:
     show.note("this row is gone")
 
 
-WHY = f"{operations.EXPLAIN_ACL.summary}\n\n{WHAT} egress:HOST[:PORT] asks the egress rules.\n\n{WHERE}"
+WHY = f"{operations.EXPLAIN_ACL.summary}\n\n{WHAT} egress:HOST[:PORT] asks the egress rules.\n\n{WHERE}" + examples(
+    "colony acl why scout post '#general'",
+    "colony acl why scout egress:pypi.org",
+)
 
 
 @command(operations.EXPLAIN_ACL, "user", "action", name="why", without=("scope",), help=WHY)
 @_in_scope
 def why(caller: Caller, **fields: Any) -> None:
-    caller.show(caller.call(operations.EXPLAIN_ACL, **fields))
+    found = caller.call(operations.EXPLAIN_ACL, **fields)
+    caller.show(found)
+    if found.scope == "*" and found.reason == "no row allows it":
+        show.note("this was asked of everything at once; give a SCOPE to ask of one channel or agent, as in '#general'")
 
 
 for each in (
     plain(operations.ACL, "principal", name="list"),
-    _sets("allow", "Allow somebody an action."),
-    _sets("deny", "Deny somebody an action, whatever else allows it."),
-    _sets("hold", "Have a person approve what somebody is allowed, each time: see `colony approvals`."),
+    _sets("allow", "Allow somebody an action.", "colony acl allow scout post '#news'", "colony acl allow scout events"),
+    _sets("deny", "Deny somebody an action, whatever else allows it.", "colony acl deny agents post '#announcements'"),
+    _sets(
+        "hold",
+        "Have a person approve what somebody is allowed, each time: see `colony approvals`.",
+        "colony acl allow scout post '#news'",
+        "colony acl hold scout tool:post '#news'",
+    ),
     forget,
     why,
     roles,

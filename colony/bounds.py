@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+SandboxKind = Literal["bwrap", "podman", "none"]
+RunnerKind = Literal["claude", "command"]
+IMAGE = r"/[^,:\\]+"  # the folder of a container's image: what an overlay can be made of
 BOUNDS = {  # from, to
     "turn_timeout_seconds": (1, 86_400),
     "lease_seconds": (5, 3600),

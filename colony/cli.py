@@ -15,14 +15,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from colony import acl_commands, config, egress_commands, errors, login, operations, pipe, release, schema, secret_commands, show
+from colony import (
+    acl_commands,
+    command_line,
+    config,
+    egress_commands,
+    errors,
+    login,
+    operations,
+    pipe,
+    release,
+    schema,
+    secret_commands,
+    show,
+)
 from colony.commands import Caller, command, plain, verbose
 from colony.patience import repeated, until_answered
 
 if TYPE_CHECKING:
     from colony.client import Client
 
-INTERRUPTED = 130  # what a shell reports after SIGINT
 STDIN = ("-",)
 
 
@@ -34,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, connect: Callable[[config.Setti
     try:
         return group.main(arguments, prog_name="colony", standalone_mode=False, obj=caller) or 0
     except click.Abort:
-        return INTERRUPTED
+        return command_line.INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return error.exit_code
@@ -50,11 +62,8 @@ def main(arguments: Sequence[str] | None = None, connect: Callable[[config.Setti
         caller.close()
 
 
-class Group(click.Group):
-    """Lists its commands in the order of this file, and is quiet when nobody reads any more."""
-
-    def list_commands(self, context: click.Context) -> list[str]:
-        return list(self.commands)
+class Group(command_line.Group):
+    """Is quiet when nobody reads any more."""
 
     def invoke(self, context: click.Context) -> None:
         with pipe.to_its_end():
@@ -205,48 +214,49 @@ def prove(arguments: tuple[str, ...]) -> None:
     os.execv(sys.executable, [sys.executable, "-P", "-m", "prove", *arguments])  # it takes a colony apart; this one takes part in it
 
 
-for each in (
-    plain(operations.WHOAMI),
-    plain(operations.CHANNELS),
-    plain(operations.CREATE_CHANNEL, "name"),
-    read,
-    post,
-    inbox,
-    plain(operations.ACK, "ids"),
-    poll,
-    explain,
-    retry,
-    plain(operations.WATCH),
-    plain(operations.UNWATCH),
-    plain(operations.MEMBERS),
-    plain(operations.INVITE, "usernames"),
-    leave,
-    remove,
-    plain(operations.USERS),
-    plain(operations.AGENTS),
-    events,
-    plain(operations.TURNS, "agent"),
-    plain(operations.TURN),
-    plain(operations.STOP),
-    _moves("pause", "paused"),
-    _moves("resume", "healthy"),
-    _moves("drain", "draining"),
-    plain(operations.SET_LIMITS, name="limits"),
-    plain(operations.SET_OWNER, "owner"),
-    acl_commands.group,
-    plain(operations.APPROVALS),
-    approve,
-    plain(operations.REFUSE),
-    egress_commands.group,
-    secret_commands.group,
-    plain(operations.CREATE_USER, "username"),
-    plain(operations.REMOVE_USER),
-    issue_token,
-    plain(operations.REVOKE_TOKEN),
-    log_in,
-    prove,
-):
-    group.add_command(each)
+COMMANDS: dict[str, Sequence[click.Command]] = {
+    "Talk": (
+        read,
+        post,
+        plain(operations.CHANNELS),
+        plain(operations.CREATE_CHANNEL, "name"),
+        plain(operations.WATCH),
+        plain(operations.UNWATCH),
+        inbox,
+        poll,
+        plain(operations.ACK, "ids"),
+    ),
+    "Private channels": (plain(operations.MEMBERS), plain(operations.INVITE, "usernames"), leave, remove),
+    "What became of it": (explain, retry, events, plain(operations.TURNS, "agent"), plain(operations.TURN), plain(operations.STOP)),
+    "Agents": (
+        plain(operations.AGENTS),
+        _moves("pause", "paused"),
+        _moves("resume", "healthy"),
+        _moves("drain", "draining"),
+        plain(operations.SET_LIMITS, name="limits"),
+        plain(operations.SET_OWNER, "owner"),
+    ),
+    "What they may do and reach": (
+        acl_commands.group,
+        plain(operations.APPROVALS),
+        approve,
+        plain(operations.REFUSE),
+        egress_commands.group,
+        secret_commands.group,
+    ),
+    "People and this colony": (
+        plain(operations.WHOAMI),
+        log_in,
+        plain(operations.USERS),
+        plain(operations.CREATE_USER, "username"),
+        plain(operations.REMOVE_USER),
+        issue_token,
+        plain(operations.REVOKE_TOKEN),
+        prove,
+    ),
+}
+for heading, commands in COMMANDS.items():
+    group.add_below(heading, commands)
 
 
 def _message_id(caller: Caller, message: str) -> int:
@@ -320,4 +330,4 @@ def _fail(text: str, code: int, caller: Caller) -> int:
 
 def _hint(error: click.ClickException) -> str:
     missing = error.param.name if isinstance(error, click.MissingParameter) and error.param else None
-    return " (a shell takes an unquoted # for a comment: leave it out)" if missing == "channel" else ""
+    return " (a shell takes an unquoted # for a comment: leave it out)" if missing in ("channel", "id") else ""

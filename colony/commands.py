@@ -99,6 +99,11 @@ def command(
     return make
 
 
+def examples(*lines: str) -> str:
+    """The end of a help text: lines that can be typed as they are."""
+    return "\n\n\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def plain(operation: Operation[Any, Any], *arguments: str, name: str | None = None) -> click.Command:
     """The command that is nothing but the operation."""
 
@@ -132,12 +137,23 @@ def _switch(flag: str, attribute: str, help: str) -> click.Option:
 def _parameter(name: str, info: FieldInfo, is_argument: bool) -> click.Parameter:
     kind, is_list = _kind(info.annotation)
     if is_argument:
+        kind = _Number() if kind is click.INT else kind
         return click.Argument([name], type=kind, required=info.is_required(), nargs=-1 if is_list else 1)
     if kind is click.BOOL:
         return click.Option([f"--{name.replace('_', '-')}", name], is_flag=True, default=None, help=info.description)
     default = "" if info.is_required() or info.default in (None, "") else f"[default: {info.default}]"
     help = " ".join(filter(None, (info.description, default))) or None
     return click.Option([f"--{name.replace('_', '-')}", name], type=kind, required=info.is_required(), help=help)
+
+
+class _Number(click.ParamType[int]):
+    """An id may be written as the colony tells it: #12."""
+
+    name = "integer"
+
+    def convert(self, value: object, parameter: click.Parameter | None, context: click.Context | None) -> int:
+        text: Any = str(value).removeprefix("#")  # click's types know of no text here
+        return int(click.INT.convert(text, parameter, context))
 
 
 def _kind(annotation: Any) -> tuple[click.ParamType[Any], bool]:
@@ -171,7 +187,8 @@ def _complaint(request: type[schema.Request], problem: Mapping[str, Any]) -> str
         expected = problem["msg"].removeprefix("Value error, ").replace("Input should", "should").replace("String should", "should")
     if not name:  # of the request as a whole, which is not repeated
         return str(expected)
-    return f"{name}: {expected}" if name in request.unaudited else f"{name}: {_quoted(problem['input'])} {expected}"
+    is_quoted = name in request.unaudited or expected.startswith(repr(problem["input"]))
+    return f"{name}: {expected}" if is_quoted else f"{name}: {_quoted(problem['input'])} {expected}"
 
 
 def _quoted(value: object) -> str:

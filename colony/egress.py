@@ -108,7 +108,7 @@ def split(text: str) -> tuple[str, list[int]]:
     elif text.count(":") == 1:
         host, mark, ports = text.partition(":")
     numbers = ports.split(",") if mark else []
-    if not host or not all(number.isascii() and number.isdigit() and len(number) <= 5 for number in numbers):
+    if not host or not all(number.isascii() and number.isdigit() and len(number) <= 5 and 0 < int(number) < 65536 for number in numbers):
         raise _no_target(text)
     return host, [int(number) for number in numbers]
 

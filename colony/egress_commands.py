@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from colony import egress, errors, operations, schema, show
-from colony.commands import Caller, command
+from colony.command_line import Group
+from colony.commands import Caller, command, examples
 from colony.patience import repeated
 
 WHICH_AGENT = "AGENT `agents` means all of them."
@@ -18,13 +19,14 @@ RULES_COUNT_FOR_NOTHING = "no rule holds it back"
 WHICH_HOST = "HOST is a name, *.example.org for all names below it, an IP address, or * (quote it for the shell)."
 
 
-@click.group("egress")
+@click.group("egress", cls=Group)
 def group() -> None:
     """Say what agents may reach on the network, and see what they reached."""
 
 
-def _sets(name: str, effect: schema.EgressEffect, summary: str, ports: str) -> click.Command:
+def _sets(name: str, effect: schema.EgressEffect, summary: str, ports: str, *lines: str) -> click.Command:
     help = f"{summary}\n\n{WHICH_AGENT} {WHICH_HOST} {ports}\n\nIt takes the place of the rule that the agent has for that host."
+    help += examples(*lines)
 
     @command(operations.SET_EGRESS, "agent", name=name, without=("effect", "host", "ports"), help=help)
     @_hosts("HOST[:PORT[,PORT]]...")
@@ -98,8 +100,21 @@ def _split(text: str) -> tuple[str, list[int]]:
 
 
 for each in (
-    _sets("allow", "allow", "Allow an agent hosts.", "Without PORT it is 80 and 443."),
-    _sets("deny", "deny", "Deny an agent hosts, whatever else allows them.", "Without PORT it is all ports."),
+    _sets(
+        "allow",
+        "allow",
+        "Allow an agent hosts.",
+        "Without PORT it is 80 and 443.",
+        "colony egress allow scout pypi.org '*.pythonhosted.org:443'",
+    ),
+    _sets(
+        "deny",
+        "deny",
+        "Deny an agent hosts, whatever else allows them.",
+        "Without PORT it is all ports.",
+        "colony egress deny scout github.com",
+        "colony egress deny agents '*'         # all that they reach but their model",
+    ),
     forget,
     rules,
     log,

@@ -47,7 +47,13 @@ BETRAYED = Failure(
 )
 REMOVED = Failure("removed", "it is no member of this channel any more", "invite it again with `colony invite`", permanent=True)
 UNREADABLE = Failure("unreadable", "the message can't be read", "post it again", permanent=True, can_be_retried=False)
-FORBIDDEN = Failure("forbidden", "it may not answer here", "ask `colony acl why` which row denies it", permanent=True, can_be_retried=False)
+FORBIDDEN = Failure(
+    "forbidden",
+    "it may not answer here",
+    "its owner or an administrator can change that with `colony acl`",
+    permanent=True,
+    can_be_retried=False,
+)
 
 FAILURES: dict[str, Failure] = {
     failure.code: failure

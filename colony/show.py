@@ -18,6 +18,18 @@ Cell = str | int | float | datetime | bool | Words | None
 _HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+NOTHING: dict[type[schema.Response], str] = {  # what people are told where a list is empty
+    schema.Agents: "no agents",
+    schema.Turns: "no turns",
+    schema.EgressRules: "no rules: what no rule allows is denied",
+    schema.EgressLog: "no connections",
+    schema.Secrets: "no secrets",
+    schema.Acl: "no rows; --defaults shows what holds all the same",
+    schema.Approvals: "nothing is held; --all shows what was",
+    schema.Roles: "nobody has a role",
+}
+
+
 @dataclass(frozen=True)
 class Table:
     columns: tuple[str, ...]
@@ -55,8 +67,10 @@ def show(answer: schema.Response, is_json: bool, out: TextIO | None = None, now:
         text = answer.model_dump_json(ensure_ascii=(out.encoding or "utf-8").lower() != "utf-8")
         # Within JSON such characters stand in strings only, where an escape means the same.
         print(_HARMFUL.sub(lambda match: f"\\u{ord(match[0]):04x}", text), file=out)
-    else:
-        write(parts(answer), out, now)
+    elif found := parts(answer):
+        write(found, out, now)
+    elif type(answer) in NOTHING:
+        note(NOTHING[type(answer)])
 
 
 def write(parts: Sequence[Part], out: TextIO | None = None, now: datetime | None = None) -> None:

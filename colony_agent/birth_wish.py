@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import cast
 
 from colony import errors
-from colony.bounds import BOUNDS
+from colony.bounds import BOUNDS, RunnerKind
 from colony_agent import settings
 from provisioning import soul as souls
 from provisioning.record import HOME_MAX_BYTES, MEMORY_MAX_BYTES
-from provisioning.soul import Limits, RunnerKind, Soul
+from provisioning.soul import Limits, Soul
 from provisioning.unpacking import Archived
 from provisioning.wish import Wish
 
@@ -37,7 +37,7 @@ def made(said: Said, caller: str | None) -> Wish:
     """`caller` is the Linux user who says it. Raises `Invalid` for what contradicts itself, or leaves something open."""
     soul = _merged(said.soul, said.kept)
     if soul.name not in (None, said.name):
-        raise errors.Invalid(f"that is the soul of {soul.name}, not of {said.name}")
+        raise errors.Invalid(f"that is the soul of {soul.name}, not of {said.name}: birth {soul.name}, or change its `name`")
     kind, command = souls.parse_runner(said.runner, Path.cwd()) if said.runner else (soul.runner or "claude", soul.command)
     if kind == "command" and not command:
         raise errors.Invalid("the archive does not say which program the agent runs; say so: --runner command:PROGRAM")

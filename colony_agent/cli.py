@@ -11,10 +11,9 @@ from typing import ClassVar, cast
 
 import click
 
-from colony import errors, lifeline, pipe, release
+from colony import command_line, errors, lifeline, pipe, release
 from colony_agent import bytecode, entry, settings
 
-INTERRUPTED = 130  # what a shell reports after Ctrl-C
 KILL_MARGIN_SECONDS = 150  # on top of a turn's own limit: to deliver an earlier answer and this one while the server restarts
 
 _home = click.option(
@@ -26,7 +25,7 @@ _home = click.option(
 )
 
 
-class _Commands(click.Group):
+class _Commands(command_line.Group):
     """Commands that people give are imported when they are given: a worker starts with none of them."""
 
     ELSEWHERE: ClassVar = {
@@ -142,4 +141,4 @@ def _run() -> int:
     except click.ClickException as error:
         raise errors.Invalid(error.format_message()) from error
     except click.Abort:
-        return INTERRUPTED
+        return command_line.INTERRUPTED

@@ -6,10 +6,12 @@ import sys
 
 import click
 
+from colony.command_line import Group
+
 _agent = click.option("--agent", help="Only for this agent; else for all of them.")
 
 
-@click.group()
+@click.group(cls=Group)
 def credential() -> None:
     """Keys of the model's API, encrypted on this machine; only the gate between agents and the network has them."""
 

@@ -55,9 +55,11 @@ def status(name: str | None, watch: bool, is_json: bool) -> None:
 @click.option("-n", "--lines", type=click.IntRange(0), default=100, show_default=True)
 def logs(name: str, follow: bool, lines: int) -> None:
     """Show what the agent's worker, turns and dreams wrote into the journal."""
-    from provisioning import record, units
+    from provisioning import places, record, units
 
     record.checked_name(name)
+    if not (places.UNITS / units.worker(name)).exists():
+        click.echo(f"colony-agent: no agent {name} lives on this machine; what follows is from its former life, if it had one", err=True)
     which = (f"--unit={units.worker(name)}", f"--unit={units.dream(name)}")
     os.execvp("journalctl", ["journalctl", *which, f"--lines={lines}", *(["--follow"] if follow else [])])
 
@@ -69,10 +71,9 @@ def _moves(name: str, status: schema.Status, help: str) -> click.Command:
     @click.option("--note", default="", help="Why; shown with the agent.")
     def move(names: Sequence[str], everyone: bool, note: str) -> None:
         from colony import operations
-        from colony.client import Client
-        from provisioning import places
+        from provisioning import local
 
-        with Client(f"unix:{places.SOCKET}") as client:
+        with local.client() as client:
 
             def set_status(name: str) -> None:
                 client.call(operations.SET_STATUS, schema.SetStatus(agent=name, status=status, note=note))

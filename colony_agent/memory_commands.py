@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from colony import errors, show
+from colony.command_line import Group
 
 if TYPE_CHECKING:
     from colony_agent.settings import Home
 
 
-@click.group()
+@click.group(cls=Group)
 @click.argument("name")
 @click.pass_context
 def memory(context: click.Context, name: str) -> None:
@@ -68,7 +69,7 @@ def _as_agent(name: str, work: Callable[[Home], None]) -> None:
 
     facts.require_root()
     if record.read(record.checked_name(name)) is None:
-        raise errors.NotFound(f"no agent {name} lives on this machine")
+        raise errors.NotFound(f"no agent {name} lives on this machine; `colony-agent status` lists who does")
 
     def there() -> None:
         work(settings.sealed(settings.load(places.HOMES / name)))

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from colony import config, errors
-from colony.bounds import BOUNDS, DEFAULTS
+from colony.bounds import BOUNDS, DEFAULTS, IMAGE, RunnerKind, SandboxKind
 
-SandboxKind = Literal["bwrap", "podman", "none"]
-RunnerKind = Literal["claude", "command"]
 GATE = r"unix:/[^/]+/[^/]+/"  # the sandbox shows the socket's folder: not all of /run
-IMAGE = r"/[^,:\\]+"  # what an overlay can be made of
 KINDS = {str: "text", int: "a whole number", bool: "true or false"}
 MACHINE_FILES = (config.PROJECT_FILE, config.STATE_FILE)  # masked inside the sandbox
 

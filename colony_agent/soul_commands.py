@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 
 from colony import errors, show
+from colony.command_line import Group
 
 _file = click.argument("file", type=click.Path(path_type=Path))
 
 
-@click.group()
+@click.group(cls=Group)
 def soul() -> None:
     """The files that say who agents are and how they live."""
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import h11
 
 from colony.traces import Trace, Tripwire
-from egress import refusals
+from egress import framing, refusals
 from egress.client import Client
 from egress.head import Headers, end_to_end
 from egress.mask import Mask
@@ -18,9 +18,7 @@ from egress.refusals import Betrayed, CutOff, Gone, Malformed, Refusal, Silent, 
 from egress.settings import Bounds
 from egress.visit import Visit
 
-MAX_ANSWER_HEAD = 64 * 1024
 READ_BYTES = 64 * 1024
-EVENTS_PER_TURN = 256  # of a message in small chunks, before other connections have their turn
 FRAMING_BYTES = 1024 * 1024  # of a body in chunks that are not its data, beside a quarter of these
 
 
@@ -46,7 +44,8 @@ class Exchange:
         self._client, self._visit, self._bounds, self._silence_seconds = client, visit, bounds, silence_seconds
         self._cut: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._inner = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw) + 4096)
-        self._outer = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER_HEAD)
+        self._outer = h11.Connection(h11.CLIENT, max_incomplete_event_size=framing.MAX_HEAD)
+        self._answer = framing.Answer()
         try:
             self._inner.receive_data(raw)
             event = self._inner.next_event()
@@ -55,13 +54,13 @@ class Exchange:
         if not isinstance(event, h11.Request):
             raise Malformed("the head is not complete")
         self.request = event
-        self._is_chunked = b"transfer-encoding" in dict(event.headers)
+        self._chunks = framing.Chunks() if b"transfer-encoding" in dict(event.headers) else None
         length = dict(event.headers).get(b"content-length")
         if length and int(length) > bounds.max_body_bytes:
             raise TooLarge(f"the body is larger than {bounds.max_body_bytes} bytes")
-        self._arrived = len(client.surplus)  # of the body, as it came
+        self._arrived = 0  # of the body, as it came
         if client.surplus:
-            self._inner.receive_data(client.surplus)
+            self._take_in(client.surplus)
 
     async def body(self, take: Callable[[int], None], seconds: float) -> bytes:
         """The request's whole body, to be judged before anything is asked. `take` hears of each piece's size, and may refuse it."""
@@ -76,7 +75,13 @@ class Exchange:
         return b"".join(pieces)
 
     async def run(
-        self, reader: StreamReader, writer: StreamWriter, path: str, headers: Headers, content: bytes | None = None, ear: Ear | None = None,
+        self,
+        reader: StreamReader,
+        writer: StreamWriter,
+        path: str,
+        headers: Headers,
+        content: bytes | None = None,
+        ear: Ear | None = None,
         mask: Mask | None = None,
     ) -> None:
         """Ask for that path with these headers, framing aside, and answer the client. Raises `Refusal`, `Gone`, `OSError`.
@@ -108,7 +113,7 @@ class Exchange:
         size = 0
         while True:
             try:
-                data, event = await _taken(self._inner)
+                data, event = _taken(self._inner)
             except h11.RemoteProtocolError as error:
                 raise Malformed("the request's body is no HTTP") from error
             size += len(data)
@@ -121,7 +126,11 @@ class Exchange:
                 return
             if event is not h11.NEED_DATA:
                 raise Gone()
-            await self._hear()
+            if self._chunks and self._chunks.is_behind:
+                self._take_in(b"")
+                await asyncio.sleep(0)
+            else:
+                await self._hear()
 
     async def _upload(self, writer: StreamWriter, pieces: AsyncIterator[bytes]) -> None:
         """Until the request is out; then until the client hangs up. Ends only with an error."""
@@ -137,7 +146,7 @@ class Exchange:
         """The size is that of the body's data so far."""
         if size > self._bounds.max_body_bytes:
             raise TooLarge(f"the body is larger than {self._bounds.max_body_bytes} bytes")
-        if self._is_chunked and self._arrived - size > FRAMING_BYTES + size // 4:
+        if self._chunks and self._arrived - size > FRAMING_BYTES + size // 4:
             raise TooLarge("the body is in too many small chunks; send it in larger ones")
 
     async def _hear(self) -> None:
@@ -150,9 +159,17 @@ class Exchange:
             raise Malformed(f"the body did not go on for {self._bounds.idle_seconds} s") from error
         if not arrived:
             raise Gone()
-        self._arrived += len(arrived)
-        self._inner.receive_data(arrived)
+        self._take_in(arrived)
         await asyncio.sleep(0)  # what is already there is received without a pause
+
+    def _take_in(self, arrived: bytes) -> None:
+        self._arrived += len(arrived)
+        try:
+            body = self._chunks.feed(arrived) if self._chunks else arrived
+        except framing.Broken as error:
+            raise Malformed("the request's body is no HTTP") from error
+        if body:
+            self._inner.receive_data(body)
 
     async def _pass_on(self, writer: StreamWriter, event: h11.Event) -> bool:
         """Whether upstream goes on listening: it may answer before it has heard all."""
@@ -176,14 +193,15 @@ class Exchange:
         """Until the whole answer is with the client."""
         while True:
             try:
-                data, event = await _taken(self._outer)
+                data, event = _taken(self._outer)
                 if data:
                     if ear:
                         ear.hear(data)
                     await self._send_data(mask.feed(data) if mask else data)
                 if event is h11.NEED_DATA:
-                    self._outer.receive_data(await self._read(reader))
+                    self._outer.receive_data(await self._next(reader))
                 elif isinstance(event, h11.Response):
+                    self._answer.begin_body(is_chunked=b"transfer-encoding" in dict(event.headers))
                     if ear:
                         ear.answered(event.status_code, list(event.headers))
                     await self._send(_passed_on(_covered(event, mask) if mask else event))
@@ -195,9 +213,20 @@ class Exchange:
                     return
                 elif not isinstance(event, h11.InformationalResponse):
                     raise Unreachable("it hung up without an answer")
-            except (h11.RemoteProtocolError, h11.LocalProtocolError) as error:
+            except (h11.RemoteProtocolError, h11.LocalProtocolError, framing.Broken) as error:
                 # What the error says holds what the host has said, which may be a secret.
                 raise Unreachable("its answer is no HTTP") from error
+
+    async def _next(self, reader: StreamReader) -> bytes:
+        """Of the answer, as h11 may read it; nothing at its end."""
+        if self._answer.is_behind:
+            await asyncio.sleep(0)
+        while not (found := self._answer.next()):
+            arrived = await self._read(reader)
+            if not arrived:
+                return b""
+            self._answer.more(arrived)
+        return found
 
     async def _read(self, reader: StreamReader) -> bytes:
         try:
@@ -244,13 +273,11 @@ async def _in_pieces(content: bytes) -> AsyncIterator[bytes]:
         yield content[at : at + READ_BYTES]
 
 
-async def _taken(connection: h11.Connection) -> tuple[bytes, Any]:
-    """The data that has come, in one piece however it was cut, and the event after it."""
+def _taken(connection: h11.Connection) -> tuple[bytes, Any]:
+    """The data that has come, and the event after it."""
     pieces: list[bytes] = []
     while isinstance(event := connection.next_event(), h11.Data):
         pieces.append(event.data)
-        if len(pieces) % EVENTS_PER_TURN == 0:
-            await asyncio.sleep(0)
     return b"".join(pieces), event
 
 
@@ -269,7 +296,7 @@ def _covered(answer: h11.Response, mask: Mask) -> h11.Response:
     """Raises `Unreachable` for one whose body can't be read."""
     if any(name == b"content-encoding" and value.strip().lower() not in (b"", b"identity") for name, value in answer.headers):
         raise Unreachable("its answer is encoded, though that was not asked for, so that nobody sees what is in it")
-    headers = [(name, mask.whole(value)) for name, value in answer.headers]
+    headers = [(name, mask.whole(value)) for name, value in answer.headers if not mask.is_in_name(name)]
     return h11.Response(status_code=answer.status_code, reason=mask.whole(bytes(answer.reason)), headers=headers)
 
 

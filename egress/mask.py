@@ -7,18 +7,26 @@ from collections.abc import Iterable, Iterator
 from colony import traces
 
 ASTERISK = b"*"
+WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")  # alphabets of larger letters, which nobody asks a host for
 
 
 class Mask:
     """Of one message's body, whose pieces come one after the other. What comes out is as long as what went in."""
 
     def __init__(self, values: Iterable[bytes]) -> None:
-        self._forms = sorted({form for value in values for form in traces.forms(value)})
+        values = list(values)
+        narrow = {form for value in values for form in traces.forms(value)}
+        self._forms = sorted(narrow | {value.decode().encode(alphabet) for value in values for alphabet in WIDE})
+        self._lower = {form.lower() for form in narrow}
         self._kept = b""  # that may be the beginning of a value
         self._hidden = 0  # bytes of the kept that belong to a value which began before them
 
     def __repr__(self) -> str:
         return "Mask(…)"
+
+    def is_in_name(self, name: bytes) -> bool:
+        """Whether a header's name, in lower case, holds a value."""
+        return any(form in name for form in self._lower)
 
     def whole(self, data: bytes) -> bytes:
         """That, which is complete: a header's value."""

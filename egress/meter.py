@@ -221,7 +221,7 @@ class Use:
         """What it may come to, for all that is known by now."""
         known = self._answer.tokens if self._answer else None
         if known is None:
-            return Tokens(input=self.question.tokens_in, output=most_out)
+            return replace(Tokens(output=most_out), **{self.question.counts_as: self.question.tokens_in})
         return replace(known, output=max(known.output, most_out))
 
     def _final(self) -> schema.Meter:

@@ -10,7 +10,7 @@ from asyncio import StreamReader, StreamWriter
 from egress import resolver
 from egress.exchange import Ear, Exchange
 from egress.head import Head, Headers, end_to_end
-from egress.refusals import Denied, Silent, Unreachable
+from egress.refusals import Denied, Silent, Unasked, Unreachable
 from egress.resolver import Resolver
 from egress.settings import Bounds, Model
 
@@ -26,6 +26,8 @@ _HEADERS = frozenset(
 )
 _FAMILIES = (b"x-stainless-", b"x-claude-code-")
 _BETA = b"anthropic-beta"
+# In another one a question could mean what nobody looks for here.
+_VERSION, _VERSIONS = b"anthropic-version", (b"2023-06-01", b"2026-10-21")
 QUESTION, COUNTING = "/v1/messages", "/v1/messages/count_tokens"
 # What Claude Code asks. The key opens more, like files, batches and agents of everybody who shares it; and nothing in a path or
 # a query may be what a server between here and there could read as another path or method.
@@ -93,6 +95,12 @@ def is_question(head: Head) -> bool:
 def is_counting(head: Head) -> bool:
     """Whether only its tokens are counted."""
     return head.method == "POST" and _path(head) == COUNTING
+
+
+def require_known_version(head: Head) -> None:
+    """Raises `Unasked` for a version of the API in which a question may mean something else."""
+    if not all(version in _VERSIONS for version in head.values(_VERSION)):
+        raise Unasked(f"the gate knows the API's versions {b' and '.join(_VERSIONS).decode()} only")
 
 
 def is_passed_on(name: bytes) -> bool:

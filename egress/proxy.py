@@ -18,10 +18,11 @@ from egress.ledger import Ledger
 from egress.limits import Room
 from egress.mask import Mask
 from egress.meter import Meter, Use
-from egress.model import STREAM_BYTES, Endpoint, checked, is_counting, is_question
+from egress.model import STREAM_BYTES, Endpoint, checked, is_counting, is_question, require_known_version
 from egress.pipes import Pipes
 from egress.policy import Policy
 from egress.question import Question
+from egress.reading import Reader
 from egress.refusals import Betrayed, Blind, CutOff, Denied, Gone, Malformed, Refusal, Resting, Silent, Unasked, Unreachable
 from egress.resolver import Resolver
 from egress.settings import Bounds
@@ -32,7 +33,7 @@ from egress.vault import TLS_PORT, Bound, Vault
 from egress.visit import Visit
 
 BODY_SECONDS = 60.0  # until a question to the model is here
-SMALL_BYTES = 256 * 1024  # of a question that is read at once; larger ones are read one after the other, beside the event loop
+SMALL_BYTES = 32 * 1024  # of a question that is read at once; larger ones are read one after the other, in another process
 # By these a host is asked for pieces of an answer, or for another encoding, in which nobody sees what must be covered.
 DISGUISES = (b"accept-encoding", b"accept-charset", b"range", b"if-range")
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -59,7 +60,7 @@ class Proxy:
         """
         self._vault, self._tls = vault, tls or ssl.create_default_context()
         self._bounds, self._policy, self._ledger, self._meter = bounds, policy, ledger, meter
-        self._room, self._reading = Room(), Seats(1, 1)
+        self._room, self._reading, self._reader = Room(), Seats(1, 1), Reader()
         self._names, self._endpoint, self._pipes = names, endpoint, Pipes()
         self._model_fields = model_fields
         self._open: dict[Tunnel | Exchange, Callable[[], object]] = {}  # each with what raises a `Refusal` when it may be no longer
@@ -85,6 +86,7 @@ class Proxy:
 
     def close(self) -> None:
         self._pipes.close()
+        self._reader.close()
 
     async def _tunnel(self, client: Client, user: str, head: Head) -> None:
         to = target.authority(head.target)
@@ -180,6 +182,7 @@ class Proxy:
             except Blind as error:
                 raise Resting(error.detail) from error
             checked(head.method, head.target)
+            require_known_version(head)
             exchange = Exchange(client, raw, visit, self._bounds, self._bounds.model_seconds)
             with self._judged(exchange, lambda: self._policy.rules(user)):
                 if is_question(head):
@@ -213,10 +216,10 @@ class Proxy:
             await endpoint.ask(exchange, visit.user, head, asked.content)
 
     async def _read(self, user: str, body: bytes, *, is_counted: bool = False) -> Question:
-        def read() -> Question:
-            return question.parsed(body, is_counted=is_counted, fields=self._model_fields)
-
-        return read() if len(body) < SMALL_BYTES else await self._reading.run(user, read)
+        fields = self._model_fields
+        if len(body) < SMALL_BYTES:
+            return question.parsed(body, is_counted=is_counted, fields=fields)
+        return await self._reading.run(user, lambda: self._reader.read(body, is_counted=is_counted, fields=fields))
 
     def _require_question(self, user: str, asked: Question) -> None:
         """Raises `Unasked` for what would have the API reach for the agent what it may not reach itself."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic_core import from_json, to_json
 
+from colony import egress
 from egress.refusals import Malformed, TooLarge, Unasked
 
 MAX_BYTES = 32 * 2**20  # the API takes no more itself
 MAX_PARTS = 500_000  # values, roughly: what they take in memory is many times what they take in a text
 DEEPEST = 100  # content within content
+MAX_BOUNDS = 1000  # bytes of those: they are written at each look
 MAX_HOSTS = 256  # that it would have looked at, each of which is judged
 WEB = 443
 # What the price of a question, and what its API would look up for it, is known of. All else has to be allowed in the gate's settings: of
@@ -39,32 +41,34 @@ DATA = ("base64", "text")  # sources that hold what they are
 FORGETTING = "clear_"  # edits of the context that ask no model
 BOUNDS = ("max_tokens", "thinking")
 BYTES_PER_TOKEN = 3  # fewer than a text has, so that an estimate is rather too high
+CACHED, HOUR = b'"cache_control":{', b'"ttl":"1h"'  # as they are written anew; within a text their quotes would have a backslash
 
 
 @dataclass(frozen=True)
 class Question:
-    """`rest` is what is asked beside `bounds`. `hosts` is where the API itself would look things up for it; `*`: wherever it likes."""
+    """`rest` is what is asked beside `bounds`, without its first brace.
+
+    `hosts` is where the API itself would look things up for it; `*`: wherever it likes. `tokens_in` is an estimate, and `counts_as` what
+    the dearest of them may be paid as.
+    """
 
     bounds: Mapping[str, Any]  # max_tokens and thinking, where they are said
     rest: bytes
     model: str
     is_fast: bool
     hosts: tuple[tuple[str, int], ...]
+    tokens_in: int
+    counts_as: Literal["input", "cache_write", "cache_write_hour"]
 
     @property
     def content(self) -> bytes:
         """What goes out."""
-        return _written(self.bounds)[:-1] + b"," + self.rest[1:] if self.bounds else self.rest
+        return (_written(self.bounds)[:-1] + b"," if self.bounds else b"{") + self.rest
 
     @property
     def max_tokens(self) -> int:
         """Of its answer and of all that is thought for it, whether that is shown or not."""
         return int(self.bounds["max_tokens"])
-
-    @property
-    def tokens_in(self) -> int:
-        """An estimate."""
-        return len(self.rest) // BYTES_PER_TOKEN
 
     def lowered(self, max_tokens: int) -> Question:
         """The same for fewer tokens, 2048 or more: half of them are for thinking, if that would have more than all."""
@@ -88,8 +92,9 @@ def parsed(body: bytes, *, is_counted: bool = False, fields: Collection[str] = (
     try:
         said = from_json(body, allow_inf_nan=False)
         bounds = {name: said.pop(name) for name in BOUNDS if name in said} if isinstance(said, dict) else {}
-        _written(bounds)
-        rest = _written(said)
+        if len(_written(bounds)) > MAX_BOUNDS:
+            raise TooLarge(f"max_tokens and thinking of the question to the model are more than {MAX_BOUNDS} bytes")
+        rest = _written(said)[1:]
     except (ValueError, RecursionError) as error:
         raise Malformed("the question to the model is no JSON") from error
     if not isinstance(said, dict):
@@ -104,7 +109,16 @@ def parsed(body: bytes, *, is_counted: bool = False, fields: Collection[str] = (
     hosts = tuple(dict.fromkeys(_hosts(said)))
     if len(hosts) > MAX_HOSTS:
         raise TooLarge(f"the question to the model would have more than {MAX_HOSTS} hosts looked at")
-    return Question(bounds, rest, model, said.get("speed") not in (None, "standard"), hosts)
+    is_fast = said.get("speed") not in (None, "standard")
+    counts_as: Literal["input", "cache_write", "cache_write_hour"] = "input"
+    if CACHED in rest:
+        counts_as = "cache_write_hour" if HOUR in rest else "cache_write"
+    return Question(bounds, rest, model, is_fast, hosts, _tokens(rest), counts_as)
+
+
+def _tokens(rest: bytes) -> int:
+    """An estimate: a letter that has more bytes than one is rarer, and more tokens."""
+    return (2 * len(rest) - len(rest.decode())) // BYTES_PER_TOKEN
 
 
 def _require_known(said: Mapping[str, Any], fields: Collection[str]) -> None:
@@ -188,6 +202,6 @@ def _address(url: Any) -> tuple[str, int]:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    if not host or parts.scheme not in ("https", "http"):
+    if not host or len(host) > egress.MAX_HOST or parts.scheme not in ("https", "http"):
         raise Unasked(f"the model can't be asked to look at {str(url)[:100]!r}")
     return host, port or (WEB if parts.scheme == "https" else 80)

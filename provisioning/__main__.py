@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from colony import errors
+from colony import command_line
 from provisioning.host import cli
 
 
@@ -19,13 +17,4 @@ group.add_command(cli.install)
 group.add_command(cli.uninstall)
 
 
-def main() -> None:
-    """Run the command; a `ColonyError` becomes one line on stderr and its exit code."""
-    try:
-        group(prog_name="colony-server")
-    except errors.ColonyError as error:
-        click.echo(f"colony-server: {error.detail}", err=True)
-        sys.exit(error.exit_code)
-
-
-main()
+command_line.run(group, "colony-server")

@@ -15,7 +15,7 @@ from typing import IO
 
 from colony import errors, files
 from colony.failpoints import reach
-from provisioning import clone, home, places, stepdown, unpacking
+from provisioning import clone, home, local, stepdown, unpacking
 from provisioning.steps import (
     Act,
     Ask,
@@ -212,10 +212,9 @@ def _owner(act: Folder | Write) -> tuple[int, int]:
 
 
 def _ask(act: Ask) -> None:
-    from colony.client import Client
     from colony.patience import repeated
 
-    with Client(f"unix:{places.SOCKET}") as client:
+    with local.client() as client:
         try:
             repeated(lambda: client.call(act.operation, act.request))
         except errors.ColonyError as error:

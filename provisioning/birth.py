@@ -59,7 +59,7 @@ def changed_units(facts: Facts, known: Record) -> tuple[Write, ...]:
 def require_key(facts: Facts) -> None:
     """Raises `Invalid` where nothing would let Claude Code in."""
     if not facts.credentials.keys() & {*credentials.KEYS}:
-        raise errors.Invalid(f"Claude Code needs a key: colony-agent credential set {credentials.KEYS[0]}")
+        raise errors.Invalid(f"Claude Code needs a key: sudo colony-agent credential set {credentials.KEYS[0]}")
 
 
 def require_channels(facts: Facts, watch: Iterable[str]) -> None:

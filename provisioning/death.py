@@ -36,7 +36,7 @@ def plan(facts: Facts, archive_name: str | None) -> list[Step]:
     ]
     found = [step for step in steps if step]
     if not found:
-        raise errors.NotFound(f"no agent {facts.name} lives on this machine")
+        raise errors.NotFound(f"no agent {facts.name} lives on this machine; `colony-agent status` lists who does")
     return found
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from colony import errors, operations, schema
 from colony.config import PROJECT_FILE
-from provisioning import archives, credentials, places, record, units
+from provisioning import archives, credentials, local, places, record, units
 from provisioning.record import Record
 from provisioning.systemd import Systemd
 
@@ -61,7 +61,7 @@ def read(name: str, systemd: Systemd, *, for_death: bool = False) -> Facts:
     """Raises `Unavailable` when the colony doesn't answer, and `Invalid` for a record that can't be read, unless it is to go anyway."""
     known = None if for_death else record.read(name)
     members, channels = _colony(name)
-    account, group = _account(name), _group(name)
+    linux_user, linux_group = account(name), group(name)
     home = places.HOMES / name
     found = units.names(name)
     return Facts(
@@ -72,8 +72,8 @@ def read(name: str, systemd: Systemd, *, for_death: bool = False) -> Facts:
         member=next((user for user in members if user.username == name), None),
         apes={user.username: user.linux_user for user in members if user.kind == "ape" and user.status != "dead"},
         channels=channels,
-        has_account=account is not None,
-        is_foreign=(account is not None and not is_ours(account)) or (account is None and group is not None),
+        has_account=linux_user is not None,
+        is_foreign=not is_ours(linux_user) if linux_user else linux_group is not None,
         has_home=home.is_dir(),
         is_home_complete=(home / PROJECT_FILE).exists(),
         unit_files={unit: (places.UNITS / unit).read_text() for unit in found if (places.UNITS / unit).exists()},
@@ -87,7 +87,7 @@ def read(name: str, systemd: Systemd, *, for_death: bool = False) -> Facts:
 def require_root() -> None:
     """Raises `Forbidden`."""
     if os.geteuid() != 0:
-        raise errors.Forbidden("this changes users and services of the machine: only root may; try sudo")
+        raise errors.Forbidden("users, homes and services of this machine are root's: only root may; try sudo")
 
 
 def watchable(client: Client, agent: str) -> frozenset[str]:
@@ -102,21 +102,15 @@ def watchable(client: Client, agent: str) -> frozenset[str]:
     return frozenset(channel.name for channel in client.call(operations.CHANNELS, schema.ListChannels()).channels if is_there(channel))
 
 
-def _colony(agent: str) -> tuple[list[schema.User], frozenset[str]]:
-    from colony.client import Client
-
-    with Client(f"unix:{places.SOCKET}") as client:
-        return client.call(operations.USERS, schema.ListUsers()).users, watchable(client, agent)
-
-
-def _account(name: str) -> pwd.struct_passwd | None:
+def account(name: str) -> pwd.struct_passwd | None:
+    """The Linux user of that name, if there is one."""
     try:
         return pwd.getpwnam(name)
     except KeyError:
         return None
 
 
-def _group(name: str) -> grp.struct_group | None:
+def group(name: str) -> grp.struct_group | None:
     try:
         return grp.getgrnam(name)
     except KeyError:
@@ -126,3 +120,8 @@ def _group(name: str) -> grp.struct_group | None:
 def is_ours(account: pwd.struct_passwd) -> bool:
     """Whether a Linux user is an agent's."""
     return account.pw_gecos == COMMENT and Path(account.pw_dir) == places.HOMES / account.pw_name
+
+
+def _colony(agent: str) -> tuple[list[schema.User], frozenset[str]]:
+    with local.client() as client:
+        return client.call(operations.USERS, schema.ListUsers()).users, watchable(client, agent)

@@ -26,6 +26,7 @@ You are an agent of a colony: people ("apes") and other agents write to you in c
 """
 SOUL_FILE = "CLAUDE.md"
 RULES_FILE = ".claude/rules/colony.md"
+_RULES_MAX_BYTES = 65_536
 _FOLDERS = ("memory/dreams", "memory/diary", ".claude/rules")
 _IGNORED = "/repo/\n/.claude/*\n!/.claude/rules/\n/.claude.json*\n/.colony*\n/.cache/\n"
 _BEGINNINGS = {"heartbeat.md": "", "memory/memory.md": "", ".gitignore": _IGNORED, STATE_FILE: ""}
@@ -66,6 +67,14 @@ def settings(connection: Mapping[str, object], agent: Mapping[str, object]) -> s
 def _lines(table: Mapping[str, object]) -> list[str]:
     # JSON's texts, numbers and lists are TOML's, too, but for its escapes of what lies beyond 16 bits.
     return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
+
+
+def rules_in(path: Path) -> str:
+    """The rules that lie in a home; empty where there is nothing, or something odd."""
+    try:
+        return files.read(path, RULES_FILE, _RULES_MAX_BYTES)
+    except OSError:
+        return ""
 
 
 def clear_ways(path: Path) -> None:

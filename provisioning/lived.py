@@ -10,7 +10,7 @@ from typing import Any
 from colony import egress, errors, files, operations, schema
 from colony.bounds import DEFAULTS
 from colony.config import PROJECT_FILE
-from provisioning import home, places, stepdown
+from provisioning import home, local, places, stepdown
 from provisioning.facts import Facts
 from provisioning.record import Record
 from provisioning.soul import MAX_BYTES, Limits, Soul
@@ -91,24 +91,18 @@ def _is_plain(value: object) -> bool:
 
 
 def _member(name: str) -> schema.Agent:
-    from colony.client import Client
-
-    with Client(f"unix:{places.SOCKET}") as client:
+    with local.client() as client:
         return next(agent for agent in client.call(operations.AGENTS, schema.ListAgents()).agents if agent.username == name)
 
 
 def _allowed(name: str) -> tuple[str, ...]:
     """What it may reach by rules of its own."""
-    from colony.client import Client
-
-    with Client(f"unix:{places.SOCKET}") as client:
+    with local.client() as client:
         rules = client.call(operations.EGRESS_RULES, schema.ListEgress(agent=name)).rules
     return tuple(sorted(egress.joined(rule.host, rule.ports) for rule in rules if rule.agent == name and rule.effect == "allow"))
 
 
 def _watched() -> list[str]:
     """What this user watches: the colony tells it to nobody else."""
-    from colony.client import Client
-
-    with Client(f"unix:{places.SOCKET}") as client:
+    with local.client() as client:
         return sorted(channel.name for channel in client.call(operations.CHANNELS, schema.ListChannels()).channels if channel.watched)

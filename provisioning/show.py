@@ -15,6 +15,7 @@ from provisioning.steps import Step
 
 CLEAR_LINE = "\r\x1b[K"
 
+
 @dataclass
 class Show:
     """Says each step as it is done, on stderr; or all of them at the end, as one document."""
@@ -55,4 +56,3 @@ class Show:
             click.echo(f"{len(steps)} steps; nothing was changed", err=True)
         else:
             click.echo(done or well)
-

@@ -9,19 +9,18 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from colony import egress, errors, schema, show
-from colony.bounds import BOUNDS
+from colony.bounds import BOUNDS, IMAGE, RunnerKind, SandboxKind
 from provisioning import front_matter
 from provisioning.front_matter import Unsound
+from provisioning.record import MIN_BYTES, NAME
 
-RunnerKind = Literal["claude", "command"]
-SandboxKind = Literal["bwrap", "podman", "none"]
 MAX_BYTES = 64 * 1024
-ROOM = (64 * 2**20, 16 * 2**40)  # bytes, of memory or of a disk: with less no runner starts
+ROOM = (MIN_BYTES, 16 * 2**40)  # bytes, of memory or of a disk: with less no runner starts
 MAX_COMPLAINTS = 3  # told at once
 OWN_CHOICE = "default"  # a model that leaves the choice to Claude Code
 NO_MODEL = "model is for the runner claude; a command chooses its own"
@@ -92,7 +91,7 @@ def parse_sandbox(said: str) -> tuple[SandboxKind, str]:
     if not said.startswith(_IMAGE):
         raise errors.Invalid(f"{_quoted(said)} is no sandbox; give bwrap, podman or podman:FOLDER")
     image = said.removeprefix(_IMAGE)
-    if not re.fullmatch(r"/[^,:\\]+", image) or not image.isprintable():
+    if not re.fullmatch(IMAGE, image) or not image.isprintable():
         raise errors.Invalid(f"{_quoted(image)} is no image; give the absolute path of a folder, without any of , : \\")
     if not (Path(image) / "usr").is_dir() or os.path.samefile(image, "/"):
         raise errors.Invalid(f"{image} holds no root file system; podman export fills a folder with one")
@@ -161,7 +160,7 @@ NO_LIMITS = Limits()
 
 
 class _FrontMatter(_Foreign):
-    name: Annotated[str, Field(pattern="^[a-z](?:[a-z0-9-]{0,29}[a-z0-9])?$")] | None = None
+    name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None = None
     watch: _Channels | None = None
     egress: _Targets | None = None
     runner: str | None = None

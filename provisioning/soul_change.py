@@ -66,7 +66,7 @@ def _carry_out(systemd: Systemd, found: Facts, now: Lived, steps: list[Step], te
 
 def _require_possible(found: Facts, before: Soul, said: Soul, wanted: Soul) -> None:
     if said.name not in (None, found.name):
-        raise errors.Invalid(f"that is the soul of {said.name}, not of {found.name}")
+        raise errors.Invalid(f"that is the soul of {said.name}, not of {found.name}: give another file, or change its `name`")
     if wanted.runner == "claude" and before.runner != "claude":
         birth.require_key(found)
     birth.require_channels(found, wanted.watch or ())

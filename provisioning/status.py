@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from colony import errors, operations, schema
-from provisioning import places, record, units
+from provisioning import local, record, units
 from provisioning.systemd import Systemd, UnitState
 
 
@@ -36,7 +36,6 @@ class Life:
             self.member.status_note if self.member else "",
         ]
         return "; ".join(filter(None, found))
-
 
     @property
     def _rest(self) -> str:
@@ -80,9 +79,7 @@ def is_working(name: str) -> bool:
 
 
 def _members() -> dict[str, schema.Agent]:
-    from colony.client import Client
-
-    with Client(f"unix:{places.SOCKET}") as client:
+    with local.client() as client:
         return {agent.username: agent for agent in client.call(operations.AGENTS, schema.ListAgents()).agents}
 
 

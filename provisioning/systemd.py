@@ -97,9 +97,7 @@ class Systemd:
 
     def run(self, unit: str, seconds: float = RUN_SECONDS) -> UnitState:
         """How a service ended that does one thing and then ends; it may run already."""
-        self._forgive(unit)
-        with _translated(unit):
-            self._manager.StartUnit(unit.encode(), b"replace")
+        self.begin(unit)
         deadline = time.monotonic() + seconds
         while (state := self.state(unit)).active in ("activating", "active", "deactivating", "reloading"):
             if time.monotonic() > deadline:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from colony import files
 from provisioning import agents, birth, facts, home, places, renewal, units
 from provisioning.apply import Tell, apply, silently
 from provisioning.facts import Facts
@@ -11,7 +10,6 @@ from provisioning.steps import Enable, Reload, Start, Step, WriteAs
 from provisioning.systemd import Systemd
 
 RESTART = "restart"  # the name of a step
-RULES_MAX_BYTES = 65_536
 
 
 def upgrade(name: str, tell: Tell = silently, *, idle_seconds: float = IDLE_SECONDS) -> list[Step]:
@@ -22,7 +20,7 @@ def upgrade(name: str, tell: Tell = silently, *, idle_seconds: float = IDLE_SECO
     with agents.alone(name), Systemd() as systemd:
         found = facts.read(name, systemd)
         worker = systemd.state(units.worker(name))
-        steps = plan(found, worker.is_outdated, _rules(name))
+        steps = plan(found, worker.is_outdated, home.rules_in(places.HOMES / name))
         if any(step.name == RESTART for step in steps):
             renewal.carry_out(systemd, name, steps, renewal.former_units(found), tell, idle_seconds)
         else:
@@ -42,10 +40,3 @@ def plan(found: Facts, is_outdated: bool, rules: str) -> list[Step]:
         steps.append(Step("units", "its units", (*changed, Reload(), Enable(lasting))))
         steps.append(Step(RESTART, "its worker", (Start(lasting, restart=True),)))
     return steps
-
-
-def _rules(name: str) -> str:
-    try:
-        return files.read(places.HOMES / name, home.RULES_FILE, RULES_MAX_BYTES)
-    except OSError:  # something odd, or nothing: it is replaced
-        return ""

@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from colony import errors
-from server import migrations, sqlite_file
+from colony import config, errors
+from server import migrations, settings, sqlite_file
 from server.database import Database, open_database, sqlite_path
 
 T = TypeVar("T")
@@ -89,7 +89,8 @@ def opened(url: str, *, is_new: bool = False) -> Iterator[Database]:
 def require_there(path: Path) -> None:
     """Raises `NotFound`."""
     if not path.exists():
-        raise errors.NotFound(f"there is no {path}; name the colony's data folder with --home")
+        kept = f"; {settings.HOST_FILE.parent} is root's: try sudo" if settings.HOST_FILE.exists() and not config.keeps_host() else ""
+        raise errors.NotFound(f"there is no {path}; name the colony's data folder with --home{kept}")
 
 
 def file(url: str, otherwise: str) -> Path:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from colony import errors, files
 from server import access, migrations, sqlite_file
 from server.database import sqlite_url
-from server.models import audit, channel, event, posting
+from server.models import approval, audit, channel, event, posting
 
 _NAME = re.compile(r"colony-\d{8}T\d{6}\.\d{6}Z\.db")
 _BESIDE = ("", "-journal", "-wal", "-shm")  # what SQLite puts beside a file, and the file
@@ -123,6 +123,7 @@ def _arrive(connection: Connection, source: Path, before: event.Position, now: d
     if migrations.current(connection) is None:
         raise errors.Invalid(f"{source} is a database, but no colony's")
     migrations.upgrade(connection)
+    approval.end_everybody_s(connection)  # what was done since with an approval of then would be done twice
     with event.leap(connection, before, now):
         _tell(connection, source, now)
 
@@ -132,7 +133,8 @@ def _tell(connection: Connection, source: Path, now: datetime) -> None:
     for name, last_seq in [each for each in channels if each[1]] or channels[:1]:  # one at least: its id is the next ones' measure
         body = (
             f"This colony was restored from the backup {source.name}. What was said here after #{last_seq} is gone. "
-            "What waited for an answer then is answered, perhaps for the second time; tokens, statuses and budgets are those of then."
+            "What waited for an answer then is answered, perhaps for the second time; "
+            "tokens, rules, statuses and budgets are those of then."
         )
         posting.notice(connection, name, body, f"restored:{now:%Y%m%dT%H%M%S.%f}:{name}", now)
     audit.record(connection, now, "restore", "command", target=source.name)

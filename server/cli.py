@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from colony import config, errors, failures, release
+from colony import command_line, config, failures, release
 from server import secret_commands, settings, storage_commands, user_commands
 
 DUE = 10  # the exit code of `migrate --check` where there is something to do
@@ -17,7 +17,7 @@ HOST_COMMANDS = ("install", "uninstall")
 TURN_USD_HELP = "The most that one turn may cost, where the agent or the colony has a budget."
 
 
-@click.group()
+@click.group(cls=command_line.Group)
 @click.option(
     "--config",
     "file",
@@ -139,10 +139,6 @@ for command in (
 
 
 def main() -> None:
-    """Run the command; a `ColonyError` becomes one line on stderr and its exit code."""
+    """Run the command; whatever refuses it is one line on stderr."""
     os.umask(0o077)  # the database is nobody else's
-    try:
-        cli(prog_name="colony-server")
-    except errors.ColonyError as error:
-        click.echo(f"colony-server: {error.detail}", err=True)
-        sys.exit(error.exit_code)
+    command_line.run(cli, "colony-server")

@@ -26,6 +26,7 @@ from server.metrics import Metrics
 from server.models import alarm, approval, audit, base, ending, turn
 from server.models.posting import Author, Posted
 from server.presence import Presence
+from server.refusals import Refusals
 from server.rights import Rights, require_kind, scope_of
 from server.waiters import Seats, Topic, Waiters
 
@@ -128,6 +129,7 @@ class Gate:
         self.presence = Presence(database, clock)
         self._seats = Seats(config.max_waits)
         self.rights = Rights()
+        self._refusals = Refusals()
         self._identities = Identities(database, clock)
         self._censor = Censor(database, config.secret_keys)
         self._looks = threading.Semaphore(LOOKS)
@@ -154,6 +156,7 @@ class Gate:
         """Run one operation for whoever holds the credentials. `path` holds the fields of its path, `sent` reads the others.
 
         One that mutates leaves exactly one audit row: in its own transaction when it succeeds, alone when it is refused or crashes.
+        Of somebody's refusals within a minute the first hundred leave one.
         Raises `ColonyError`.
         """
         caller: Caller | None = None
@@ -330,8 +333,10 @@ class Gate:
     def _audit_refusal(
         self, operation: Operation[Any, Any], caller: Caller | None, path: Mapping[str, Any], surface: str, error: Exception
     ) -> None:
-        code = _code(error)
-        actor_id, target = caller.id if caller else None, self._censor.target(caller, _target(operation, path))
+        code, actor_id = _code(error), caller.id if caller else None
+        if not self._refusals.has_room(actor_id, self.clock()):
+            return
+        target = self._censor.target(caller, _target(operation, path))
 
         def work(connection: Connection) -> None:
             audit.record(connection, self.clock(), operation.name, surface, actor_id=actor_id, target=target, error_code=code)

@@ -142,6 +142,11 @@ def _by_uid(connection: Connection, uid: int | None) -> Caller:
     return caller
 
 
+def administrators() -> set[str]:
+    """The Linux users who administrate, whatever account they have."""
+    return {_linux_user(uid) for uid in (0, os.geteuid())}
+
+
 def _linux_user(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name

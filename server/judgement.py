@@ -67,11 +67,16 @@ def may_pass_on(rows: Iterable[AclRow], wanted: AclRow, *, needs_grant: bool) ->
     is_allowed = False
     for row in rows:
         if row.effect == "allow":
-            is_wide = covers(row.action, wanted.action) or covers(row.action, bare(wanted.action))
-            is_allowed |= is_wide and covers(row.scope, wanted.scope) and (row.grant_option or not needs_grant)
+            is_allowed |= carries(row, wanted) and (row.grant_option or not needs_grant)
         elif _meet(bare(row.action), bare(wanted.action)) and _meet(_wide(row.scope), _wide(wanted.scope)):
             return False
     return is_allowed
+
+
+def carries(row: AclRow, wanted: AclRow) -> bool:
+    """Whether the one row, which allows something, allows all that the wanted one would."""
+    is_wide = covers(row.action, wanted.action) or covers(row.action, bare(wanted.action))
+    return is_wide and covers(row.scope, wanted.scope)
 
 
 def bare(action: str) -> str:

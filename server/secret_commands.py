@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from colony import errors
+from colony.command_line import Group
 
 
-@click.group("secret-key")
+@click.group("secret-key", cls=Group)
 def group() -> None:
     """The keys under which secrets lie in the database."""
 
@@ -30,7 +31,7 @@ def rotate(database: str) -> None:
         with opened.read() as connection:
             in_use = secret.keys_in_use(connection)
     keyring.keep_only(file, in_use)
-    click.echo(f"{count} secrets are sealed with the new key {ring.newest}")
+    click.echo(f"{count} {'secret is' if count == 1 else 'secrets are'} sealed with the new key {ring.newest}")
 
 
 @group.command()

@@ -76,7 +76,8 @@ class Streams:
             return stack.pop_all().close
 
     def _leave(self) -> None:
-        self.open -= 1
+        with self._mutex:
+            self.open -= 1
 
 
 def _begin(sent: Fields) -> Fields:

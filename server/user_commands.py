@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import get_args
+import pwd
+from typing import TYPE_CHECKING, get_args
 
 import click
 
-from colony import errors, schema, show
+from colony import schema, show
+from colony.command_line import Group
+from colony.commands import build
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
-@click.group()
+@click.group(cls=Group)
 def user() -> None:
     """The colony's users. A running server knows of a change within seconds; `sudo colony …` tells it at once."""
 
@@ -35,19 +41,15 @@ def list_users(database: str, kind: schema.Kind | None, is_json: bool) -> None:
 @click.pass_obj
 def add(database: str, name: str, kind: schema.Kind, linux_user: str | None, owner: str | None) -> None:
     """Add a person, an agent or a service."""
-    from pydantic import ValidationError
-
     from server import access
     from server.models import base
     from server.models import user as users
 
-    try:
-        request = schema.CreateUser(username=name, kind=kind, linux_user=linux_user, owner=owner)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise errors.Invalid(f"{first['loc'][0]}: {first['msg']}") from None
+    request = build(schema.CreateUser, {"username": name, "kind": kind, "linux_user": linux_user, "owner": owner})
     created = access.write(database, lambda connection: users.create(connection, request, base.now()))
     click.echo(f"{created.username} ({created.kind}) added")
+    if linux_user and not _is_here(linux_user):
+        show.note(f"this machine has no Linux user {linux_user}: whoever gets that name speaks as {created.username}")
 
 
 @user.command()
@@ -55,10 +57,14 @@ def add(database: str, name: str, kind: schema.Kind, linux_user: str | None, own
 @click.pass_obj
 def remove(database: str, name: str) -> None:
     """Let a person, a gateway or a service leave. What they said stays, and their name can be given again."""
-    from server import access
+    from server import access, grants
     from server.models import base, departure
 
-    access.write(database, lambda connection: departure.depart(connection, name, base.now()))
+    def leave(connection: Connection) -> None:
+        departure.depart(connection, name, base.now())
+        grants.take_back(connection)
+
+    access.write(database, leave)
     click.echo(f"{name} has left the colony")
 
 
@@ -76,6 +82,13 @@ def token(database: str, name: str, revoke: bool) -> None:
         click.echo(f"{name} has no token any more")
     else:
         click.echo(access.write(database, lambda connection: users.issue_token(connection, name)))
+
+
+def _is_here(linux_user: str) -> bool:
+    try:
+        return bool(pwd.getpwnam(linux_user))
+    except KeyError:
+        return False
 
 
 COMMANDS = (user, token)

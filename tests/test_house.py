@@ -161,3 +161,18 @@ def test_no_table_is_without_a_test_that_looks_into_it() -> None:
 
 def _below(kind: type[errors.ColonyError]) -> set[type[errors.ColonyError]]:
     return {child for direct in kind.__subclasses__() for child in (direct, *_below(direct))}
+
+
+# --- what is promised
+
+
+def test_each_promise_names_tests_that_are_there() -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    rows = [
+        line.split(" | ") for line in page.partition("## What is promised")[2].partition("\n## ")[0].splitlines() if line.startswith("| ")
+    ]
+    assert rows[0] == ["| promise", "kept by", "seen in |"]
+    for promise, _, seen in rows[1:]:
+        tests = re.findall(r"`(tests/[a-z_/]+[.]py)`", seen)
+        assert tests, promise
+        assert all((ROOT / test).is_file() for test in tests), promise

@@ -17,6 +17,15 @@ _NAME = "[a-z](?:[a-z0-9_-]{0,29}[a-z0-9_])?"
 _CHANNEL = "[a-z0-9][a-z0-9_-]{0,63}"
 
 
+_SCOPE = rf"^(?:\*|channel:(?:\*|{OWN}|{_CHANNEL})|agent:(?:\*|{OWN}|{_NAME}))$"
+
+
+def _scope(text: str) -> str:
+    if not re.fullmatch(_SCOPE, text):
+        raise ValueError("must be channel:NAME, agent:NAME, channel:*, agent:* or *")
+    return text
+
+
 def _action(text: str) -> str:
     if text.startswith("egress:"):
         raise ValueError("must be no host: what agents may reach is said with `colony egress`")
@@ -38,9 +47,11 @@ Action = Annotated[
 AskedAction = Annotated[str, AfterValidator(storable), Field(min_length=1, max_length=300, examples=["post", "egress:pypi.org"])]
 Scope = Annotated[
     str,
+    AfterValidator(_scope),
     Field(
-        pattern=rf"^(?:\*|channel:(?:\*|{OWN}|{_CHANNEL})|agent:(?:\*|{OWN}|{_NAME}))$",
+        max_length=80,
         examples=["channel:general"],
+        json_schema_extra={"pattern": _SCOPE},
         description="channel:NAME, agent:NAME, channel:*, agent:* or *.",
     ),
 ]

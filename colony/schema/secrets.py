@@ -90,7 +90,7 @@ class SetSecret(Request):
     """Let an agent, or all of them, use a secret on its way to certain hosts. It takes the place of the one of that name."""
 
     unaudited = sealed = frozenset({"value"})
-    told = frozenset({"name", "agent"})
+    told = frozenset({"agent"})  # its name is listed for whose agent it is
     name: SecretName
     agent: Username = Field(default="agents", description="`agents`: all of them.")
     value: SecretValue
@@ -109,7 +109,7 @@ class SetSecret(Request):
 class DropSecret(Request):
     """Take a secret away."""
 
-    told = frozenset({"name", "agent"})
+    told = frozenset({"agent"})
     name: SecretName
     agent: Username = "agents"
 

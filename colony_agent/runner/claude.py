@@ -90,7 +90,7 @@ class ClaudeRunner:
 
     def _access(self) -> Mapping[str, str]:
         """Its way to the model's API. The gate adds the key: what is in here, the agent can read."""
-        if self.sandbox.way_out:
+        if self.sandbox.gate:
             return {"ANTHROPIC_BASE_URL": gate.URL, "ANTHROPIC_API_KEY": HELD_BY_THE_GATE}
         return credentials.given(PASSED_ON, self.environ)
 
@@ -103,7 +103,7 @@ class ClaudeRunner:
             *("--strict-mcp-config", "--mcp-config", json.dumps({"mcpServers": servers})),
             *("--tools", TOOLS, "--allowedTools", f"{TOOLS},mcp__{TOOL_SERVER}", "--disable-slash-commands"),
             "--dangerously-skip-permissions",  # the sandbox is the boundary
-            *(("--settings", GATED) if self.sandbox.way_out else ()),
+            *(("--settings", GATED) if self.sandbox.gate else ()),
             *(("--model", self.home.agent.model) if self.home.agent.model else ()),
         ]
 

@@ -34,7 +34,7 @@ class Bwrap:
     """`keeps_history`: for git, which alone may write what the home's history is kept in, and needs no network."""
 
     home: Home
-    way_out: Gate | None
+    gate: Gate | None
     binds: tuple[Path, ...] = ()
     keeps_history: bool = False
     honeytoken: str = ""
@@ -44,22 +44,14 @@ class Bwrap:
         if not bwrap:
             raise RunnerFailed(CRASHED, "bwrap is not installed: apt-get install bubblewrap")
         home = self.home.path.absolute()
-        uid, way_out = view.uid(), self.way_out
-        leads = _leads(way_out) if way_out else []
-        is_free = self.home.agent.may_write_instructions
-        covers = [] if is_free else list(instructions.covers(home, writes_history=self.keeps_history))
-        files = {
-            Path("/etc/passwd"): view.passwd(self.home, uid),
-            Path("/etc/group"): view.group(self.home, uid),
-            **dict.fromkeys((view.existing(home / name) for name in MACHINE_FILES), ""),
-            **({} if is_free else {instructions.config_path(home): instructions.config(self.home.agent.name)}),
-            **({view.HONEYTOKEN: f"{self.honeytoken}\n"} if self.honeytoken else {}),
-        }
-        contents = {path: view.in_memory(text) for path, text in files.items()}
+        uid = view.uid()
+        leads = _leads(self.gate) if self.gate else []
+        covers = [] if self._is_free else list(instructions.covers(home, writes_history=self.keeps_history))
+        contents = {path: view.in_memory(text) for path, text in self._made_up(home, uid).items()}
         told, tells = os.pipe()
         words: list[str | int | Path] = [bwrap, *ISOLATION, "--info-fd", tells]
         words += ["--uid", uid, "--gid", uid, "--hostname", self.home.agent.name]
-        words += ["--unshare-net"] if way_out or self.keeps_history else []
+        words += ["--unshare-net"] if self.gate or self.keeps_history else []
         words += [*_system(), "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
         for path in (Path(sys.base_prefix), *self.binds, *binds):
             words += [] if path.is_relative_to("/usr") else ["--ro-bind", path.absolute(), path.absolute()]
@@ -68,17 +60,31 @@ class Bwrap:
             words += ["--ro-bind-data", content, path]
         for cover in covers:
             words += ["--bind" if cover.is_open else "--ro-bind", cover.path, cover.path]
-        words += leads
-        words += ["--remount-ro", "/", "--chdir", home, "--", *(way_out.forwarder(INSIDE / way_out.socket.name) if way_out else []), *argv]
+        forwarder = self.gate.forwarder(INSIDE / self.gate.socket.name) if self.gate else []
+        words += [*leads, "--remount-ro", "/", "--chdir", home, "--", *forwarder, *argv]
         return Command(
             argv=tuple(map(str, words)),
             # Not among the words, which every user of the host can read.
-            env=environment(self.home, way_out, env),
+            env=environment(self.home, self.gate, env),
             cwd=home,
             descriptors=(tells, *contents.values()),
             namespace_pid=partial(_first_pid, told),
             explain=explain,
         )
+
+    @property
+    def _is_free(self) -> bool:
+        return self.home.agent.may_write_instructions
+
+    def _made_up(self, home: Path, uid: int) -> dict[Path, str]:
+        """The texts of files that are not what the host has there. Raises `RunnerFailed`."""
+        return {
+            Path("/etc/passwd"): view.passwd(self.home, uid),
+            Path("/etc/group"): view.group(self.home, uid),
+            **dict.fromkeys((view.existing(home / name) for name in MACHINE_FILES), ""),
+            **({} if self._is_free else {instructions.config_path(home): instructions.config(self.home.agent.name)}),
+            **({view.HONEYTOKEN: f"{self.honeytoken}\n"} if self.honeytoken else {}),
+        }
 
 
 def explain(stderr: str) -> str | None:
@@ -98,9 +104,8 @@ def _system() -> Iterator[str | Path]:
         yield from ("--symlink", target, link)
 
 
-def _leads(way_out: Gate) -> list[str | Path]:
-    script = way_out.script
-    return ["--ro-bind", way_out.folder(), INSIDE, "--ro-bind", script, script]
+def _leads(gate: Gate) -> list[str | Path]:
+    return ["--ro-bind", gate.folder(), INSIDE, "--ro-bind", gate.script, gate.script]
 
 
 def _first_pid(told: int) -> int | None:

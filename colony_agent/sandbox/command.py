@@ -33,14 +33,14 @@ class Command:
 
 class Sandbox(Protocol):
     @property
-    def way_out(self) -> Gate | None:
-        """The egress gate of what is confined, which also leads to the model; None: it has none."""
+    def gate(self) -> Gate | None:
+        """The only way out of what is confined, also to the model; None: it has none."""
 
     def confine(self, argv: Sequence[str], env: Mapping[str, str], binds: Sequence[Path] = ()) -> Command:
         """`argv`, in the home, with `env` beside the basics; `binds` can be read at their own paths. Raises `RunnerFailed`."""
 
 
-def environment(home: Home, way_out: Gate | None, more: Mapping[str, str]) -> dict[str, str]:
+def environment(home: Home, gate: Gate | None, more: Mapping[str, str]) -> dict[str, str]:
     """All that a confined program finds in its environment: nothing is inherited."""
     return {
         "HOME": str(home.path.absolute()),
@@ -50,6 +50,6 @@ def environment(home: Home, way_out: Gate | None, more: Mapping[str, str]) -> di
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "TERM": "dumb",
-        **(way_out.environment() if way_out else {}),
+        **(gate.environment() if gate else {}),
         **more,
     }

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Unconfined:
     home: Home
-    way_out: None = None  # it reaches what the host does
+    gate: None = None  # it reaches what the host does
 
     def confine(self, argv: Sequence[str], env: Mapping[str, str], binds: Sequence[Path] = ()) -> Command:
         _log.warning("runs without a sandbox agent=%s", self.home.agent.name)

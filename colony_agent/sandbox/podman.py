@@ -63,20 +63,19 @@ NO_PROGRAM = "ERROR (catatonit:2): failed to exec pid1: "  # says the first proc
 @dataclass(frozen=True)
 class Podman:
     home: Home
-    way_out: Gate | None
+    gate: Gate | None
     binds: tuple[Path, ...] = ()
     honeytoken: str = ""
 
     def confine(self, argv: Sequence[str], env: Mapping[str, str], binds: Sequence[Path] = ()) -> Command:
         self._require_engine()
-        way_out = self.way_out
-        mounts = list(self._mounts(way_out, binds))
+        mounts = list(self._mounts(binds))
         words = [word for mount in (*PRIVATE, *mounts) for word in ("--mount", str(mount))]
         run = ["podman", *ENGINE, "run", *CONTAINER, *self._identity(), *words, "--rootfs", stage.ROOT, *argv]
         # Not among the words, which every user of the host can read, and not podman's own, which some would steer.
-        variables = _lines(environment(self.home, way_out, env))
-        order = view.in_memory(json.dumps(self._order(run, mounts, way_out, variables)))
-        apart = ("setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, *(("--net",) if way_out else ()), "--")
+        variables = _lines(environment(self.home, self.gate, env))
+        order = view.in_memory(json.dumps(self._order(run, mounts, variables)))
+        apart = ("setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, *(("--net",) if self.gate else ()), "--")
         # From its source: bytecode of another release must never be given these orders.
         script = (os.path.realpath(sys.executable), "-I", "-S", stage.__file__, str(order))
         return Command((*apart, *script), ITS_OWN, self.home.path.absolute(), (order,), explain=partial(explain, argv[0]))
@@ -94,13 +93,13 @@ class Podman:
         yield from ("--user", f"{uid}:{uid}", "--uidmap", f"{uid}:0:1", "--gidmap", f"{uid}:0:1")
         yield from ("--hostname", self.home.agent.name, "--workdir", str(self.home.path.absolute()))
 
-    def _mounts(self, way_out: Gate | None, binds: Sequence[Path]) -> Iterator[Mount]:
+    def _mounts(self, binds: Sequence[Path]) -> Iterator[Mount]:
         """Podman puts them in the order of their depth."""
         home, image = self.home.path.absolute(), self.home.agent.image
         yield from () if image else (Mount(path, path) for path in view.system())
         outside = [path.absolute() for path in (Path(sys.base_prefix), *self.binds, *binds) if not view.is_system(path)]
         yield from (Mount(path, path) for path in outside)
-        yield from (Mount(way_out.folder(), INSIDE),) if way_out else ()
+        yield from (Mount(self.gate.folder(), INSIDE),) if self.gate else ()
         yield Mount(home, home, is_open=True)
         yield from (Mount(Path(BAIT), view.HONEYTOKEN),) if self.honeytoken else ()
         yield from (Mount(Path(stage.EMPTY), view.existing(home / name)) for name in MACHINE_FILES)
@@ -108,7 +107,7 @@ class Podman:
             yield Mount(Path(stage.PLACE, instructions.CONFIG), instructions.config_path(home))
             yield from (Mount(cover.path, cover.path, cover.is_open) for cover in instructions.covers(home))
 
-    def _order(self, argv: Sequence[str], mounts: Sequence[Mount], way_out: Gate | None, variables: str) -> Mapping[str, object]:
+    def _order(self, argv: Sequence[str], mounts: Sequence[Mount], variables: str) -> Mapping[str, object]:
         """What `container_stage` is to do."""
         outer = [mount for mount in mounts if self.home.path.absolute() not in mount.destination.parents]
         folders = [str(mount.destination) for mount in outer if mount.source.is_dir()]
@@ -126,8 +125,8 @@ class Podman:
                 instructions.CONFIG: instructions.config(self.home.agent.name),
                 "variables": variables,
             },
-            "argv": [*(way_out.forwarder(way_out.socket) if way_out else []), *argv],
-            "has_gate": way_out is not None,
+            "argv": [*(self.gate.forwarder(self.gate.socket) if self.gate else []), *argv],
+            "has_gate": self.gate is not None,
         }
 
 

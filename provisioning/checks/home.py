@@ -15,8 +15,6 @@ from provisioning.checks.scene import Scene
 from provisioning.steps import Folder, Step, WriteAs
 from provisioning.watch import measure, sizes
 
-RULES_MAX_BYTES = 65_536
-
 
 def folder(scene: Scene, resident: Resident) -> Findings:
     """Its folder, which nobody else may enter."""
@@ -71,11 +69,7 @@ def rules(scene: Scene, resident: Resident) -> Findings:
     scene.require_own_code()
     if not resident.has_home or resident.account is None or resident.release != scene.release:
         return
-    try:
-        known = files.read(resident.home, home.RULES_FILE, RULES_MAX_BYTES)
-    except OSError:  # something odd: it is replaced
-        known = ""
-    if known != home.RULES:
+    if home.rules_in(resident.home) != home.RULES:  # be it something odd: it is replaced
         fix = Step("rules", "its rules", (WriteAs(resident.name, resident.home, home.RULES_FILE, home.RULES),))
         yield Finding(resident.name, "its rules are not those of its release", f"colony-agent upgrade {resident.name}", "warning", fix)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from colony import errors, operations, schema
-from provisioning import places
+from provisioning import local, places
 from provisioning.checks.finding import Unseen
 from provisioning.host import settings
 from provisioning.host.facts import THIS_RELEASE
@@ -91,9 +91,7 @@ def read() -> Iterator[Scene]:
 
 
 def _ask() -> Colony:
-    from colony.client import Client
-
-    with Client(f"unix:{places.SOCKET}") as client:
+    with local.client() as client:
         users = client.call(operations.USERS, schema.ListUsers()).users
         agents = client.call(operations.AGENTS, schema.ListAgents()).agents
     return Colony({user.username: user for user in users}, {agent.username: agent for agent in agents})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from colony import errors, schema
 from provisioning import agents, places, record, units
 from provisioning.apply import apply
-from provisioning.facts import require_root
+from provisioning.facts import account, require_root
 from provisioning.host import facts, files, plan, removal
 from provisioning.host.alone import alone
 from provisioning.host.plan import Ape, Plan, Wish
@@ -143,12 +142,4 @@ def _ape(named: str | None) -> Ape | None:
         schema.CreateUser(username=username, kind="ape")
     except ValueError:
         raise errors.Invalid(f"{username!r} can't be a person's name in the colony; give one of a-z, 0-9, - and _ with --ape") from None
-    return Ape(username, linux_user if _is_linux_user(linux_user) else None)
-
-
-def _is_linux_user(name: str) -> bool:
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
+    return Ape(username, linux_user if account(linux_user) else None)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from colony import errors, operations, schema
-from provisioning import credentials, found, places
+from provisioning import credentials, found, local, places
 from provisioning.apply import run
+from provisioning.facts import account, group
 from provisioning.found import Entry
 from provisioning.host import files, settings
 from provisioning.host.settings import ServerSettings
@@ -87,7 +86,7 @@ def read(systemd: Systemd, default: ServerSettings, release: Path = THIS_RELEASE
         server_account=_account(places.SERVER_USER),
         gate_account=_account(places.GATE_USER),
         credentials=credentials.loaded(),
-        groups=frozenset(name for name in (places.AGENTS_GROUP, places.SERVER_USER) if _has_group(name)),
+        groups=frozenset(name for name in (places.AGENTS_GROUP, places.SERVER_USER) if group(name)),
         active=active,
         enabled=frozenset(unit for unit in names if systemd.is_enabled(unit)),
         members=_members() if is_active else None,
@@ -102,26 +101,13 @@ def read(systemd: Systemd, default: ServerSettings, release: Path = THIS_RELEASE
 
 
 def _account(name: str) -> Account | None:
-    try:
-        account = pwd.getpwnam(name)
-    except KeyError:
-        return None
-    return Account(Path(account.pw_dir), account.pw_uid < 1000)
-
-
-def _has_group(name: str) -> bool:
-    try:
-        grp.getgrnam(name)
-    except KeyError:
-        return False
-    return True
+    user = account(name)
+    return Account(Path(user.pw_dir), user.pw_uid < 1000) if user else None
 
 
 def _members() -> frozenset[str] | None:
-    from colony.client import Client
-
     try:
-        with Client(f"unix:{places.SOCKET}") as client:
+        with local.client() as client:
             return frozenset(user.username for user in client.call(operations.USERS, schema.ListUsers()).users)
     except errors.ColonyError:  # a server that is active and doesn't answer: the plan begins it anew
         return None

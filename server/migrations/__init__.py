@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from colony import errors
 
-HEAD = "0012"  # the revision that this code works with
+HEAD = "0013"  # the revision that this code works with
 
 
 def upgrade(connection: Connection) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from sqlalchemy import (
@@ -32,7 +32,7 @@ from server.models.channel import channels, watches
 from server.models.channel import members as insiders
 from server.models.inbox import inbox
 from server.models.turn import turns
-from server.models.user import born, users
+from server.models.user import COLONY, born, users
 from server.prepared import Prepared
 
 MAX_ROWS = 100  # of one user, administrators apart: each server keeps all of them in mind
@@ -131,8 +131,15 @@ def put(connection: Connection, request: schema.SetAcl, actor_id: int, now: date
     connection.execute(acl.insert().values(principal=request.principal, action=request.action, scope=request.scope, **values))
 
 
-def drop(connection: Connection, request: schema.DropAcl) -> None:
-    connection.execute(delete(acl).where(_is(request)))
+def drop(connection: Connection, row: schema.DropAcl | schema.AclRow) -> None:
+    connection.execute(delete(acl).where(_is(row)))
+
+
+def givers(connection: Connection, administrators: Collection[str]) -> list[tuple[int, str, schema.Kind]]:
+    """The id, name and kind of all who have set rows, but for the colony and for who has one of those Linux users."""
+    is_plain = users.c.username != COLONY, or_(users.c.linux_user.is_(None), users.c.linux_user.not_in(administrators))
+    query = select(users.c.id, users.c.username, users.c.kind).where(users.c.id.in_(select(acl.c.granted_by)), *is_plain)
+    return [(row.id, row.username, row.kind) for row in connection.execute(query)]
 
 
 def drop_of_owner(connection: Connection, owner_id: int | None, username: str) -> None:
@@ -163,7 +170,7 @@ def leave(connection: Connection, role: str, user_id: int) -> None:
     connection.execute(delete(role_members).where(_is_member(role, user_id)))
 
 
-def _is(request: schema.SetAcl | schema.DropAcl) -> ColumnElement[bool]:
+def _is(request: schema.SetAcl | schema.DropAcl | schema.AclRow) -> ColumnElement[bool]:
     return (acl.c.principal == request.principal) & (acl.c.action == request.action) & (acl.c.scope == request.scope)
 
 

@@ -217,7 +217,7 @@ def end_all(connection: Connection, user_id: int) -> None:
 
 
 def end_everybody_s(connection: Connection) -> None:
-    """With other keys nothing of it would be known again."""
+    """With other keys nothing of it would be known again; in a restored colony what was done since would pass once more."""
     connection.execute(_ended)
 
 

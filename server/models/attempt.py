@@ -28,6 +28,7 @@ from server.models.base import Key, Timestamp, metadata
 from server.prepared import Prepared
 
 COUNTED = ("tokens_in", "tokens_out", "cost_usd")
+OVERSHOOT = 4.0  # times what it may cost: what an attempt says beyond was made up where it ran, and would use up everybody's budget
 SHOWN = 20  # of each turn: one that waits for an API can have thousands
 
 attempts = Table(
@@ -77,12 +78,19 @@ def ended(
     _ENDED.run(connection, values | _taken(usage))
 
 
+def believed(said_usd: float, may_cost_usd: float) -> float:
+    """As much of what an attempt says it has cost; all where no budget is set, as it takes nothing from anybody then."""
+    return min(said_usd, OVERSHOOT * may_cost_usd) if may_cost_usd else said_usd
+
+
 def report_late(connection: Connection, turn: Row[tuple[object, ...]], usage: schema.Usage) -> schema.Usage:
     """Add what an attempt took that others have ended; gives by how much that exceeds what it was taken to have used.
 
     That is nothing if it has reported before.
     """
     told = {"is_reported": True, "prompt_characters": usage.prompt_characters, "tools": json.dumps(usage.tools)}
+    taken_usd = connection.execute(select(attempts.c.cost_usd).where(*_is(turn.id, turn.attempt))).scalar()
+    usage = usage.model_copy(update={"cost_usd": believed(usage.cost_usd or 0.0, taken_usd or 0.0)})
     return _raise_to(connection, usage, told, turn.id, turn.attempt, attempts.c.is_reported.is_(False))
 
 
@@ -94,7 +102,7 @@ def count_late(connection: Connection, turn_id: int, number: int, used: schema.U
 def _raise_to(
     connection: Connection, usage: schema.Usage, told: Mapping[str, object], turn_id: int, number: int, *only: ColumnElement[bool]
 ) -> schema.Usage:
-    mine = attempts.c.turn_id == turn_id, attempts.c.number == number, *only
+    mine = *_is(turn_id, number), *only
     row = connection.execute(select(attempts).where(*mine).with_for_update()).first()
     if row is None:
         return schema.Usage()
@@ -115,6 +123,10 @@ def of_turns(connection: Connection, turns: Collection[schema.Turn]) -> dict[int
 def _taken(usage: schema.Usage) -> dict[str, object]:
     taken = usage.model_dump()
     return taken | {"tools": json.dumps(taken["tools"])}
+
+
+def _is(turn_id: int, number: int) -> tuple[ColumnElement[bool], ...]:
+    return attempts.c.turn_id == turn_id, attempts.c.number == number
 
 
 def _to_schema(row: Row[tuple[object, ...]]) -> schema.Attempt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import (
@@ -36,6 +36,8 @@ from server.models.base import Key, Timestamp, metadata
 from server.models.user import users
 from server.prepared import Prepared
 
+MAX_OPENED = 100  # by one user within a day, administrators apart: nobody takes a channel away again, and all are listed
+
 channels = Table(
     "channels",
     metadata,
@@ -46,6 +48,8 @@ channels = Table(
     Column("agent_streak", Integer, nullable=False, server_default="0"),  # agents' messages since an ape last spoke
     Column("created_at", Timestamp, nullable=False),
     Column("is_private", Boolean, nullable=False, server_default=false()),  # for its members alone, and for ever
+    Column("opened_by", Key),  # NULL: nobody who is bounded in that
+    Index("ix_channels_opened_by", "opened_by", "created_at"),
 )
 
 members = Table(
@@ -175,9 +179,18 @@ def numbered(connection: Connection) -> list[tuple[str, int]]:
     return [(row.name, row.last_seq) for row in connection.execute(query)]
 
 
-def create(connection: Connection, name: str, topic: str, now: datetime, *, creator_id: int | None = None) -> schema.Channel:
+def require_room(connection: Connection, user_id: int, now: datetime) -> None:
+    """Raises `LimitReached` for who has opened very many lately."""
+    recent = channels.c.opened_by == user_id, channels.c.created_at > now - timedelta(days=1)
+    if connection.execute(select(func.count()).select_from(channels).where(*recent)).scalar_one() >= MAX_OPENED:
+        raise errors.LimitReached(f"you have opened {MAX_OPENED} channels within a day, as many as one may; administrators open more")
+
+
+def create(
+    connection: Connection, name: str, topic: str, now: datetime, *, creator_id: int | None = None, opener_id: int | None = None
+) -> schema.Channel:
     """With a creator it is private, and they are its first member. Raises `Conflict` when the name is taken, by whichever channel."""
-    values = {"name": name, "topic": topic, "created_at": now, "is_private": creator_id is not None}
+    values = {"name": name, "topic": topic, "created_at": now, "is_private": creator_id is not None, "opened_by": opener_id}
     try:
         with connection.begin_nested():
             channel_id = connection.execute(channels.insert().values(values).returning(channels.c.id)).scalar_one()

@@ -174,6 +174,15 @@ def pending(connection: Connection, user_id: int, trigger: str | None, limit: in
     return [to_schema(row) for row in (_PENDING_OF if trigger else _PENDING).rows(connection, values)]
 
 
+def unsaid(connection: Connection, user_id: int, channel_id: int | None = None) -> list[schema.InboxItem]:
+    """All that the user has not processed, perhaps only in one channel, oldest first; without bodies, which could be gigabytes."""
+    mine = and_(inbox.c.agent_id == user_id, _is_open)
+    query = _items().where(mine if channel_id is None else and_(mine, inbox.c.channel_id == channel_id)).order_by(inbox.c.id)
+    body, empty = message.messages.c.body, literal("").label("body")
+    columns = [empty if column is body else column for column in query.selected_columns]
+    return [to_schema(row) for row in connection.execute(query.with_only_columns(*columns))]
+
+
 def of_turn(connection: Connection, turn_id: int, *, only_open: bool = False) -> list[schema.InboxItem]:
     """The turn's items, oldest first; `only_open` leaves out those that were closed by hand."""
     return [to_schema(row) for row in (_OPEN_OF_TURN if only_open else _OF_TURN).rows(connection, {"turn": turn_id})]

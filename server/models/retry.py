@@ -41,7 +41,8 @@ def retry(
         channel.hold(connection, said.channel, None if is_admin else actor_id)
     items = _items(connection, message_id, agent)
     outside = _outside(connection, items) if said.is_private else frozenset[str]()
-    mine = [item for item in items if is_admin or actor_id in (said.author_id, item.owner_id)]
+    wrote_it = actor_id == said.author_id and said.created_at >= _born(connection, actor_id)
+    mine = [item for item in items if is_admin or wrote_it or actor_id == item.owner_id]
     if items and not mine:
         raise errors.Forbidden(f"message {message_id} is not yours: its author, the agent's owner and administrators have it retried")
     ended = [item for item in mine if item.outcome in RETRIABLE and item.status != "dead" and item.username not in outside]
@@ -64,6 +65,12 @@ def of_message(connection: Connection, message_id: int) -> dict[int, list[schema
     for row in connection.execute(query.where(retries.c.message_id == message_id).order_by(retries.c.id)):
         found.setdefault(row.agent_id, []).append(schema.Retry(at=row.at, by=row.by, outcome=row.outcome, turn_id=row.turn_id))
     return found
+
+
+def _born(connection: Connection, user_id: int) -> datetime:
+    """What was said under the name before is somebody else's."""
+    since: datetime = connection.execute(select(users.c.created_at).where(users.c.id == user_id)).scalar_one()
+    return since
 
 
 def _items(connection: Connection, message_id: int, agent: str | None) -> list[Row[tuple[object, ...]]]:

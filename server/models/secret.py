@@ -96,7 +96,8 @@ def drop(connection: Connection, agent_id: int | None, request: schema.DropSecre
     this = _of(agent_id) & (secrets.c.name == request.name)
     found = _listed(connection, this)
     if not found:
-        raise errors.NotFound(f"{request.agent} has no secret {request.name}; `colony secret list` shows those there are")
+        whose = request.agent if agent_id else "all agents"
+        raise errors.NotFound(f"there is no secret {request.name} of {whose}; `colony secret list` shows those there are")
     connection.execute(delete(secrets).where(this))
     return found[0]
 

@@ -126,7 +126,7 @@ def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) 
     """End all that an agent leaves open when it dies, and tell each channel."""
     live = running(connection, agent.id)
     channel.leave_all(connection, agent.id)
-    still_open = inbox.pending(connection, agent.id, None, limit=schema.MAX_ID)
+    still_open = inbox.unsaid(connection, agent.id)
     _end_turns(connection, agent.id, live, failures.GONE, now)
     inbox.close_all(connection, agent.id, "dead", now)
     egress.drop_all(connection, agent.id)
@@ -146,8 +146,7 @@ def bury(connection: Connection, agent: Row[tuple[object, ...]], now: datetime) 
 
 def withdraw(connection: Connection, leaver: Row[tuple[object, ...]], room: Row[tuple[object, ...]], now: datetime) -> list[Posted]:
     """End what a user leaves open in a private channel, which must be held, and tell it which messages an agent does not answer."""
-    still_open = inbox.pending(connection, leaver.id, None, limit=schema.MAX_ID)
-    waiting = [item for item in still_open if item.message.channel == room.name]
+    waiting = inbox.unsaid(connection, leaver.id, room.id)
     live = running(connection, leaver.id)
     is_here = turns.c.channel_id == room.id
     _end_turns(connection, leaver.id, live if live and live.channel_id == room.id else None, failures.REMOVED, now, is_here)
@@ -256,11 +255,14 @@ def _spend(
 
 
 def _taken(usage: schema.Usage, metered: schema.Usage, reserved_usd: float) -> schema.Usage:
-    """What an attempt says it has used, but no less than the gate has counted; where nobody knows, it has cost what it had reserved."""
+    """What an attempt says it has used, but no less than the gate has counted, nor very much more than it may.
+
+    Where nobody knows, it has cost what it had reserved.
+    """
     if usage.cost_usd is None:
         cost_usd = metered.cost_usd or reserved_usd
     else:
-        cost_usd = max(usage.cost_usd, metered.cost_usd or 0.0)
+        cost_usd = max(attempt.believed(usage.cost_usd, reserved_usd), metered.cost_usd or 0.0)
     tokens_in, tokens_out = max(usage.tokens_in, metered.tokens_in), max(usage.tokens_out, metered.tokens_out)
     return usage.model_copy(update={"cost_usd": cost_usd, "tokens_in": tokens_in, "tokens_out": tokens_out})
 

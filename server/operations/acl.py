@@ -8,13 +8,14 @@ from colony import egress, errors, operations, schema
 from colony.operations import OPERATIONS
 from colony.schema import KINDS, AclRow, AclVerdict
 from server.gate import ACL, Call, handles
+from server.grants import take_back
 from server.identity import Caller
 from server.judgement import DEFAULTS, TOOL, bare, may_pass_on
 from server.models import acl as acl_model
 from server.models import channel, user
 from server.models import egress as egress_model
 from server.operations.channels import entered
-from server.rights import UNJUDGED, reason, require_kind
+from server.rights import NEVER_HELD, UNJUDGED, reason, require_kind
 
 EGRESS = "egress:"
 
@@ -36,6 +37,7 @@ def set_acl(call: Call, request: schema.SetAcl) -> AclRow:
     _require_unclaimed(call, acl_model.find(call.connection, request))
     _require_authority(call, wanted)
     acl_model.put(call.connection, request, call.caller.id, call.now, is_bounded=not call.caller.is_admin)
+    take_back(call.connection)
     call.wake(ACL)
     return wanted.model_copy(update={"granted_by": call.caller.username, "granted_at": call.now})
 
@@ -49,6 +51,7 @@ def drop_acl(call: Call, request: schema.DropAcl) -> AclRow:
         raise errors.NotFound(f"no row for {asked}; `colony acl list` shows those there are")
     _require_unclaimed(call, found)
     acl_model.drop(call.connection, request)
+    take_back(call.connection)
     call.wake(ACL)
     return found
 
@@ -110,6 +113,8 @@ def _require_known(call: Call, request: schema.SetAcl) -> None:
         raise errors.Invalid(f"action: {action} {UNJUDGED[OPERATIONS[action].who]}")
     if request.effect == "hold" and action != "*" and not OPERATIONS[action].mutates:
         raise errors.Invalid(f"action: {action} changes nothing, and only what does is held; deny it instead")
+    if request.effect == "hold" and action in (each.name for each in NEVER_HELD):
+        raise errors.Invalid(f"action: {action} is never held, or nobody could end it; deny it instead")
     noun, _, name = request.scope.partition(":")
     if noun == "agent" and name not in ("*", schema.OWN) and user.find(call.connection, name).status == "dead":
         raise errors.Conflict(f"{name} has left the colony")

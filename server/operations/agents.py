@@ -7,6 +7,7 @@ from sqlalchemy import Row
 from colony import errors, operations, schema
 from colony.egress import EVERYONE
 from server.gate import ACL, EGRESS, Call, Wait, handles
+from server.grants import take_back
 from server.models import acl, limits, settle, user
 from server.models import agent as agent_model
 from server.models.claim import outlook
@@ -33,6 +34,7 @@ def set_status(call: Call, request: schema.SetStatus) -> schema.Agent:
     user.move(call.connection, found, request.status, request.note, call.now)
     if request.status == "dead":
         call.announce(settle.bury(call.connection, found, call.now))
+        take_back(call.connection)
         call.wake(EGRESS)
     call.wake(("user", found.id), ("turn", found.id), "identities")  # the dead are nobody at once
     return agent_model.listed(call.connection, call.config.patience, call.now, call.viewer_id, request.agent)[0]
@@ -43,6 +45,7 @@ def set_owner(call: Call, request: schema.SetOwner) -> schema.Agent:
     found = user.find_agent(call.connection, request.agent, lock=True)
     acl.drop_of_owner(call.connection, found.owner_id, request.agent)
     user.give(call.connection, found.id, request.owner)
+    take_back(call.connection)
     call.wake(ACL)
     return agent_model.listed(call.connection, call.config.patience, call.now, call.viewer_id, request.agent)[0]
 

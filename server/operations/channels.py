@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from sqlalchemy import Row
 
 from colony import errors, operations, schema
@@ -19,14 +21,17 @@ def channels(call: Call, request: schema.ListChannels) -> schema.Channels:
 def create_channel(call: Call, request: schema.CreateChannel) -> schema.Channel:
     if request.topic and call.caller.kind == "gateway":  # agents read topics as words of the colony, and not as somebody's from outside
         raise errors.Forbidden(f"topic: people and agents say what a channel is about; {call.caller.username} is of kind gateway")
+    if call.viewer_id is not None:
+        channel.require_room(call.connection, call.viewer_id, call.now)
+    create = partial(channel.create, call.connection, request.name, request.topic, call.now, opener_id=call.viewer_id)
     if request.private:
         require_person(call, "open private channels")
         if request.name == ops.OPS:
             raise errors.Invalid(f"private: in {ops.OPS} the colony tells everybody how it is doing")
-        created = channel.create(call.connection, request.name, request.topic, call.now, creator_id=call.caller.id)
+        created = create(creator_id=call.caller.id)
         call.room = created.id
         return created
-    created = channel.create(call.connection, request.name, request.topic, call.now)
+    created = create()
     if call.caller.kind != "agent":
         return created
     found = channel.find(call.connection, request.name, call.viewer_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from colony import errors, operations, schema
 from server.gate import ACL, Call, handles
+from server.grants import take_back
 from server.models import acl, user
 
 
@@ -25,6 +26,7 @@ def join_role(call: Call, request: schema.JoinRole) -> schema.Roles:
 @handles(operations.LEAVE_ROLE)
 def leave_role(call: Call, request: schema.LeaveRole) -> schema.Roles:
     acl.leave(call.connection, request.role, user.find(call.connection, request.username).id)
+    take_back(call.connection)
     call.wake(ACL)
     return _of(call, request.role)
 

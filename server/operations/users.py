@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from colony import errors, operations, schema
 from server.gate import EGRESS, Call, handles
+from server.grants import take_back
 from server.models import departure, user
 
 
@@ -43,5 +44,6 @@ def remove_user(call: Call, request: schema.RemoveUser) -> schema.User:
     if request.username == call.caller.username != user.COLONY:
         raise errors.Conflict(f"{request.username} is you; on the server's machine: colony-server user remove {request.username}")
     departure.depart(call.connection, request.username, call.now)
+    take_back(call.connection)
     call.ask_again()
     return user.show(call.connection, request.username)

@@ -95,13 +95,42 @@ def test_roles_are_given_and_taken(run: Shell, robin: str) -> None:
     assert run("acl", "role", "rm", role, robin).out == ""
 
 
+def test_a_verdict_on_everything_at_once_says_how_to_ask_of_one_place(run: Shell, robin: str) -> None:
+    assert "give a SCOPE to ask of one channel or agent" in run("acl", "why", robin, "post").err
+    assert run("acl", "why", robin, "post", "#general").err == ""
+    assert run("acl", "why", robin, "create_user").err == ""
+
+
+def test_a_hold_that_takes_the_place_of_what_allowed_it_says_what_to_do_instead(run: Shell, robin: str, channel: str) -> None:
+    place = f"channel:{channel}"
+    for effect in ("allow", "hold"):
+        said = run("acl", effect, robin, "post", place)
+    assert said.err == (
+        "colony: it is denied rather than held, since no row allows it: "
+        f"`colony acl allow {robin} post {place}`, then `colony acl hold {robin} tool:post {place}`\n"
+    )
+    for effect, action in (("allow", "post"), ("hold", "tool:post")):
+        assert run("acl", effect, robin, action, place).err == ""
+    assert "once a person approves it" in run("acl", "why", robin, "tool:post", place).out
+    assert run("acl", "hold", "agents", "post", place).err == ""
+    for action in ("post", "tool:post"):
+        run("acl", "forget", robin, action, place)
+    run("acl", "forget", "agents", "post", place)
+
+
+@pytest.mark.parametrize("id", ["77777", "#77777"])
+def test_a_held_call_is_named_by_its_number_as_the_colony_tells_it(id: str, run: Shell) -> None:
+    for command in ("approve", "refuse"):
+        assert run(command, id, token=ANN).err == "colony: no approval 77777\n"
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
         ("allow scout egress:pypi.org", "action: 'egress:pypi.org' must be no host: what agents may reach is said with `colony egress`"),
         ("allow scout Post", "action: 'Post' must be an operation, tool:NAME, tool:* or *"),
         ("allow Scout post", "principal: 'Scout' must match"),
-        ("deny scout post garden", "scope: 'garden' must match"),
+        ("deny scout post garden", "scope: 'garden' must be channel:NAME, agent:NAME, channel:*, agent:* or *"),
         ("allow scout pots", "action: there is no operation pots"),
     ],
 )

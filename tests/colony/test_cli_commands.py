@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,6 +52,25 @@ def test_every_command_explains_itself(name: str, run: Shell) -> None:
     said = run(*name.split(), "--help")
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith(f"Usage: colony {name} ")
+
+
+EXAMPLES = [line for each in COMMANDS.values() for line in re.findall(r"^  (colony .+)$", each.help or "", re.MULTILINE)]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_is_a_command_that_can_be_sent(example: str, run: Shell) -> None:
+    class Strict(client.Client):
+        def call(self, operation: Any, request: Any) -> Any:
+            raise errors.Forbidden(operation.name)
+
+    said = run(
+        *shlex.split(example.partition(" < ")[0], comments=True)[1:], stdin=b"a-long-value", connect=lambda _: Strict("unix:/nowhere")
+    )
+    assert said.code == errors.Forbidden.exit_code, said.err
+
+
+def test_what_seals_an_agent_has_examples() -> None:
+    assert {" ".join(example.split()[1:3]) for example in EXAMPLES} >= {"egress allow", "egress deny", "secret set", "acl hold", "acl why"}
 
 
 @pytest.mark.parametrize("error", errors.BY_CODE.values(), ids=list(errors.BY_CODE))

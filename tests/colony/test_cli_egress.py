@@ -86,7 +86,7 @@ def test_the_log_shows_what_an_agent_reached(run: Shell, robin: str) -> None:
     assert [dict(zip(head, line, strict=True))["host"] for line in lines] == ["h2.example", "h1.example"]
     newest = dict(zip(head, lines[0], strict=True))
     assert (newest["agent"], newest["verdict"], newest["sent_bytes"], newest["reason"]) == (robin, "denied", "2", "no rule allows it")
-    assert run("egress", "log", robin, "--turn", "1", token=ANN) == Said(0, "", "")
+    assert run("egress", "log", robin, "--turn", "1", token=ANN) == Said(0, "", "colony: no connections\n")
     older = json.loads(run("egress", "log", robin, "--before", newest["id"], "--json", token=ANN).out)["contacts"]
     assert [entry["host"] for entry in older] == ["h1.example", "h0.example"]
     assert robin in run("egress", "log").out, "an administrator sees everyone's"
@@ -117,7 +117,8 @@ def test_an_explanation_shows_what_was_reached(run: Shell, robin: str, channel: 
     [
         (["allow", "scout", "https://pypi.org/simple"], "'https://pypi.org/simple' is no host; give one like pypi.org, "),
         (["allow", "scout", "pypi.org:"], "'pypi.org:' is no host; give one like "),
-        (["allow", "scout", "pypi.org:0"], "ports.0: 0 should be greater than or equal to 1"),
+        (["allow", "scout", "pypi.org:0"], "'pypi.org:0' is no host; give one like "),
+        (["allow", "scout", "pypi.org:99999"], "'pypi.org:99999' is no host; give one like "),
         (["allow", "scout", "bücher.example"], "host: 'bücher.example' must be ASCII; an international name is written in its A-labels"),
         (["deny", "scout", "a.*.org"], "host: 'a.*.org' must have its star alone, or in front as in *.pythonhosted.org"),
         (["forget", "scout", "127.1"], "host: '127.1' must be a whole IP address if it ends in a number"),

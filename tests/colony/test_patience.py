@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from colony import cli, client, errors, operations, patience, schema
+from colony import client, command_line, errors, operations, patience, schema
 from server import backup
 from server.models.base import now
 from tests.colony.cast import PATIENCE_SECONDS, House, LosesAnswers, Said, Shell, bodies, wait_for_call, wait_until
@@ -62,7 +62,7 @@ def test_ctrl_c_ends_a_wait_quietly(arguments: list[str], run: Shell) -> None:
     wait_for_call(process)
     process.send_signal(signal.SIGINT)
     _, talk = process.communicate(timeout=PATIENCE_SECONDS)
-    assert (process.returncode, talk.strip()) == (cli.INTERRUPTED, "")
+    assert (process.returncode, talk.strip()) == (command_line.INTERRUPTED, "")
 
 
 def test_following_loses_and_doubles_nothing_while_the_server_restarts(own_house: House, run: Shell) -> None:
@@ -79,7 +79,7 @@ def test_following_loses_and_doubles_nothing_while_the_server_restarts(own_house
             if start == 1:
                 own_house.start()
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_SECONDS) == cli.INTERRUPTED
+        assert process.wait(PATIENCE_SECONDS) == command_line.INTERRUPTED
     finally:
         process.kill()
         reader.join(PATIENCE_SECONDS)
@@ -127,7 +127,7 @@ def test_following_events_loses_and_doubles_nothing_while_the_server_restarts(ow
         own_house.call(operations.CREATE_CHANNEL, name="garden")
         wait_until(lambda: "create_channel" in seen)
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_SECONDS) == cli.INTERRUPTED
+        assert process.wait(PATIENCE_SECONDS) == command_line.INTERRUPTED
     finally:
         process.kill()
         reader.join(PATIENCE_SECONDS)

@@ -187,6 +187,14 @@ def test_what_a_terminal_is_too_narrow_for_is_told_below_its_row(columns: int, m
     assert all(str(cell).replace(" ", "") in second for cell in rows[1][1:])
 
 
+@pytest.mark.parametrize("kind", show.NOTHING, ids=lambda kind: kind.__name__)
+def test_an_empty_list_says_so_beside_the_data(kind: type[schema.Response], capsys: pytest.CaptureFixture[str]) -> None:
+    empty = {name: [] for name, field in kind.model_fields.items() if field.is_required()}
+    for out in (io.StringIO(), Terminal()):
+        assert shown(kind.model_validate(empty), out) == ""
+        assert capsys.readouterr().err == f"colony: {show.NOTHING[kind]}\n"
+
+
 def test_a_token_is_bare_even_where_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(schema.Token(username="ann", token="t0ken")) == "t0ken\n"
     monkeypatch.setenv("COLUMNS", "10")

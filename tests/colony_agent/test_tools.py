@@ -34,6 +34,7 @@ def tools(scout: Agent) -> Toolbox:
 def test_the_tools_are_the_operations_marked_as_such() -> None:
     assert TOOLS
     assert set(TOOLS) == {row.name for row in operations.OPERATIONS.values() if row.is_tool}
+    assert [name for name, tool in TOOLS.items() if tool.method != "GET"] == ["post"], "as docs/access.md says"
     assert not {"claim", "finish", "fail", "renew", "heartbeat", "create_user", "issue_token", "set_status"} & set(TOOLS)
 
 

@@ -223,6 +223,7 @@ class House:
             with suppress(asyncio.CancelledError):
                 await self._serving
             judging.cancel()
+            self._proxy.close()
 
     async def _sleep(self, seconds: float) -> None:
         end = self.clock.now + seconds

@@ -12,7 +12,8 @@ import pytest
 
 from egress import exchange
 from egress.client import Client
-from egress.exchange import EVENTS_PER_TURN, Exchange
+from egress.exchange import Exchange
+from egress.framing import CHUNKS_PER_TURN
 from egress.ledger import Visit
 from egress.refusals import Gone
 from egress.settings import Bounds
@@ -23,6 +24,7 @@ CHUNKED = "Transfer-Encoding: chunked\r\n"
 PIECES = 10_000
 CRUMBS = b"1\r\nx\r\n" * PIECES
 BLOCKS = 5
+TURNS = BLOCKS * PIECES // CHUNKS_PER_TURN
 
 
 class Eager(Client):
@@ -78,8 +80,8 @@ def test_a_body_in_crumbs_leaves_others_their_turns_and_goes_on_in_large_pieces(
         client, upstream = Eager(unused), Ready()
         client.said = iter([CRUMBS] * BLOCKS)
         turns = asyncio.run(turns_of_others(client, get(80, extra=CHUNKED, method="POST"), upstream))
-    assert turns >= BLOCKS * PIECES // EVENTS_PER_TURN
-    assert len([each for each in upstream.written if each]) == 1 + BLOCKS
+    assert turns >= TURNS
+    assert len([each for each in upstream.written if each]) <= 1 + TURNS + BLOCKS
     assert sum(each.count(b"x") for each in upstream.written[1:]) == BLOCKS * PIECES
 
 
@@ -91,8 +93,8 @@ def test_an_answer_in_crumbs_leaves_others_their_turns_and_goes_on_in_large_piec
         head = b"HTTP/1.1 200 OK\r\n" + CHUNKED.encode() + b"\r\n"
         upstream = Ready(head, *[CRUMBS] * BLOCKS, b"0\r\n\r\n")
         turns = asyncio.run(turns_of_others(client, get(80), upstream))
-    assert turns >= BLOCKS * PIECES // EVENTS_PER_TURN
-    assert len(client.sent) == 1 + BLOCKS + 1
+    assert turns >= TURNS
+    assert len(client.sent) <= 1 + TURNS + BLOCKS + 1
 
 
 def test_an_agent_is_answered_while_another_sends_crumbs(open_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch) -> None:

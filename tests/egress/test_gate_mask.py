@@ -48,6 +48,16 @@ def test_a_value_in_base64_is_masked_at_each_alignment(before: bytes, encode: ob
     assert shown.count(b"*") >= len(VALUE) * 8 // 6 - 1
 
 
+@pytest.mark.parametrize("alphabet", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_value_in_wide_letters_is_masked_too(alphabet: str, size: int) -> None:
+    body = "It is ".encode(alphabet) + "ghp_ß-very-secret".encode(alphabet) + b"."
+    shown = masked(["ghp_ß-very-secret".encode()], [body[at : at + size] for at in range(0, len(body), size)])
+    assert len(shown) == len(body)
+    assert "very".encode(alphabet)[-4:] not in shown
+    assert b"s\0e" not in shown.replace(b"\0\0\0", b"\0")
+
+
 def test_what_is_no_beginning_of_a_value_goes_on_at_once() -> None:
     assert Mask([VALUE]).feed(b"data: hello\n\n") == b"data: hello\n\n"
 

@@ -137,6 +137,13 @@ def test_it_is_booked_before_and_settled_after(open_house: Opened, api: Callable
     assert {each.id for each in house.colony.metered} == {request.id}
 
 
+def test_what_a_cache_may_be_written_with_is_booked_at_that_price(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    house = at(open_house, api(streamed(STARTS, ENDS)))
+    assert status(house.ask(ask(cache_control={"type": "ephemeral", "ttl": "1h"}))) == 200
+    booked = house.colony.metered[0]
+    assert booked.cost_usd == pytest.approx((booked.tokens_in * 10 + 300 * 25) / 1e6)
+
+
 def test_what_may_cost_too_much_never_goes_out(open_house: Opened, api: Callable[..., Upstream]) -> None:
     upstream = api(streamed(STARTS, ENDS))
     house = at(open_house, upstream)

@@ -68,6 +68,17 @@ def test_the_key_is_added_and_whatever_the_agent_sent_for_one_is_gone(open_house
     assert (contact.kind, contact.verdict, contact.host, contact.port) == ("model", "allowed", "127.0.0.1", upstream.port)
 
 
+def test_no_rule_is_about_the_model(open_house: Opened, upstreams: Callable[..., Upstream]) -> None:
+    upstream = upstreams()
+    house = open_house(model=model(upstream))
+    house.allow("*", effect="deny")
+    assert status(house.ask(post())) == 200
+    assert (
+        status(house.ask(f"GET http://127.0.0.1:{upstream.port}/v1/messages HTTP/1.1\r\nHost: 127.0.0.1:{upstream.port}\r\n\r\n".encode()))
+        == 403
+    )
+
+
 @pytest.mark.parametrize(
     ("sent", "arrives"),
     [
@@ -198,6 +209,17 @@ def test_another_field_may_be_asked_where_the_settings_say_so(open_house: Opened
     assert (status(answer), code(answer), upstream.accepted) == (400, "egress_denied", 0)
     assert status(open_house(model=model(upstream), model_fields=("inference_geo",)).ask(post(body=said))) == 200
     assert b'"inference_geo":"us"' in upstream.heard[0]
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [("2023-06-01", 200), ("2026-10-21", 200), ("2027-01-01", 400), ("2023-06-01, x", 400), ("", 400)]
+)
+def test_a_version_of_the_api_in_which_nobody_knows_what_is_asked_is_refused(
+    open_house: Opened, upstreams: Callable[..., Upstream], version: str, expected: int
+) -> None:
+    upstream = upstreams()
+    answer = open_house(model=model(upstream)).ask(post(extra=f"anthropic-version: {version}\r\n"))
+    assert (status(answer), upstream.accepted) == (expected, int(expected == 200))
 
 
 def test_a_redirection_is_not_followed(open_house: Opened, upstreams: Callable[..., Upstream]) -> None:

@@ -88,6 +88,34 @@ def test_too_much_is_refused_before_it_is_read() -> None:
         parsed(b'{"model":"m","max_tokens":1,"x":[' + b"[]," * question.MAX_PARTS + b"0]}")
 
 
+@pytest.mark.parametrize(
+    ("control", "counts_as"),
+    [
+        (None, "input"),
+        ({"type": "ephemeral"}, "cache_write"),
+        ({"type": "ephemeral", "ttl": "5m"}, "cache_write"),
+        ({"type": "ephemeral", "ttl": "1h"}, "cache_write_hour"),
+    ],
+)
+def test_what_may_go_to_a_cache_is_estimated_as_if_it_did(control: Any, counts_as: str) -> None:
+    mentions = {"type": "text", "text": '"cache_control":{"ttl":"1h"}'}
+    block = mentions | {"cache_control": control}
+    assert asked(mentions).counts_as == "input"
+    assert asked(block).counts_as == counts_as
+    assert asked(tools=[{"name": "x", "cache_control": control}]).counts_as == counts_as
+    assert parsed(body(cache_control=control)).counts_as == counts_as
+
+
+def test_letters_of_several_bytes_are_estimated_as_more_tokens() -> None:
+    plain, wide = (asked(letter * 3000).tokens_in for letter in ("a", "漢"))
+    assert (plain // 1000, wide // 1000) == (1, 5)
+
+
+def test_what_is_written_at_each_look_is_small() -> None:
+    with pytest.raises(TooLarge, match="thinking"):
+        parsed(body(thinking={"type": "x" * question.MAX_BOUNDS}))
+
+
 def test_what_holds_all_that_it_is_reaches_nowhere() -> None:
     found = asked(
         "hi",
@@ -187,7 +215,8 @@ def test_what_the_api_would_do_wherever_it_likes_is_known(more: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(
-    "url", ["", None, 5, "evil.example", "//evil.example", "file:///etc/passwd", "https://", "https://x:99999/", ["x"]]
+    "url",
+    [f"https://{'x' * 300}", "", None, 5, "evil.example", "//evil.example", "file:///etc/passwd", "https://", "https://x:99999/", ["x"]],
 )
 def test_an_address_that_is_none_is_refused(url: Any) -> None:
     with pytest.raises(Unasked):

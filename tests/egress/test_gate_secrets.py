@@ -274,7 +274,8 @@ def test_a_secret_does_not_come_back(open_site: Callable[..., Site]) -> None:
 
     def reflect(upstream: Upstream, connection: socket.socket) -> None:
         upstream.heard.append(hear(connection))
-        connection.sendall(f"HTTP/1.1 200 it is {VALUE}\r\nX-Told: {VALUE}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        told = f"X-Told: {VALUE}\r\nX-{VALUE}: told\r\n"
+        connection.sendall(f"HTTP/1.1 200 it is {VALUE}\r\n{told}Transfer-Encoding: chunked\r\n\r\n".encode())
         for piece in (f"<{VALUE}>{VALUE[:5]}", VALUE[5:], "ghp_very-", "ghp_very-secret-token!", VALUE[:-1]):
             connection.sendall(f"{len(piece):x}\r\n{piece}\r\n".encode())
         connection.sendall(b"0\r\n\r\n")
@@ -283,7 +284,7 @@ def test_a_secret_does_not_come_back(open_site: Callable[..., Site]) -> None:
     site.give(secret(f"{HOST}:{site.port}"))
     answer = site.get("/", f"Authorization: {MARK}")
     assert VALUE.encode() in site.heard
-    assert VALUE.encode() not in answer
+    assert VALUE.lower().encode() not in answer.lower()
     assert f"<{'*' * len(VALUE)}>".encode() in answer
     assert answer.endswith(b"0\r\n\r\n")
 

@@ -211,7 +211,7 @@ def test_the_token_of_a_service_opens_nothing_that_is_the_gates(host: Guest) -> 
 
 def test_its_keys_can_be_others_at_any_time(host: Guest) -> None:
     assert host.run("stat", "--format=%U %a", "/var/lib/colony/secret-keys").stdout == "colony 600\n"
-    assert host.run("colony-server", "secret-key", "rotate").stdout.startswith("1 secrets are sealed with the new key k")
+    assert host.run("colony-server", "secret-key", "rotate").stdout.startswith("1 secret is sealed with the new key k")
     assert host.run("stat", "--format=%U %a", "/var/lib/colony/secret-keys").stdout == "colony 600\n"
     host.run("systemctl", "restart", GATE)
     until(lambda: "*" * len(TOKEN) in asked(host, "go", "magpie"))

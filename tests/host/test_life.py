@@ -100,6 +100,7 @@ def test_the_journal_can_be_asked_by_agent_turn_and_channel(host: Guest) -> None
     assert any("turn done" in json.loads(line)["MESSAGE"] for line in found.splitlines())
     assert {json.loads(line)["SYSLOG_IDENTIFIER"] for line in found.splitlines()} == {"agent-scout"}
     assert "turn done" in host.run("colony-agent", "logs", "scout").stdout
+    assert "no agent crow lives on this machine" in host.run("colony-agent", "logs", "crow").stderr
 
 
 def no_dream(host: Guest) -> str:

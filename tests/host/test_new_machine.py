@@ -55,12 +55,14 @@ def test_a_host_is_brought_back_on_another_machine(layers: Layers, installed: Pa
         old.run("sh", "-c", "echo tea > /home/agents/scout/memory/diary/today.md", user="scout")
         assert old.run("colony-agent", "dream", "scout", "--now").stdout == "scout has dreamt\n"
         old.run("colony-agent", "pause", "scout")
+        old.run("colony", "secret", "set", "TOKEN", "--host", "api.example", stdin="a-token-of-the-old-host")
         waiting = say(old, "@scout and now?")
         said = messages(old)
         old.run("systemctl", "start", "colony-backup", "colony-home-backup")
         for source, target in {"/var/lib/colony/backups": "backups", "/var/backups/colony-agents/living": "living"}.items():
             shutil.copytree(old.path(source), tmp_path / target)
-        shutil.copy(old.path("/etc/colony/server.toml"), tmp_path)
+        for kept in ("/etc/colony/server.toml", "/var/lib/colony/secret-keys"):
+            shutil.copy(old.path(kept), tmp_path)
         old.power_cut()
     with Guest(binds={**layers.binds(), "/mnt/old": tmp_path}) as new:
         new.write("/etc/pip.conf", PIP)
@@ -75,6 +77,8 @@ def test_a_host_is_brought_back_on_another_machine(layers: Layers, installed: Pa
         now = messages(new)
         assert [each for each in now if each["id"] <= said[-1]["id"]] == said
         assert sum("welcome back" in each["body"] for each in now) == 2
+        assert new.run("colony-server", "secret-key", "check").stdout.startswith("all secrets can be opened")
+        assert "TOKEN" in new.run("colony", "secret", "list").stdout
         assert answer(new, say(new, "@rook you too?")) == "I remember:"
         scout = json.loads(new.run("colony-agent", "status", "scout", "--json").stdout)[0]["member"]
         assert (scout["turns_per_hour"], scout["status"]) == (500, "healthy")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from colony.cli import INTERRUPTED
+from colony.command_line import INTERRUPTED
 from tests.guest.guest import Guest
 from tests.host.cast import BRAIN, SOUL, answer, answers, birth, death, messages, one_line, prepare, say, status, traces, until
 from tests.host.hosting import arm
@@ -148,7 +148,7 @@ def test_a_command_becomes_claude_code_and_a_command_again(scout: Guest) -> None
     scout.write("/opt/brains/claude.md", "---\nrunner: claude\nmodel: claude-x\n---\n# An agent\nYou think.\n")
     before = traces(scout)
     said = one_line(scout.run("colony-agent", "soul", "set", "scout", "/opt/brains/claude.md", check=False))
-    assert said == "colony-agent: Claude Code needs a key: colony-agent credential set ANTHROPIC_API_KEY"
+    assert said == "colony-agent: Claude Code needs a key: sudo colony-agent credential set ANTHROPIC_API_KEY"
     assert traces(scout) == before
     scout.run("colony-agent", "credential", "set", "ANTHROPIC_API_KEY", stdin="sk-planted-123")
     scout.run("colony-agent", "soul", "set", "scout", "/opt/brains/claude.md")

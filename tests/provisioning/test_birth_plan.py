@@ -11,7 +11,8 @@ import pytest
 from colony import errors, operations, schema
 from provisioning import birth
 from provisioning.facts import Facts
-from provisioning.steps import Ask, Settle, Start, Step, Write
+from provisioning.steps import Ask, Enable, Reload, Settle, Start, Step, Write
+from provisioning.units import lasting
 from provisioning.wish import Wish
 from tests.provisioning.cast import NOTHING, RECORD, WISH, lives, member
 
@@ -72,6 +73,21 @@ def test_a_home_from_an_archive_is_never_begun_by_git_and_gets_its_clone() -> No
     assert all(f'origin = "{ARCHIVE.name}"' in text and f'repo = "{RETURN.repo}"' in text for text in texts)
 
 
+def test_a_newborn_gets_its_clone_and_who_lives_gets_none_into_its_home() -> None:
+    wish = replace(WISH, repo="https://git.example.org/x.git")
+    assert settled(birth.plan(NOTHING, wish)).repo == wish.repo
+    born = lives(record=replace(RECORD, repo=wish.repo), is_home_complete=False)
+    assert settled(birth.plan(born, wish)).repo is None, "git does what it finds in a home"
+
+
+def test_what_is_said_of_a_step_names_what_it_is_about() -> None:
+    said = {step.name: step.says for step in birth.plan(NOTHING, replace(RETURN, owner="ann"))}
+    assert said["member"] == "scout in the colony, as ann's"
+    assert said["home"] == f"its home /home/agents/scout from {ARCHIVE} with a clone of {RETURN.repo}"
+    said = {step.name: step.says for step in birth.plan(NOTHING, WISH)}
+    assert (said["member"], said["home"]) == ("scout in the colony", "its home /home/agents/scout")
+
+
 def test_who_comes_back_is_not_welcomed_as_a_newborn() -> None:
     [said] = [act.request.body for act in birth.plan(NOTHING, RETURN)[-2].acts if isinstance(act, Ask)]
     assert said.startswith("@scout welcome back")
@@ -120,7 +136,9 @@ def test_an_interruption_after_any_step_leaves_the_rest_to_do() -> None:
     for step in birth.plan(NOTHING, WISH):
         facts = after(facts, step)
         done.append(step.name)
-        assert not {*names(birth.plan(facts, WISH))} & ({*done} - {"limits", "watch", "healthy", "welcome"}), done
+        left = {*names(birth.plan(facts, WISH))}
+        assert left >= {*ALL} - {*done}
+        assert not left & ({*done} - {"limits", "watch", "healthy", "welcome"}), done
     assert birth.plan(facts, WISH) == []
 
 
@@ -211,6 +229,9 @@ def test_units_are_read_before_they_are_started_and_only_changed_ones_are_writte
     one = {name: text for name, text in lived.unit_files.items() if "timer" not in name}
     [units] = birth.plan(replace(lived, unit_files=one), WISH)
     assert [act.path.name for act in units.acts if isinstance(act, Write)] == ["agent-scout-dream.timer"]
+    assert not [act for act in units.acts if isinstance(act, Reload | Enable)], "systemd has not seen it yet, and it is enabled"
+    [units] = birth.plan(replace(lived, unit_files=dict.fromkeys(lived.unit_files, "of another release"), enabled=frozenset()), WISH)
+    assert units.acts[-2:] == (Reload(), Enable(lasting("scout")))
     order = names(birth.plan(NOTHING, WISH))
     assert order.index("units") < order.index("start") < order.index("healthy")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,13 +14,14 @@ import pytest
 
 from colony import errors
 from provisioning import places
-from provisioning.checks import code, folders, host_units, members, server, surroundings, tools, writers
+from provisioning.checks import code, folders, gate, host_units, members, server, surroundings, tools, writers
 from provisioning.checks.finding import Finding, Unseen
 from provisioning.checks.scene import Scene
+from provisioning.doctor import OfHost
 from provisioning.found import Entry
 from provisioning.host import files
 from provisioning.host.settings import ServerSettings
-from provisioning.steps import Folder
+from provisioning.steps import Folder, Run
 from provisioning.systemd import UnitState
 from tests.provisioning.cast import RELEASE, member
 
@@ -163,6 +165,34 @@ def test_whoever_gets_an_answer_finds_nothing(error: errors.ColonyError | None, 
     found = list(server.answer(replace(SCENE, excuses={"answer": error} if error else {})))
     assert len(found) == (says is not None)
     assert all(finding.what.startswith(says or "") for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("check", "place", "user", "says"),
+    [
+        (server.socket, "SOCKET", places.SERVER_USER, "not everybody can reach the server: "),
+        (gate.socket, "GATE_SOCKET", places.GATE_USER, "not every agent can reach the gate: "),
+    ],
+)
+def test_a_socket_at_which_not_everybody_can_knock_is_found(
+    check: OfHost, place: str, user: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "knock.sock"
+    monkeypatch.setattr(places, place, path)
+    assert list(check(SCENE)) == [], "that nobody answers there is said by others"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        path.chmod(0o666)
+        assert list(check(SCENE)) == []
+        path.chmod(0o600)
+        [closed] = check(SCENE)
+    assert closed.what == f"{says}{path} has the mode 0600, not 0666"
+    assert closed.fix
+    assert closed.fix.acts == (Run(("chmod", "666", str(path)), user=user),)
+    path.unlink()
+    path.touch()
+    [odd] = check(SCENE)
+    assert (odd.what, odd.fix) == (f"{path} is no socket", None)
 
 
 @pytest.mark.parametrize(("said", "is_old"), [("249.11-0ubuntu3", True), ("250", False), ("252.39-1~deb12u2", False), ("?", False)])

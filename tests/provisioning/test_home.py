@@ -13,7 +13,7 @@ import pytest
 
 from colony import errors
 from colony_agent.settings import MACHINE_FILES, load
-from provisioning.home import prepare
+from provisioning.home import RULES, prepare, rules_in
 
 CONNECTION = {"url": "unix:/run/colony/api.sock", "token": "secret"}
 AGENT = {"name": "scout", "command": ["/bin/sh", 'a "quoted" \\ word', "snow \N{SNOWMAN} \N{FOX FACE}\n"], "pulse_minutes": 5}
@@ -92,6 +92,17 @@ def test_a_second_time_changes_nothing(home: Path, repository: Path) -> None:
     before = snapshot(home)
     prepare(home, "another soul", {"url": "http://elsewhere"}, {"name": "other"}, str(repository))
     assert snapshot(home) == before
+
+
+def test_its_rules_can_be_read_whatever_lies_in_their_place(home: Path, tmp_path: Path) -> None:
+    prepare(home, "soul", CONNECTION, AGENT)
+    assert rules_in(home) == RULES
+    file = home / ".claude" / "rules" / "colony.md"
+    file.unlink()
+    assert rules_in(home) == ""
+    (tmp_path / "elsewhere").write_text(RULES)
+    file.symlink_to(tmp_path / "elsewhere")
+    assert rules_in(home) == "", "no link is followed"
 
 
 def test_what_the_agent_has_made_of_it_stays(home: Path) -> None:

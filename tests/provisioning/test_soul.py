@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from colony import errors
-from colony_agent import settings
 from provisioning import soul
 from provisioning.soul import Limits, Soul, load, parse_bytes, parse_room, parse_runner, worded_bytes
 
@@ -263,10 +261,6 @@ def test_other_programs_are_found_where_the_agent_lives(tmp_path: Path) -> None:
     assert parse_runner("command:grep -r x", tmp_path) == ("command", ("grep", "-r", "x"))
     assert parse_runner("command:repo/bin/think", tmp_path) == ("command", ("repo/bin/think",))
     assert parse_runner("claude", tmp_path) == ("claude", ())
-
-
-def test_runners_are_those_of_the_settings() -> None:
-    assert get_args(soul.RunnerKind) == get_args(settings.RunnerKind)
 
 
 # Sizes

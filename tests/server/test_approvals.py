@@ -216,8 +216,8 @@ def test_what_is_not_allowed_is_not_held(house: Colony) -> None:
     assert house.ann.call(operations.EXPLAIN_ACL, schema.ExplainAcl(user="scout", action="post", scope="channel:general")).effect == "hold"
 
 
-@pytest.mark.parametrize("action", ["read", "inbox", "tool:read", "finish", "heartbeat"])
-def test_what_changes_nothing_or_keeps_turns_going_can_not_be_held(house: Colony, action: str) -> None:
+@pytest.mark.parametrize("action", ["read", "inbox", "tool:read", "finish", "heartbeat", "approve", "refuse"])
+def test_what_changes_nothing_or_decides_or_keeps_turns_going_can_not_be_held(house: Colony, action: str) -> None:
     with pytest.raises(errors.Invalid, match=action.removeprefix("tool:")):
         put(house, "scout", action)
 

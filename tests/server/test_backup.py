@@ -258,6 +258,26 @@ def test_turns_from_after_the_backup_have_no_voice_and_that_from_before_it_has_i
     colony.close()
 
 
+def test_an_approval_that_was_used_after_the_backup_counts_for_nothing_more(sqlite_file: Path, tmp_path: Path, clock: Clock) -> None:
+    file = shutil.copyfile(sqlite_file, tmp_path / "colony.db")
+    colony = Colony(sqlite_url(file), clock)
+    row = schema.SetAcl(principal="scout", action="post", scope="channel:general", effect="hold")
+    colony.admin.call(operations.SET_ACL, row)
+    with pytest.raises(errors.Held):
+        colony.post(colony.scout, "sell it")
+    [asked] = colony.ann.call(operations.APPROVALS, schema.ListApprovals()).approvals
+    colony.ann.call(operations.APPROVE, schema.Approve(id=asked.id))
+    made = backup.make(file, tmp_path / "backups", None, NOON).path
+    colony.post(colony.scout, "sell it")
+    colony.close()
+    backup.restore(made, file, NOON)
+    colony = Colony(sqlite_url(file), clock)
+    with pytest.raises(errors.Held):
+        colony.post(colony.scout, "sell it")
+    assert [each.body for each in colony.read() if each.author == "scout"] == []
+    colony.close()
+
+
 def test_who_follows_a_channel_through_a_restore_hears_of_it(colony: Colony) -> None:
     colony.post(colony.ann, "only this was in the backup")
     ahead = schema.ReadMessages(channel="general", since=100, wait=20)

@@ -35,7 +35,7 @@ def test_a_mention_costs_no_turn_and_the_channel_hears_why(house: Colony) -> Non
         house.post(house.ann, body, GARDEN)
     assert house.claim(house.scout).reason == "nothing is due"
     row = "scout may not post channel:garden: scout deny post channel:garden (by colony)"
-    helps = "What helps: ask `colony acl why` which row denies it."
+    helps = "What helps: its owner or an administrator can change that with `colony acl`."
     assert notices(house) == [f"@ann scout could not answer #1, #2: it may not answer here (`{row}`). {helps}"]
     assert (outcomes(house), house.turns()) == (["dead", "dead"], [])
     assert house.claim(house.scout).turn is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from colony.operations import OPERATIONS, POST, Operation
 from server import gate
 from server.models.audit import audit
 from server.models.tables import TABLES
+from server.refusals import A_MINUTE
 from tests.server.cast import token_of
 from tests.server.samples import SAMPLES, SECRET
 from tests.server.support import Colony, only_sqlite, problem
@@ -208,3 +210,21 @@ def test_the_audit_says_who_did_what_to_what(colony: Colony) -> None:
     row = colony.rows(audit)[-1]
     assert (row.operation, row.target, row.surface, row.actor_id) == ("post", "general", "http", colony.id_of("ann"))
     assert json.loads(row.params) == {"client_id": "c1", "type": "note"}
+
+
+@only_sqlite
+def test_who_is_refused_very_often_does_not_fill_the_audit_and_hides_nobody_else(colony: Colony) -> None:
+    for _ in range(A_MINUTE + 5):
+        for caller in (colony.rook, colony.eve):
+            with pytest.raises(errors.ColonyError):
+                colony.post(caller, "hello", "nowhere")
+    with pytest.raises(errors.NotFound):
+        colony.post(colony.ann, "hello", "nowhere")
+    refused = Counter(actor for _, actor, outcome, _ in colony.audit() if outcome == "refused")
+    assert refused == {"rook": A_MINUTE, None: A_MINUTE, "ann": 1}
+    colony.post(colony.rook, "what is done is always written down")
+    assert colony.audit()[-1][:3] == ("post", "rook", "done")
+    colony.clock.advance(60)
+    with pytest.raises(errors.NotFound):
+        colony.post(colony.rook, "hello", "nowhere")
+    assert colony.audit()[-1][:3] == ("post", "rook", "refused")

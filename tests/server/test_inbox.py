@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from colony import errors, operations, schema
 from tests.server.cast import token_of
+from tests.server.samples import room
 from tests.server.support import Colony, only_sqlite
 
 
@@ -163,3 +165,26 @@ def test_all_whom_a_post_reaches_wake_whatever_the_reason(colony: Colony) -> Non
             time.sleep(0.005)
         colony.post(colony.ann, "@scout and all @agents")
         assert [item.trigger for each in waiting for item in each.result(5)] == ["mention", "broadcast", "watch"]
+
+
+@only_sqlite
+def test_who_leaves_very_much_open_is_not_read_into_memory(colony: Colony) -> None:
+    attic, long = room(colony, "scout", "rook"), "x" * 60_000
+    for channel in (attic, "general") * 20:
+        colony.post(colony.ann, f"@scout {long}", channel)
+    colony.post(colony.ann, "@rook hello", attic)
+
+    def end(agent: str) -> None:
+        colony.ann.call(operations.REMOVE_MEMBER, schema.RemoveMember(channel=attic, username=agent))
+        colony.set_status(agent, "draining")
+        colony.set_status(agent, "dead")
+
+    end("rook")  # what is made when it is first used is no matter
+    tracemalloc.start()
+    try:
+        end("scout")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * len(long), "of 40 messages"
+    assert ["could not answer #1, #2, #3" in each.body for each in colony.read(since=20)] == [True]

@@ -12,10 +12,11 @@ import pytest
 from colony import errors, operations, schema
 from colony.client import Client
 from server.config import ServerConfig
+from server.models.attempt import OVERSHOOT
 from server.models.claim import Terms
 from server.models.limits import Limits
 from server.models.turn import turns
-from tests.server.support import Clock, Colony
+from tests.server.support import Clock, Colony, only_sqlite
 
 
 @pytest.fixture
@@ -119,6 +120,21 @@ def test_what_a_turn_cost_that_nobody_can_tell_is_what_it_had_reserved(colony: C
             colony.set_status("scout", "dead")
     assert agent(colony).cost_usd_today == 1.0
     assert colony.rows(turns)[0].cost_usd == 1.0
+
+
+@only_sqlite
+@pytest.mark.parametrize("is_late", [False, True])
+def test_what_an_attempt_makes_up_does_not_use_up_everybody_s_budget(housed: Callable[..., Colony], is_late: bool) -> None:
+    colony = housed(budget_usd_per_day=20)
+    colony.post(colony.ann, "@scout @rook")
+    turn = colony.turn(colony.scout)
+    if is_late:
+        colony.ann.call(operations.STOP, schema.StopTurn(id=turn.id))
+        colony.fail(turn, usage=cost(1e6))
+    else:
+        colony.finish(turn, "ok", usage=cost(1e6))
+    assert agent(colony).cost_usd_today == OVERSHOOT * turn.reserved_usd
+    assert colony.turn(colony.rook).reserved_usd == turn.reserved_usd
 
 
 def test_what_the_next_day_spends_on_an_old_turn_counts_there(colony: Colony) -> None:

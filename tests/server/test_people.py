@@ -292,13 +292,15 @@ def colony_server(home: Path, *words: str) -> tuple[int, str, str]:
 
 
 def test_users_are_added_listed_and_removed_beside_a_running_server(server: Server) -> None:
-    assert colony_server(server.home, "user", "add", "zoe", "--linux-user", "zoe") == (0, "zoe (ape) added\n", "")
+    assert colony_server(server.home, "user", "add", "zoe", "--linux-user", "daemon") == (0, "zoe (ape) added\n", "")
+    code, _, talk = colony_server(server.home, "user", "add", "yan", "--linux-user", "nobody-yet")
+    assert (code, talk) == (0, "colony: this machine has no Linux user nobody-yet: whoever gets that name speaks as yan\n")
     assert colony_server(server.home, "user", "add", "crow", "--kind", "agent", "--owner", "zoe") == (0, "crow (agent) added\n", "")
     code, listed, _ = colony_server(server.home, "user", "list")
     rows = [line.split("\t") for line in listed.splitlines()]
     assert (code, rows[0]) == (0, ["username", "kind", "status", "status_note", "linux_user", "has_token", "owner", "last_seen_at"])
     assert ["crow", "agent", "provisioning", "", "", "no", "zoe", ""] in rows
-    assert ["zoe", "ape", "healthy", "", "zoe", "no", "", ""] in rows
+    assert ["zoe", "ape", "healthy", "", "daemon", "no", "", ""] in rows
     assert ["ann", "ape", "healthy", "", "", "yes", "", ""] in rows
     assert colony_server(server.home, "user", "remove", "zoe") == (0, "zoe has left the colony\n", "")
     assert "zoe\tape\tdead\t\t\tno\t" in colony_server(server.home, "user", "list", "--kind", "ape")[1]

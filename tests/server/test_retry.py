@@ -13,6 +13,7 @@ from colony.client import Client
 from server.models.retry import retries
 from server.models.user import users
 from tests.server.cast import token_of
+from tests.server.rooms import add
 from tests.server.support import Colony, only_sqlite
 
 
@@ -148,3 +149,13 @@ def test_what_can_not_be_retried_says_why(colony: Colony) -> None:
     colony.set_status("scout", "dead")
     with pytest.raises(errors.Conflict, match="scout has left the colony"):
         retry(colony, asked)
+
+
+@only_sqlite
+def test_who_is_given_a_name_again_has_nothing_retried_of_who_had_it_before(colony: Colony) -> None:
+    asked = given_up(colony)
+    colony.admin.call(operations.REMOVE_USER, schema.RemoveUser(username="ann"))
+    colony.clock.advance(1)
+    with pytest.raises(errors.Forbidden, match=f"message {asked.id} is not yours"):
+        retry(colony, asked, add(colony, "ann", "ape"))
+    assert retry(colony, asked, colony.admin).retried == ["scout"]

