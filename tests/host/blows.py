@@ -12,6 +12,7 @@ from tests.host.strikes import ANSWERS, BRAIN, BWRAP, FIRST, INIT, TURN, WORKER,
 
 HOUR, DAY = 3600, 86_400
 DATA, HOMES = "/var/lib/colony", "/home/agents"
+GATE_SOCKET = "/run/colony-egress/egress.sock"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ NOTHING = "nothing needs to"
 WATCHDOG = "systemd's watchdog kills it and starts it again"
 ROOM = "there is room again"
 WATCH = "colony-watch starts it again"
+LATER = "who could not think for it tries again after a minute"
 CLOCKS = "what lasts is measured by a clock that nobody sets; what was to end at a time looks again"
 
 
@@ -105,6 +107,19 @@ CLOCK = tuple(
         ("the clock is set back by 400 days while the server is down", 75, strikes.set_back_unseen, False),
     )
 )
+THINKERS = tuple(
+    Blow(f"{name}, with Claude Code", back_by, within, strike, busy=True, setting=setting)
+    for name, back_by, within, strike, setting in (
+        ("nothing", NOTHING, 60, lambda settlement: None, nullcontext),
+        ("kill -9: the gate", f"{RESTART}; {LATER}", 150, strikes.hits_the_gate(), nullcontext),
+        ("kill -STOP: the gate", f"{WATCHDOG}; {LATER}", 240, strikes.hits_the_gate("STOP"), strikes.gates_watchdog),
+        ("the gate's socket is deleted", f"{WATCHDOG}; {LATER}", 240, runs("rm", GATE_SOCKET), strikes.gates_watchdog),
+        ("the gate's disk is full, and it is killed", f"{ROOM}; {LATER}", 150, strikes.fill_the_gates_disk, nullcontext),
+        ("the server is down for 20 s", NOTHING, 150, lambda settlement: strikes.be_away(settlement, 20), nullcontext),
+        ("the clock jumps ahead by 2 hours", CLOCKS, 150, strikes.set_clocks(2 * HOUR), strikes.wrong_clocks),
+        ("the clock is set back by 2 hours", CLOCKS, 150, strikes.set_clocks(-2 * HOUR), strikes.wrong_clocks),
+    )
+)
 LONG = (
     Blow("the server is down for minutes", "the workers ask every 30 s at least", 75, strikes.be_away, busy=True),
     Blow("power cut in dreams", f"{BOOT}; a lost dream's lease ends", 120, strikes.cut_the_power_in_dreams),
@@ -125,4 +140,4 @@ LONG = (
         check=told_once(SERVER),
     ),
 )
-ALL = (*BODY, *MACHINE, *DISKS, *CLOCK, *LONG)
+ALL = (*BODY, *MACHINE, *DISKS, *CLOCK, *THINKERS, *LONG)

@@ -57,12 +57,17 @@ first row shows what that takes where nothing has happened.
 |---|---|---|---|
 {chr(10).join(rows)}
 
-"In a turn" means that both agents were thinking when it came. The tests show two things besides: a dream that is killed, or cut off by
-a loss of power, at whatever moment leaves the old memory or the new one, whole; and a birth that is cut off is completed by another one.
+"In a turn" means that both agents were thinking when it came; "with Claude Code" that they are the real one, which asks a stand-in of the
+model's API through the gate and speaks by its tools, while in other rows a small program thinks. The tests show two things besides: a dream
+that is killed, or cut off by a loss of power, at whatever moment leaves the old memory or the new one, whole; and a birth that is cut off
+is completed by another one.
 
 ## What lies behind it
 
-- **Watchdogs.** The server must answer itself once a minute and a worker every 90 s, or systemd kills it and starts it anew.
+- **Watchdogs.** The server and the gate must answer themselves once a minute, at their sockets, and a worker every 90 s, or systemd kills
+  them and starts them anew.
+- **A gate that is away** is bridged for two seconds. After that the turn is handed back, its channel told that it waits, and a minute later
+  it is begun again; that costs it no attempt.
 - **Start limits.** A service that falls over five times within a minute rests. `colony-watch` tells #ops, starts it again after some 2, 6
   and then each 16 minutes, and tells #ops when it is well.
 - **Clocks.** Leases are renewed, long polls end and watchdogs bite by a clock that nobody can set. Only what must outlive a restart is

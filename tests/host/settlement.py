@@ -23,15 +23,19 @@ AGENTS = ("scout", "rook")
 PEOPLE = ("ann", "bob", "cleo")
 CHANNELS = ("kitchen", "yard")
 ASIDES = "garden"  # where agents say something with their tools
-SERVER = "colony-server"
+SERVER, GATE = "colony-server", "colony-egress"
 WORKERS = tuple(f"agent-{agent}-worker" for agent in AGENTS)
 MIND, BRAIN, SOUL = "/opt/brains/mind.py", "/opt/brains/brain.py", "/opt/brains/struck.md"
 THINKING_SECONDS = 0.15
+COMMAND = f"/usr/bin/python3 -I {MIND} {BRAIN} {ASIDES} {THINKING_SECONDS}"
 GLANCE_SECONDS = 0.1
 
 
 class Settlement:
     """`asked` is all that people wanted to say so far."""
+
+    soul = f'---\nrunner: "command:{COMMAND}"\npulse_minutes: 0\n---\nYou are struck.\n'
+    memory_max = "128M"
 
     def __init__(self, machine: Guest) -> None:
         self.machine = machine
@@ -43,8 +47,7 @@ class Settlement:
         rest(self.machine, first_backoff_seconds)
         self.machine.write(MIND, Path(mind.__file__).read_text(), 0o755)
         self.machine.write(BRAIN, Path(brain.__file__).read_text(), 0o755)
-        command = f"/usr/bin/python3 -I {MIND} {BRAIN} {ASIDES} {THINKING_SECONDS}"
-        self.machine.write(SOUL, f'---\nrunner: "command:{command}"\npulse_minutes: 0\n---\nYou are struck.\n')
+        self.machine.write(SOUL, self.soul)
         with self.administrator() as admin:
             for channel in (*CHANNELS, ASIDES):
                 admin.call(operations.CREATE_CHANNEL, schema.CreateChannel(name=channel))
@@ -53,7 +56,10 @@ class Settlement:
                 admin.call(operations.CREATE_USER, schema.CreateUser(username=person, kind="ape"))
                 self.tokens[person] = admin.call(operations.ISSUE_TOKEN, schema.IssueToken(username=person)).token
         for agent in AGENTS:
-            birth(self.machine, agent, "--memory-max", "128M", soul=SOUL)
+            self.bear(agent)
+
+    def bear(self, agent: str) -> None:
+        birth(self.machine, agent, "--memory-max", self.memory_max, soul=SOUL)
 
     # --- what there is
 
@@ -123,7 +129,7 @@ class Settlement:
         return [f"{agent.username}: {agent.inbox} wait, turn {agent.turn_id}" for agent in agents if agent.inbox or agent.turn_id]
 
     def _ailing_units(self) -> list[str]:
-        lasting = (f"{SERVER}.service", *(f"{worker}.service" for worker in WORKERS))
+        lasting = (f"{SERVER}.service", f"{GATE}.service", *(f"{worker}.service" for worker in WORKERS))
         shown = self.machine.run("systemctl", "list-units", "--all", "--plain", "--no-legend").stdout.splitlines()
         states = {words[0]: words[2] for line in shown if len(words := line.split()) > 3}
         down = [f"{unit} is {states.get(unit)}" for unit in lasting if states.get(unit) != "active"]

@@ -12,7 +12,7 @@ from server.watch import LOOK_SECONDS
 from tests.host.mind import DIES
 from tests.host.people import Talk
 from tests.host.processes import Process, kill
-from tests.host.settlement import AGENTS, SERVER, WORKERS, Settlement
+from tests.host.settlement import AGENTS, GATE, SERVER, WORKERS, Settlement
 
 Strike = Callable[[Settlement], object]
 
@@ -141,6 +141,27 @@ def bids(name: str) -> Strike:
     return strike
 
 
+# --- the gate
+
+
+def hits_the_gate(signal: str = "KILL") -> Strike:
+    return runs("systemctl", "kill", f"--signal={signal}", GATE)
+
+
+def fill_the_gates_disk(settlement: Settlement) -> None:
+    """Where it has its socket and the certificate that its agents trust; and it is killed."""
+    machine = settlement.machine
+    machine.run("mount", "-o", "remount,size=64m", "/run")
+    fills("/run", hits_the_gate())(settlement)
+
+
+@contextmanager
+def gates_watchdog(settlement: Settlement) -> Iterator[None]:
+    """It bites soon, unless all shall be as it really is."""
+    with dropped_in(settlement, {f"{GATE}.service": f"[Service]\n{QUICK_WATCHDOG}\n"}, (GATE,)):
+        yield
+
+
 # --- the machine
 
 
@@ -237,9 +258,9 @@ def _takes(command: str, filler: str, then: Strike) -> Strike:
 # --- outages
 
 
-def be_away(settlement: Settlement) -> None:
+def be_away(settlement: Settlement, seconds: float = OUTAGE_SECONDS) -> None:
     settlement.machine.run("systemctl", "stop", SERVER)
-    time.sleep(OUTAGE_SECONDS)
+    time.sleep(seconds)
     settlement.machine.run("systemctl", "start", SERVER)
 
 
@@ -276,16 +297,16 @@ def news_of(settlement: Settlement, unit: str) -> list[str]:
 
 @contextmanager
 def wrong_clocks(settlement: Settlement) -> Iterator[None]:
-    """The server and the agents follow a clock of their own, for good."""
+    """The server, the gate and the agents follow a clock of their own, for good."""
     machine = settlement.machine
     if not machine.path(CLOCK_LIBRARY).exists():
         machine.write("/root/wrong_clock.c", Path(__file__).with_name("wrong_clock.c").read_text())
         words = ("-Wall", "-Werror", "-O2", "-shared", "-fPIC", f'-DAHEAD="{CLOCK}"')
         machine.run("gcc", *words, "-o", CLOCK_LIBRARY, "/root/wrong_clock.c")
-        for unit in (SERVER, *WORKERS):
+        for unit in (SERVER, GATE, *WORKERS):
             machine.write(f"/etc/systemd/system/{unit}.service.d/clock.conf", f"[Service]\nEnvironment=LD_PRELOAD={CLOCK_LIBRARY}\n")
         machine.run("systemctl", "daemon-reload")
-        machine.run("systemctl", "restart", SERVER, *WORKERS)
+        machine.run("systemctl", "restart", SERVER, GATE, *WORKERS)
     set_clocks(0)(settlement)
     settlement.settle(45)  # agents are called silent after a jump ahead, until their next heartbeat
     time.sleep(LOOK_SECONDS + 1)  # a clock that goes to and fro between two looks has not moved for the server

@@ -13,12 +13,15 @@ import pytest
 
 from tests.guest.guest import Guest
 from tests.guest.layers import Layers
+from tests.guest.network import made_inside
 from tests.host import blows, mind, page, strikes
 from tests.host.blows import Blow
 from tests.host.cast import birth, death, messages, status
 from tests.host.people import Talk
 from tests.host.settlement import AGENTS, SOUL, Settlement
 from tests.host.strikes import IS_WHOLE, OUTAGE_SECONDS
+from tests.host.thinkers import Thinkers
+from tests.standin import Standin
 
 pytestmark = pytest.mark.timeout(300 + 2 * OUTAGE_SECONDS)
 CHECK = ("colony-server", "--config", "/etc/colony/server.toml", "check")
@@ -44,8 +47,15 @@ def timed(installed: Path, layers: Layers) -> Iterator[Settlement]:
         yield settled(guest, SHIPPED_BACKOFF)
 
 
-def settled(guest: Guest, first_backoff_seconds: int = SHIPPED_BACKOFF if IS_WHOLE else QUICK_BACKOFF) -> Settlement:
-    settlement = Settlement(guest)
+@pytest.fixture(scope="module")
+def thinkers(installed: Path, layers: Layers) -> Iterator[Settlement]:
+    """Where Claude Code thinks."""
+    with Guest(layers=[installed], binds=layers.binds()) as guest, made_inside(guest, Standin) as api:
+        yield settled(Thinkers(guest, api))
+
+
+def settled(where: Guest | Settlement, first_backoff_seconds: int = SHIPPED_BACKOFF if IS_WHOLE else QUICK_BACKOFF) -> Settlement:
+    settlement = where if isinstance(where, Settlement) else Settlement(where)
     settlement.furnish(first_backoff_seconds)
     settlement.settle(30)
     return settlement
@@ -101,6 +111,11 @@ def test_it_comes_back_with_the_machine(small: Settlement, blow: Blow) -> None:
 @each(blows.CLOCK)
 def test_it_comes_back_from_another_time(timed: Settlement, blow: Blow) -> None:
     comes_back(timed, blow)
+
+
+@each(blows.THINKERS)
+def test_it_comes_back_with_claude_code(thinkers: Settlement, blow: Blow) -> None:
+    comes_back(thinkers, blow)
 
 
 def test_it_comes_back_from_what_lasts(installed: Path, layers: Layers) -> None:
