@@ -200,6 +200,7 @@ class Process:
         env: Mapping[str, str] | None = None,
         descriptors: tuple[int, ...] = (),
         user: str | None = None,
+        cwd: Path | None = None,
     ) -> None:
         self._log, self._began = log, log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
@@ -212,6 +213,7 @@ class Process:
                 pass_fds=descriptors,
                 start_new_session=True,
                 user=user,
+                cwd=cwd,
                 extra_groups=[] if user else None,
                 preexec_fn=die_with_parent,
             )
