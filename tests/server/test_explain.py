@@ -223,7 +223,8 @@ def test_what_a_message_waits_for_is_told(colony: Colony) -> None:
     colony.heartbeat("scout")
     assert fate_of(colony, asked).not_before is None, "it is over"
     colony.fail(colony.turn(colony.scout), "rate_limited", detail="resets at 13:00")
-    assert "resets at 13:00" in fate_of(colony, later).waits_for
+    helps = "What helps: it tries again by itself"
+    assert fate_of(colony, later).waits_for == f"scout has to wait: the model's API limits its rate. {helps}", "and no word of what it said"
 
 
 # --- why somebody was not woken
