@@ -159,7 +159,7 @@ def test_an_agent_that_its_api_holds_up_is_announced_with_the_reason(house: Colo
         house.fail(house.turn(house.scout), "credentials_rejected", detail="`@apes` 401")
         pass_time(house, 300)
     [told] = look(house)
-    assert ": the model's API rejected the credentials (`'@apes' 401`). What helps: give the agent a valid key." in told
+    assert ": the model's API rejected the credentials. What helps: give the agent a valid key." in told
     assert house.items("bob") == []
     notices = [message for message in house.read() if message.type == "notice"]
     assert len(notices) == 1, "the channel is told once, however often it is tried"
