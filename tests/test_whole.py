@@ -38,13 +38,14 @@ def apes(house: House) -> Iterator[list[Client]]:
         yield [house.ann, house.bob, cleo]
 
 
-def post_all(apes: list[Client], agents: list[Agent], count: int) -> list[schema.Message]:
+def post_all(apes: list[Client], agents: list[Agent], count: int, pause_seconds: float = 0) -> list[schema.Message]:
     """Mentions from several threads at once, each insisted on until the server has acknowledged it."""
     turns = itertools.product(CHANNELS, agents, apes)
     plan = list(itertools.islice(itertools.cycle(turns), count))
 
     def post(number: int) -> schema.Message:
         channel, agent, ape = plan[number]
+        time.sleep(pause_seconds)
         return _insist(ape, schema.PostMessage(channel=channel, body=f"@{agent.name} number {number}", client_id=f"whole:{number}"))
 
     with ThreadPoolExecutor(2 * len(apes)) as pool:
