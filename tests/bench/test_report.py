@@ -28,11 +28,13 @@ def test_a_page_and_its_plot_are_made_from_the_results_alone(tmp_path: Path) -> 
     wakes = [figure(f"mention → awake, {n}", agents=n, p50_seconds=0.001 * n, p99_seconds=0.02) for n in (10, 500)]
     held = [figure(f"server with {n}", agents=n, proportional_bytes=2**20 * n) for n in (10, 500)]
     past = [figure(f"inbox poll, {n} messages", messages=n, seconds=0.001, ratio=1.25) for n in (1000, 2000)]
-    report.write(tmp_path, run(*wakes, *held, *past))
+    rests = figure("50 agents at rest", agents=50, turns=0)
+    report.write(tmp_path, run(*wakes, *held, *past, rests))
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert made.keys() == {"performance.json", "performance.md", "performance.svg"}
     page = made["performance.md"].decode()
     assert "| 10 | 10.0 | 20.0 | 10 |" in page
+    assert "| 50 |" not in page
     assert "| inbox poll | 1.25 | 1.25 |" in page
     report.remake(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == made
