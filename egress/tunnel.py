@@ -10,11 +10,12 @@ from contextlib import suppress
 
 from egress import hello, refusals
 from egress.client import Client
-from egress.pipes import PIPE_BYTES, Pipe, Pipes
+from egress.pipes import LARGE_BYTES, Pipe, Pipes
 from egress.refusals import OtherHost, Refusal, Slow
 from egress.settings import Bounds
 from egress.visit import Visit
 
+SEND_BYTES = 512 * 1024  # that may be on the way to a client; the kernel grants what net.core.wmem_max allows, and doubles it
 MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
@@ -35,6 +36,7 @@ class Tunnel:
         self._patience: asyncio.TimerHandle | None = None  # with the client's first message, once it has begun
         self._listener = hello.Listener(visit.host)
         receive = client.receive_now if client.is_wary else None
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         self._out = _Flow(self._loop, client.socket, upstream, pipes, self._sent, self._flow_ended, receive)
         self._back = _Flow(self._loop, upstream, client.socket, pipes, self._received, self._flow_ended)
 
@@ -151,7 +153,7 @@ class _Flow:
         self._loop.remove_reader(self._from)
         self._loop.remove_writer(self._to)
         if self._pipe:
-            self._pipe.close()  # and not given back: it isn't empty
+            self._pipes.end(self._pipe)  # and not given back: it isn't empty
             self._pipe = None
 
     def _read(self) -> None:
@@ -179,7 +181,7 @@ class _Flow:
             if self._receive:
                 count = os.write(pipe.writing, self._receive(pipe.size))
             else:
-                count = os.splice(self._from, pipe.writing, PIPE_BYTES, flags=MOVE)
+                count = os.splice(self._from, pipe.writing, LARGE_BYTES, flags=MOVE)
         finally:
             if count:
                 self._pipe, self._pending = pipe, count
