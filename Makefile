@@ -23,7 +23,7 @@ prove: ## kill a private colony in every way and see what is lost (ARGS="--kills
 
 test: ## run the tests
 	@bin/prepare test
-	@exec .venv/bin/pytest -n auto $(ARGS)
+	@exec .venv/bin/pytest -n auto --dist worksteal $(ARGS)
 
 check: ## lint, types and who may import whom
 	@bin/prepare test
