@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request
@@ -40,9 +41,14 @@ def mount(app: Flask, gate: Gate) -> None:
     app.wsgi_app = shortcut  # type: ignore[method-assign]  # Flask's own way to put something in front of it
     app.add_url_rule("/healthz", "healthz", lambda: _healthz(gate))
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(gate, streams))
-    document = json.dumps(openapi.document())
-    app.add_url_rule("/openapi.json", "openapi", lambda: Response(document, mimetype="application/json"))
+    app.add_url_rule("/openapi.json", "openapi", lambda: Response(_described(), mimetype="application/json"))
     app.register_error_handler(Exception, lambda error: _problem(error, request))
+
+
+@cache
+def _described() -> str:
+    """Made for the first who asks: it takes the schemas of everything, and most servers are never asked."""
+    return json.dumps(openapi.document())
 
 
 def _rule(operation: Operation[Any, Any]) -> str:
