@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import h11
@@ -62,17 +62,17 @@ class Exchange:
         if client.surplus:
             self._take_in(client.surplus)
 
-    async def body(self, take: Callable[[int], None], seconds: float) -> bytes:
+    async def body(self, take: Callable[[int], None], seconds: float) -> bytearray:
         """The request's whole body, to be judged before anything is asked. `take` hears of each piece's size, and may refuse it."""
-        pieces: list[bytes] = []
+        body = bytearray()
         try:
             async with asyncio.timeout(seconds):
                 async for data in self._arriving():
                     take(len(data))
-                    pieces.append(data)
+                    body += data
         except TimeoutError as error:
             raise Malformed(f"the body was not complete within {seconds} s") from error
-        return b"".join(pieces)
+        return body
 
     async def run(
         self,
@@ -80,7 +80,7 @@ class Exchange:
         writer: StreamWriter,
         path: str,
         headers: Headers,
-        content: bytes | None = None,
+        content: Sequence[bytes] | None = None,
         ear: Ear | None = None,
         mask: Mask | None = None,
     ) -> None:
@@ -90,7 +90,7 @@ class Exchange:
         """
         framing = [(name, value) for name, value in self.request.headers if name in (b"content-length", b"transfer-encoding")]
         if content is not None:
-            framing = [(b"content-length", str(len(content)).encode())]
+            framing = [(b"content-length", str(sum(map(len, content))).encode())]
         if ear:
             ear.asked()
         self._write(writer, h11.Request(method=self.request.method, target=path, headers=[*headers, *framing, (b"connection", b"close")]))
@@ -268,9 +268,10 @@ class Exchange:
             raise CutOff(f"it carried more than {self._bounds.max_bytes} bytes")
 
 
-async def _in_pieces(content: bytes) -> AsyncIterator[bytes]:
-    for at in range(0, len(content), READ_BYTES):
-        yield content[at : at + READ_BYTES]
+async def _in_pieces(content: Sequence[bytes]) -> AsyncIterator[bytes]:
+    for part in content:
+        for at in range(0, len(part), READ_BYTES):
+            yield part[at : at + READ_BYTES]
 
 
 def _taken(connection: h11.Connection) -> tuple[bytes, Any]:

@@ -62,7 +62,7 @@ class Limits:
 class Room:
     """Bytes that are held for agents at once; for one thread. Each may hold a little even where the others hold all that there is."""
 
-    def __init__(self, most: int = 192 * MEBIBYTE, per_agent: int = 48 * MEBIBYTE, guaranteed: int = 2 * MEBIBYTE) -> None:
+    def __init__(self, most: int = 128 * MEBIBYTE, per_agent: int = 48 * MEBIBYTE, guaranteed: int = 2 * MEBIBYTE) -> None:
         self._most, self._per_agent, self._guaranteed = most, per_agent, guaranteed
         self._held: Counter[str] = Counter()
 

@@ -6,6 +6,7 @@ import asyncio
 import re
 import ssl
 from asyncio import StreamReader, StreamWriter
+from collections.abc import Sequence
 
 from egress import resolver
 from egress.exchange import Ear, Exchange
@@ -14,7 +15,6 @@ from egress.refusals import Denied, Silent, Unasked, Unreachable
 from egress.resolver import Resolver
 from egress.settings import Bounds, Model
 
-STREAM_BYTES = 256 * 1024
 DEFAULT_PORTS = {"https": 443, "http": 80}
 # What Claude Code says of itself and of what it asks. No other header goes on: by one of those a server between here and there could take a
 # request for another one than was allowed, or send it elsewhere, with the key.
@@ -48,7 +48,7 @@ class Endpoint:
         self._authority, self._prefix = parts.netloc.encode(), parts.path
         self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
 
-    async def ask(self, exchange: Exchange, user: str, head: Head, content: bytes | None = None, ear: Ear | None = None) -> None:
+    async def ask(self, exchange: Exchange, user: str, head: Head, content: Sequence[bytes] | None = None, ear: Ear | None = None) -> None:
         """Ask the model's API what the client asks, and pass the answer on, which `ear` hears. Raises `Refusal`, `Gone`.
 
         `content` is what is asked in the place of the request's body.
@@ -78,7 +78,7 @@ class Endpoint:
         try:
             async with asyncio.timeout(self._bounds.connect_seconds):
                 name = self.host if self._tls else None
-                return await asyncio.open_connection(sock=connection, ssl=self._tls, server_hostname=name, limit=STREAM_BYTES)
+                return await asyncio.open_connection(sock=connection, ssl=self._tls, server_hostname=name)
         except TimeoutError as error:
             raise Silent("the model's API does not answer") from error
         except ssl.SSLError as error:

@@ -18,7 +18,7 @@ from egress.ledger import Ledger
 from egress.limits import Room
 from egress.mask import Mask
 from egress.meter import Meter, Use
-from egress.model import STREAM_BYTES, Endpoint, checked, is_counting, is_question, require_known_version
+from egress.model import Endpoint, checked, is_counting, is_question, require_known_version
 from egress.pipes import Pipes
 from egress.policy import Policy
 from egress.question import Question
@@ -150,7 +150,7 @@ class Proxy:
     async def _secured(self, upstream: socket.socket, host: str) -> tuple[StreamReader, StreamWriter]:
         try:
             async with asyncio.timeout(self._bounds.connect_seconds):
-                return await asyncio.open_connection(sock=upstream, ssl=self._tls, server_hostname=host, limit=STREAM_BYTES)
+                return await asyncio.open_connection(sock=upstream, ssl=self._tls, server_hostname=host)
         except TimeoutError as error:
             raise Silent("it does not answer to TLS") from error
         except ssl.SSLError as error:
@@ -166,7 +166,7 @@ class Proxy:
             exchange = Exchange(client, raw, visit, self._bounds, self._bounds.idle_seconds, self._vault.trace(user))
             kept = [(name, value) for name, value in end_to_end(head.headers) if name not in (b"host", b"content-length")]
             upstream = await self._reached(visit, to)
-            reader, writer = await asyncio.open_connection(sock=upstream, limit=STREAM_BYTES)
+            reader, writer = await asyncio.open_connection(sock=upstream)
             try:
                 with self._judged(exchange, lambda: self._require_still(visit)):
                     await exchange.run(reader, writer, path, [(b"host", to.authority(HTTP_PORT).encode()), *kept])
@@ -215,7 +215,7 @@ class Proxy:
             visit.is_there = True
             await endpoint.ask(exchange, visit.user, head, asked.content)
 
-    async def _read(self, user: str, body: bytes, *, is_counted: bool = False) -> Question:
+    async def _read(self, user: str, body: bytearray, *, is_counted: bool = False) -> Question:
         fields = self._model_fields
         if len(body) < SMALL_BYTES:
             return question.parsed(body, is_counted=is_counted, fields=fields)

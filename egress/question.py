@@ -61,9 +61,9 @@ class Question:
     counts_as: Literal["input", "cache_write", "cache_write_hour"]
 
     @property
-    def content(self) -> bytes:
-        """What goes out."""
-        return (_written(self.bounds)[:-1] + b"," if self.bounds else b"{") + self.rest
+    def content(self) -> tuple[bytes, bytes]:
+        """What goes out, one after the other: joined, it would be in memory twice."""
+        return _written(self.bounds)[:-1] + b"," if self.bounds else b"{", self.rest
 
     @property
     def max_tokens(self) -> int:
@@ -80,7 +80,7 @@ class Question:
         return replace(self, bounds=bounds)
 
 
-def parsed(body: bytes, *, is_counted: bool = False, fields: Collection[str] = ()) -> Question:
+def parsed(body: bytes | bytearray, *, is_counted: bool = False, fields: Collection[str] = ()) -> Question:
     """Raises `Malformed`, `TooLarge`, and `Unasked` for an address that is none. Takes a while for much: not for the event loop.
 
     What is only to be counted need not say `max_tokens`. `fields` may be said beside those that are known.

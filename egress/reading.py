@@ -24,7 +24,7 @@ class Reader:
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
 
-    def read(self, body: bytes, *, is_counted: bool, fields: Collection[str]) -> Question:
+    def read(self, body: bytes | bytearray, *, is_counted: bool, fields: Collection[str]) -> Question:
         """As `question.parsed` does. Raises `Resting` where the process ends meanwhile."""
         try:
             said, rest = self._told({"size": len(body), "is_counted": is_counted, "fields": list(fields)}, body)
@@ -42,7 +42,7 @@ class Reader:
             child.kill()
             child.communicate()
 
-    def _told(self, order: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    def _told(self, order: Mapping[str, Any], body: bytes | bytearray) -> tuple[dict[str, Any], bytes]:
         child = self._living()
         assert child.stdin
         assert child.stdout
@@ -56,7 +56,7 @@ class Reader:
         return self._child
 
 
-def _put(pipe: IO[bytes], said: Mapping[str, Any], content: bytes) -> None:
+def _put(pipe: IO[bytes], said: Mapping[str, Any], content: bytes | bytearray) -> None:
     pipe.write(to_json(said) + b"\n")
     pipe.write(content)
     pipe.flush()

@@ -39,7 +39,7 @@ def test_what_goes_out_says_the_same(more: dict[str, Any]) -> None:
     except Malformed:  # a lone surrogate
         assert any("\ud800" <= character <= "\udfff" for character in json.dumps(more, ensure_ascii=False))
         return
-    assert json.loads(found.content) == json.loads(said)
+    assert json.loads(b"".join(found.content)) == json.loads(said)
 
 
 @pytest.mark.parametrize(
@@ -53,15 +53,15 @@ def test_what_goes_out_says_the_same(more: dict[str, Any]) -> None:
 )
 def test_a_question_for_fewer_tokens_leaves_some_of_them_for_the_answer(thinking: Any, left: Any) -> None:
     found = parsed(body(max_tokens=32_000, thinking=thinking)).lowered(2048)
-    assert json.loads(found.content) == json.loads(body(max_tokens=2048, thinking=left))
+    assert json.loads(b"".join(found.content)) == json.loads(body(max_tokens=2048, thinking=left))
     assert found.max_tokens == 2048
 
 
 def test_of_a_name_that_comes_twice_one_is_left() -> None:
     twice = b'{"model":"a","max_tokens":1,"mcp_servers":[],"mcp_servers":[{"url":"https://evil.example/x"}],"model":"b"}'
     found = parsed(twice)
-    assert found.content.count(b"mcp_servers") == found.content.count(b"model") == 1
-    assert (json.loads(found.content)["model"], found.model) == ("b", "b")
+    assert found.rest.count(b"mcp_servers") == found.rest.count(b"model") == 1
+    assert (json.loads(b"".join(found.content))["model"], found.model) == ("b", "b")
     assert found.hosts == (("evil.example", 443),)
 
 
@@ -238,7 +238,7 @@ def test_the_model_is_not_asked_to_sum_up_what_was_said_before(type: Any) -> Non
 def test_what_is_not_known_to_cost_nothing_is_not_asked(name: str) -> None:
     with pytest.raises(Unasked, match="model_fields"):
         parsed(body(**{name: None}))
-    assert json.loads(parsed(body(**{name: "x"}), fields=[name]).content)[name] == "x"
+    assert json.loads(b"".join(parsed(body(**{name: "x"}), fields=[name]).content))[name] == "x"
 
 
 @pytest.mark.parametrize(
