@@ -13,6 +13,7 @@ from colony.traces import Trace, Tripwire
 from egress import framing, refusals
 from egress.client import Client
 from egress.head import Headers, end_to_end
+from egress.limits import Rounds
 from egress.mask import Mask
 from egress.refusals import Betrayed, CutOff, Gone, Malformed, Refusal, Silent, TooLarge, Unreachable
 from egress.settings import Bounds
@@ -38,10 +39,18 @@ class Exchange:
     """`raw` is the request's head as it came; `silence_seconds` is how long the answer's next byte may take; `trace` must not go out."""
 
     def __init__(
-        self, client: Client, raw: bytes, visit: Visit, bounds: Bounds, silence_seconds: float, trace: Trace | None = None
+        self,
+        client: Client,
+        raw: bytes,
+        visit: Visit,
+        bounds: Bounds,
+        rounds: Rounds,
+        silence_seconds: float,
+        trace: Trace | None = None,
     ) -> None:
         self._tripwire = Tripwire(trace) if trace else None
-        self._client, self._visit, self._bounds, self._silence_seconds = client, visit, bounds, silence_seconds
+        self._client, self._visit, self._bounds, self._rounds = client, visit, bounds, rounds
+        self._silence_seconds = silence_seconds
         self._cut: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._inner = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw) + 4096)
         self._outer = h11.Connection(h11.CLIENT, max_incomplete_event_size=framing.MAX_HEAD)
@@ -128,7 +137,7 @@ class Exchange:
                 raise Gone()
             if self._chunks and self._chunks.is_behind:
                 self._take_in(b"")
-                await asyncio.sleep(0)
+                await self._round()
             else:
                 await self._hear()
 
@@ -159,8 +168,8 @@ class Exchange:
             raise Malformed(f"the body did not go on for {self._bounds.idle_seconds} s") from error
         if not arrived:
             raise Gone()
+        await self._round()
         self._take_in(arrived)
-        await asyncio.sleep(0)  # what is already there is received without a pause
 
     def _take_in(self, arrived: bytes) -> None:
         self._arrived += len(arrived)
@@ -188,6 +197,10 @@ class Exchange:
         if not arrived and self._client.is_gone():
             raise Gone()
         await asyncio.Event().wait()  # done with sending, or asking more than one thing: the answer comes all the same
+
+    async def _round(self) -> None:
+        """What is already there would be received without a pause, and nobody else served meanwhile."""
+        await self._rounds.mine(self._visit.user)
 
     async def _download(self, reader: StreamReader, ear: Ear | None, mask: Mask | None) -> None:
         """Until the whole answer is with the client."""
@@ -220,7 +233,7 @@ class Exchange:
     async def _next(self, reader: StreamReader) -> bytes:
         """Of the answer, as h11 may read it; nothing at its end."""
         if self._answer.is_behind:
-            await asyncio.sleep(0)
+            await self._round()
         while not (found := self._answer.next()):
             arrived = await self._read(reader)
             if not arrived:
@@ -238,7 +251,7 @@ class Exchange:
             raise Unreachable(refusals.broken_off(error)) from error
         self._visit.received += len(arrived)
         self._require_room()
-        await asyncio.sleep(0)  # what is already there is read without a pause
+        await self._round()
         return arrived
 
     async def _send_data(self, data: bytes) -> None:

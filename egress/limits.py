@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import asyncio
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -57,6 +58,37 @@ class Limits:
         if len(self._spent) >= REMEMBERED:
             self._spent = {name: each for name, each in self._spent.items() if each[0] > (now - each[1]) * rate}
         self._spent[agent] = left + 1, now
+
+
+class Rounds:
+    """Each agent has one piece of work done in each round of an event loop, by whichever of its connections has waited for longest.
+
+    So it costs the others the same, whether it has one connection at work or many.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # of agents that have had this round
+
+    async def mine(self, agent: str) -> None:
+        """Returns when there is a round for it. Nothing that takes long may be done in one."""
+        loop = asyncio.get_running_loop()
+        waiting = self._waiting.get(agent)
+        if waiting is None:
+            self._waiting[agent] = deque()
+            loop.call_soon(self._next, loop, agent)
+        else:
+            waiting.append(turn := loop.create_future())
+            await turn
+
+    def _next(self, loop: asyncio.AbstractEventLoop, agent: str) -> None:
+        waiting = self._waiting[agent]
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                loop.call_soon(self._next, loop, agent)
+                return
+        del self._waiting[agent]
 
 
 class Room:

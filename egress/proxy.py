@@ -15,7 +15,7 @@ from egress.client import Client
 from egress.exchange import Exchange
 from egress.head import Head, Headers, end_to_end, require_same_host
 from egress.ledger import Ledger
-from egress.limits import Room
+from egress.limits import Room, Rounds
 from egress.mask import Mask
 from egress.meter import Meter, Use
 from egress.model import Endpoint, checked, is_counting, is_question, require_known_version
@@ -60,7 +60,7 @@ class Proxy:
         """
         self._vault, self._tls = vault, tls or ssl.create_default_context()
         self._bounds, self._policy, self._ledger, self._meter = bounds, policy, ledger, meter
-        self._room, self._reading, self._reader = Room(), Seats(1, 1), Reader()
+        self._rounds, self._room, self._reading, self._reader = Rounds(), Room(), Seats(1, 1), Reader()
         self._names, self._endpoint, self._pipes = names, endpoint, Pipes()
         self._model_fields = model_fields
         self._open: dict[Tunnel | Exchange, Callable[[], object]] = {}  # each with what raises a `Refusal` when it may be no longer
@@ -112,7 +112,7 @@ class Proxy:
             head, raw = asked
             require_same_host(head, to, TLS_PORT)
             self._require_honest(visit.user, head, raw)
-            exchange = Exchange(client, raw, visit, self._bounds, self._bounds.idle_seconds, self._vault.trace(visit.user))
+            exchange = Exchange(client, raw, visit, self._bounds, self._rounds, self._bounds.idle_seconds, self._vault.trace(visit.user))
             path, headers = self._with_secrets(head, visit, bound)
             reader, writer = await self._secured(upstream, to.host)
             with self._judged(exchange, lambda: self._require_still(visit, bound)):
@@ -163,7 +163,7 @@ class Proxy:
         require_same_host(head, to, HTTP_PORT)
         visit = Visit(user, "http", to.host, to.port)
         with self._ledger.noting(visit):
-            exchange = Exchange(client, raw, visit, self._bounds, self._bounds.idle_seconds, self._vault.trace(user))
+            exchange = Exchange(client, raw, visit, self._bounds, self._rounds, self._bounds.idle_seconds, self._vault.trace(user))
             kept = [(name, value) for name, value in end_to_end(head.headers) if name not in (b"host", b"content-length")]
             upstream = await self._reached(visit, to)
             reader, writer = await asyncio.open_connection(sock=upstream)
@@ -183,7 +183,7 @@ class Proxy:
                 raise Resting(error.detail) from error
             checked(head.method, head.target)
             require_known_version(head)
-            exchange = Exchange(client, raw, visit, self._bounds, self._bounds.model_seconds)
+            exchange = Exchange(client, raw, visit, self._bounds, self._rounds, self._bounds.model_seconds)
             with self._judged(exchange, lambda: self._policy.rules(user)):
                 if is_question(head):
                     await self._ask_question(endpoint, exchange, visit, head)

@@ -15,6 +15,7 @@ from egress.client import Client
 from egress.exchange import Exchange
 from egress.framing import CHUNKS_PER_TURN
 from egress.ledger import Visit
+from egress.limits import Rounds
 from egress.refusals import Gone
 from egress.settings import Bounds
 from tests.egress.house import House, Upstream, code, everything, hear, status, until
@@ -68,7 +69,7 @@ async def turns_of_others(client: Client, raw: bytes, upstream: Ready) -> int:
             turns += 1
 
     other = asyncio.create_task(count())
-    one = Exchange(client, raw, Visit("scout", "http", "x", 80), Bounds(), 60.0)
+    one = Exchange(client, raw, Visit("scout", "http", "x", 80), Bounds(), Rounds(), 60.0)
     with suppress(Gone):
         await one.run(upstream, upstream, "/", [(b"host", b"x")])  # type: ignore[arg-type]
     other.cancel()

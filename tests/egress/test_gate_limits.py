@@ -7,7 +7,8 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from colony import operations
 from egress import client, limits, meter
 from egress.gate import TURNED_AWAY, TURNED_AWAY_PER_UID
-from egress.limits import GUARANTEED, Limits, Throttle
+from egress.limits import GUARANTEED, Limits, Rounds, Throttle
 from egress.pipes import KEPT
 from egress.refusals import TooMany
 from egress.settings import Bounds
@@ -88,6 +89,38 @@ def test_requests_have_a_rate_and_short_bursts_are_fine() -> None:
     assert sum(ask("scout") for _ in range(100)) == 10
     clock.now += 3600
     assert sum(ask(f"agent{number}") for number in range(limits.REMEMBERED + 10)) == limits.REMEMBERED + 10
+
+
+async def worked(rounds: Rounds, agents: Sequence[str], seconds: float = 0.05) -> Counter[str]:
+    """How often each could work that always has something to do."""
+    done: Counter[str] = Counter()
+
+    async def work(agent: str) -> None:
+        while True:
+            await rounds.mine(agent)
+            done[agent] += 1
+
+    tasks = [asyncio.create_task(work(agent)) for agent in agents]
+    await asyncio.sleep(seconds)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return done
+
+
+def test_an_agent_with_many_connections_has_no_more_rounds_than_one_with_one() -> None:
+    done = asyncio.run(worked(Rounds(), [*["scout"] * 60, "rook"]))
+    assert done["rook"] > 100
+    assert abs(done["scout"] - done["rook"]) <= 1
+
+
+def test_who_leaves_while_it_waits_for_a_round_keeps_nobody_waiting() -> None:
+    async def go() -> Counter[str]:
+        rounds = Rounds()
+        await worked(rounds, ["scout"] * 60, 0.01)
+        return await worked(rounds, ["scout"])
+
+    assert asyncio.run(go())["scout"] > 100
 
 
 def test_one_line_a_second_is_logged_of_an_agents_refusals() -> None:
