@@ -157,9 +157,7 @@ RULES = (
     Rule(
         "a resting turn has something to wake for",
         "turn {id}: rests, but none of its items is open",
-        select(turns.c.id).where(
-            turns.c.state == "resting", ~select(inbox.c.id).where(inbox.c.turn_id == turns.c.id, _is_open).exists()
-        ),
+        select(turns.c.id).where(turns.c.state == "resting", ~select(inbox.c.id).where(inbox.c.turn_id == turns.c.id, _is_open).exists()),
     ),
     Rule(
         "a turn goes on, or it has an end",

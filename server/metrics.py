@@ -99,9 +99,7 @@ class Metrics:
         ]
         with self._mutex:
             ended = sorted(self._ended.items())
-        turns = [
-            Sample({"kind": labels[0], "state": labels[1], "outcome": labels[2]}, n) for (what, *labels), n in ended if what == "turn"
-        ]
+        turns = [Sample({"kind": labels[0], "state": labels[1], "outcome": labels[2]}, n) for (what, *labels), n in ended if what == "turn"]
         items = [Sample({"outcome": labels[0]}, n) for (what, *labels), n in ended if what == "item"]
         return [
             Family("colony_request_seconds", "histogram", "Work of each operation, without the waiting of long polls.", requests),

@@ -50,9 +50,7 @@ attempts = Table(
 
 _ENDED = Prepared(attempts.insert().values({column.name: bindparam(column.name) for column in attempts.c}))
 _NEWEST = Prepared(
-    select(attempts)
-    .where(attempts.c.turn_id == bindparam("turn"), attempts.c.number > bindparam("after"))
-    .order_by(attempts.c.number)
+    select(attempts).where(attempts.c.turn_id == bindparam("turn"), attempts.c.number > bindparam("after")).order_by(attempts.c.number)
 )
 
 

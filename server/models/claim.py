@@ -105,9 +105,7 @@ def claim(
             return _later(f"turn {live.id} is running", live.lease_until, now), []
         rest_seconds = 0 if live.failures == 0 else None  # the first time it is tried again at once
         backoff = terms.first_backoff_seconds
-        notices = settle.fail(
-            connection, live, failures.LOST, "", None, now, rest_seconds=rest_seconds, first_backoff_seconds=backoff
-        )
+        notices = settle.fail(connection, live, failures.LOST, "", None, now, rest_seconds=rest_seconds, first_backoff_seconds=backoff)
     oldest, told = _answerable(connection, agent, refusal, now)
     notices += told
     if request.kind == "answer" and oldest is None:

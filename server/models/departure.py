@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from colony import errors
-from server.models import acl, approval, channel, inbox, user
+from server.models import acl, approval, channel, inbox, ownership, user
 
 
 def depart(connection: Connection, username: str, now: datetime) -> None:
@@ -26,6 +26,5 @@ def depart(connection: Connection, username: str, now: datetime) -> None:
     inbox.close_all(connection, leaver.id, "by_hand", now)
     acl.drop_all(connection, leaver.id, username)
     approval.end_all(connection, leaver.id)
-    for agent in user.owned(connection, leaver.id):
-        acl.drop_of_owner(connection, leaver.id, agent)
+    ownership.part(connection, leaver.id)
     user.part_with(connection, leaver.id, now)

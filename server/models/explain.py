@@ -99,9 +99,7 @@ def _answered(connection: Connection, said: schema.Message, viewer_id: int | Non
     return message.openings(connection, messages.c.id.in_([id for id in ids if id is not None]), CUT_CHARACTERS, viewer_id)
 
 
-def _notes(
-    connection: Connection, said: schema.Message, fates: list[schema.Fate], room_id: int | None, *, is_whole: bool
-) -> Iterator[str]:
+def _notes(connection: Connection, said: schema.Message, fates: list[schema.Fate], room_id: int | None, *, is_whole: bool) -> Iterator[str]:
     """`room_id` is the channel's, if it is private."""
     mentions = mention.find(said.body)
     named, in_code = mentions.usernames, mention.names_in(said.body) - mentions.usernames - BROADCASTS

@@ -37,9 +37,7 @@ def invite(connection: Connection, name: str, usernames: Collection[str], by: Au
     return _tell(connection, room, f"{by.username} has invited {invited}.", now) if new else []
 
 
-def part(
-    connection: Connection, name: str, username: str, by: Author, now: datetime
-) -> tuple[schema.Member, int, list[Posted]]:
+def part(connection: Connection, name: str, username: str, by: Author, now: datetime) -> tuple[schema.Member, int, list[Posted]]:
     """Take a user out of the private channel, by themselves or by another, who must see it; gives the membership, and the user's id.
 
     What waits for them there is closed, a turn of theirs there ends, and the channel is told. Raises `NotFound`.

@@ -121,9 +121,7 @@ def of_turn(connection: Connection, turn_id: int, viewer_id: int | None) -> list
     return [to_schema(row) for row in _OF_TURN.rows(connection, {"turn": turn_id, "viewer": viewer_id})]
 
 
-def openings(
-    connection: Connection, condition: ColumnElement[bool], max_characters: int, viewer_id: int | None
-) -> list[schema.Message]:
+def openings(connection: Connection, condition: ColumnElement[bool], max_characters: int, viewer_id: int | None) -> list[schema.Message]:
     """The messages that the viewer sees (None: all), oldest first, with bodies that are cut where they are longer."""
     body = func.substr(messages.c.body, 1, max_characters + 1)
     is_seen = channel_model.seen_by(channel_model.viewer(viewer_id))

@@ -16,9 +16,7 @@ from server.models.user import COLONY, users
 from server.prepared import Prepared
 
 _STORE = Prepared(
-    messages.insert()
-    .values({column.name: bindparam(column.name) for column in messages.c if column.name != "id"})
-    .returning(messages.c.id)
+    messages.insert().values({column.name: bindparam(column.name) for column in messages.c if column.name != "id"}).returning(messages.c.id)
 )
 NOTICE = "notice"  # the type of the colony's own messages; they wake no agent
 
@@ -106,9 +104,7 @@ def absence(connection: Connection, agent_id: int, channel: str, now: datetime) 
     return notice(connection, channel, *aftermath.absence(connection, agent_id, channel), now)
 
 
-def notice(
-    connection: Connection, channel: str, body: str, client_id: str, now: datetime, *, wakes_agents: bool = False
-) -> list[Posted]:
+def notice(connection: Connection, channel: str, body: str, client_id: str, now: datetime, *, wakes_agents: bool = False) -> list[Posted]:
     """Tell a channel something in the colony's own name, once per client_id."""
     colony = connection.execute(select(users).where(users.c.username == COLONY)).one()
     request = schema.PostMessage(channel=channel, body=body, type="text" if wakes_agents else NOTICE, client_id=client_id)

@@ -117,6 +117,11 @@ def drop_all(connection: Connection, agent_id: int) -> None:
     connection.execute(delete(secrets).where(secrets.c.agent_id == agent_id))
 
 
+def drop_of_owner(connection: Connection, owner_id: int | None, agent_id: int) -> None:
+    """Who owns the agent no more lends it nothing. What they have set for all agents, as an administrator, stays."""
+    connection.execute(delete(secrets).where(secrets.c.agent_id == agent_id, secrets.c.set_by == owner_id))
+
+
 def listed(connection: Connection, viewer_id: int | None, agent_id: int | None) -> list[schema.Secret]:
     """Those of all agents, and of each that the viewer is or owns (None: of each); or those alone that one agent has."""
     conditions = []

@@ -239,4 +239,3 @@ def to_schema(row: Row[tuple[object, ...]], *, must_be_sound: bool = False) -> s
             raise
         kept = {name: fields[name] for name in ("id", "agent", "channel", "lease_until", "started_at")}
         return schema.Turn(**kept, kind="answer", state="failed", attempt=1, error="(the colony can't read this turn)")
-

@@ -239,9 +239,10 @@ def give(connection: Connection, agent_id: int, owner: str | None) -> None:
     connection.execute(update(users).where(users.c.id == agent_id).values(owner_id=_person_id(connection, owner)))
 
 
-def owned(connection: Connection, owner_id: int) -> list[str]:
-    """The names of somebody's agents."""
-    return list(connection.execute(select(users.c.username).where(users.c.owner_id == owner_id).order_by(users.c.id)).scalars())
+def owned(connection: Connection, owner_id: int) -> list[tuple[int, str]]:
+    """The ids and names of somebody's agents."""
+    query = select(users.c.id, users.c.username).where(users.c.owner_id == owner_id).order_by(users.c.id)
+    return [(row.id, row.username) for row in connection.execute(query)]
 
 
 def part_with(connection: Connection, user_id: int, now: datetime) -> None:

@@ -8,8 +8,8 @@ from colony import errors, operations, schema
 from colony.egress import EVERYONE
 from server.gate import ACL, EGRESS, Call, Wait, handles
 from server.grants import take_back
-from server.models import acl, limits, settle, user
 from server.models import agent as agent_model
+from server.models import limits, ownership, settle, user
 from server.models.claim import outlook
 
 
@@ -42,11 +42,9 @@ def set_status(call: Call, request: schema.SetStatus) -> schema.Agent:
 
 @handles(operations.SET_OWNER)
 def set_owner(call: Call, request: schema.SetOwner) -> schema.Agent:
-    found = user.find_agent(call.connection, request.agent, lock=True)
-    acl.drop_of_owner(call.connection, found.owner_id, request.agent)
-    user.give(call.connection, found.id, request.owner)
+    ownership.give(call.connection, request.agent, request.owner)
     take_back(call.connection)
-    call.wake(ACL)
+    call.wake(ACL, EGRESS)
     return agent_model.listed(call.connection, call.config.patience, call.now, call.viewer_id, request.agent)[0]
 
 

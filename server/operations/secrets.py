@@ -39,4 +39,3 @@ def egress_secrets(call: Call, request: schema.GetEgressSecrets) -> schema.Egres
     if found.version != request.known or not request.wait:
         return found
     return Wait(EGRESS, request.wait, found, lambda later: egress_secrets(later, request))
-

@@ -36,6 +36,7 @@ def issue_token(call: Call, request: schema.IssueToken) -> schema.Token:
 def revoke_token(call: Call, request: schema.RevokeToken) -> schema.User:
     user.revoke_token(call.connection, request.username)
     call.ask_again()
+    call.wake(EGRESS)
     return user.show(call.connection, request.username)
 
 
@@ -46,4 +47,5 @@ def remove_user(call: Call, request: schema.RemoveUser) -> schema.User:
     departure.depart(call.connection, request.username, call.now)
     take_back(call.connection)
     call.ask_again()
+    call.wake(EGRESS)
     return user.show(call.connection, request.username)

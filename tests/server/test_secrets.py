@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -20,6 +21,7 @@ from server.models.secret import secrets
 from tests.server.following import START
 from tests.server.reaching import bear, die, settle, settle_gate
 from tests.server.support import Colony, only_sqlite
+from tests.server.test_people import when_asleep
 
 VALUE = "ghp_a-token-of-ann"
 
@@ -127,6 +129,25 @@ def test_what_is_taken_away_is_gone(house: Colony, gate: Client) -> None:
     assert given(gate) == {}
     with pytest.raises(errors.NotFound, match="there is no secret TOKEN of all agents"):
         house.admin.call(operations.DROP_SECRET, schema.DropSecret(name="TOKEN"))
+
+
+def test_what_an_owner_lent_their_agent_goes_with_them(house: Colony, gate: Client) -> None:
+    put(house, "BOBS", agent="scout", caller=house.bob)
+    put(house, "ROOTS", agent="scout")
+    put(house, "ALLS")
+    give = partial(house.admin.call, operations.SET_OWNER)
+    give(schema.SetOwner(agent="scout", owner="bob"))
+    assert given(gate)["scout"].keys() == {"BOBS", "ROOTS", "ALLS"}
+    known = gate.call(operations.EGRESS_SECRETS, schema.GetEgressSecrets()).version
+    with ThreadPoolExecutor() as pool:
+        news = pool.submit(gate.call, operations.EGRESS_SECRETS, schema.GetEgressSecrets(known=known, wait=20))
+        when_asleep(house, news)
+        give(schema.SetOwner(agent="scout", owner="ann"))
+        assert news.result(10).version != known
+    assert given(gate)["scout"].keys() == {"ROOTS", "ALLS"}
+    put(house, "ANNS", agent="scout", caller=house.ann)
+    house.admin.call(operations.REMOVE_USER, schema.RemoveUser(username="ann"))
+    assert given(gate)["scout"].keys() == {"ROOTS", "ALLS"}
 
 
 def test_secrets_die_with_their_agent(house: Colony, gate: Client) -> None:
