@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from colony.operations import OPERATIONS, Operation
 from colony.patience import repeated
 
 TOOLS: dict[str, Operation[Any, Any]] = {name: operation for name, operation in OPERATIONS.items() if operation.is_tool}
+AT_ONCE = 4  # calls of one turn; more wait, since a hundred at once would make all the colony wait for the server
 POST_SECONDS = 15  # how long a post insists while the server restarts; well below the runner's own limit for a tool
 _NOT_THE_AGENTS = frozenset({"client_id", "wait", "user"})  # fields that the turn sets, or that only make sense outside of one
 
@@ -36,6 +38,7 @@ class Toolbox:
         self._client, self._hear = client, hear
         self._reference = f"{turn.id}:{turn.attempt}"
         self._numbers = itertools.count()
+        self._at_once = threading.BoundedSemaphore(AT_ONCE)
         self._earlier = list(turn.posts)
         self._usable = TOOLS.keys() if turn.tools is None else TOOLS.keys() & set(turn.tools)
         self._unsure: dict[tuple[str, str], str] = {}  # posts whose fate is unknown: their client_ids by channel and body
@@ -46,6 +49,10 @@ class Toolbox:
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> Result:
         """The operation's response as JSON, or what was wrong, in words for the model."""
+        with self._at_once:
+            return self._called(name, arguments)
+
+    def _called(self, name: str, arguments: Mapping[str, Any]) -> Result:
         operation = TOOLS.get(name)
         if operation is None:
             return Result(f"no tool {name}; there are {', '.join(TOOLS)}", is_error=True)

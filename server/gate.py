@@ -28,7 +28,7 @@ from server.models.posting import Author, Posted
 from server.presence import Presence
 from server.refusals import Refusals
 from server.rights import Rights, require_kind, scope_of
-from server.waiters import Seats, Topic, Waiters
+from server.waiters import OneByOne, Seats, Topic, Waiters
 
 EVENTS = "events"  # the topic of those who want to know of everything
 EVERYBODY = "everybody"  # whatever they wait for
@@ -127,7 +127,7 @@ class Gate:
         self.clock = clock
         self.metrics = Metrics()
         self.presence = Presence(database, clock)
-        self._seats = Seats(config.max_waits)
+        self._seats, self._reads = Seats(config.max_waits), OneByOne()
         self.rights = Rights()
         self._refusals = Refusals()
         self._identities = Identities(database, clock)
@@ -176,7 +176,8 @@ class Gate:
             if operation.mutates:
                 result = self._write(operation, caller, request, reference, surface)
             else:
-                result = self._read(caller, reference, judge, lambda call: HANDLERS[operation.name](call, request))
+                with self._reads.of(caller.id):
+                    result = self._read(caller, reference, judge, lambda call: HANDLERS[operation.name](call, request))
         except Exception as error:
             self.metrics.performed(operation.name, _code(error), perf_counter() - began)
             # For want of space nothing is written down: what little is left is for leases and answers.
@@ -185,7 +186,8 @@ class Gate:
             raise
         self.metrics.performed(operation.name, "ok", perf_counter() - began)
         settled = self._settled(result, Known(caller, credentials, era), reference, judge, moment)
-        return self._censor.shown(operation, caller, settled)
+        with self._reads.of(caller.id):
+            return self._censor.shown(operation, caller, settled)
 
     def identify(self, credentials: Credentials) -> Caller:
         """For what is no operation. Raises `Unauthenticated`."""

@@ -37,6 +37,17 @@ class Seats:
                     del self._taken[user_id]
 
 
+class OneByOne:
+    """Requests of each user, of which one is worked on at a time: many at once would take the interpreter from everybody else."""
+
+    def __init__(self) -> None:
+        self._locks: dict[int, threading.Lock] = {}
+
+    def of(self, user_id: int) -> threading.Lock:
+        """To be held as long as the user's request is worked on."""
+        return self._locks.get(user_id) or self._locks.setdefault(user_id, threading.Lock())
+
+
 class Waiters:
     """Wakes by topic. A caller notes the `moment`, looks at the database, and then waits for anything after that moment:
     a wake between the look and the wait is not lost.

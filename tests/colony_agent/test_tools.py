@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Event, Semaphore
 from typing import Any
 
+import httpx
 import pytest
 
 from colony import operations, schema
 from colony.client import Client
-from colony_agent.tools import TOOLS, Result, Toolbox, described
+from colony_agent.tools import AT_ONCE, TOOLS, Result, Toolbox, described
 from tests.colony_agent.agents import LONG, Agent, toolbox
 from tests.colony_agent.cast import turn_of
 from tests.colony_agent.relay import Relay
@@ -193,6 +194,27 @@ def test_posts_side_by_side_break_nothing_even_if_they_are_alike(scout: Agent) -
     assert {"words 0", "words 1"} == set(scout.said())
     assert not tools.call("post", {"channel": scout.name, "body": "words 0"}).is_error
     assert scout.said()[-1] == "words 0"
+
+
+def test_a_turn_that_calls_very_often_at_once_is_served_a_few_at_a_time() -> None:
+    calls: list[httpx.Request] = []
+    at_work, over = Semaphore(0), Event()
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        calls.append(request)
+        at_work.release()
+        over.wait(20)
+        return httpx.Response(503)
+
+    tools = Toolbox(Client("http://colony", transport=httpx.MockTransport(serve)), turn_of())
+    with ThreadPoolExecutor(32) as pool:
+        results = [pool.submit(tools.call, "whoami", {}) for _ in range(32)]
+        for _ in range(AT_ONCE):
+            assert at_work.acquire(timeout=20)
+        assert not at_work.acquire(timeout=0.3)
+        over.set()
+        assert all(result.result(20).is_error for result in results)
+    assert len(calls) == 32
 
 
 def test_the_same_words_twice_are_two_posts(scout: Agent) -> None:

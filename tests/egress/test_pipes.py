@@ -1,3 +1,5 @@
+"""Pipes are lent: large ones first, and no agent can have them all."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

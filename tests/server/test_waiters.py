@@ -5,12 +5,17 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from unittest.mock import patch
 
 import pytest
 
-from colony import errors
+from colony import errors, operations, schema
 from server.config import ServerConfig
+from server.gate import HANDLERS, Call
+from server.models import user
 from server.waiters import Seats, Waiters
 from tests.server.following import wait_for
 from tests.server.support import Clock, Colony
@@ -108,6 +113,28 @@ def test_a_seat_that_was_left_is_free_and_others_have_their_own() -> None:
         raise ValueError("left in haste")
     with seats.taken(7):
         pass
+
+
+def test_of_one_users_requests_one_is_worked_on_at_a_time_and_nobody_else_waits(database_url: str, clock: Clock) -> None:
+    colony = Colony(database_url, clock, ServerConfig(database_url))
+    at_work: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    both = Barrier(2, timeout=10)
+
+    def look(call: Call, request: schema.Whoami) -> schema.User:
+        name = call.caller.username
+        at_work[name] += 1
+        most[name] = max(most[name], at_work[name])
+        both.wait()  # for the other one's
+        time.sleep(0.02)
+        at_work[name] -= 1
+        return user.show(call.connection, name)
+
+    with patch.dict(HANDLERS, whoami=look), ThreadPoolExecutor(16) as pool:
+        asked = [pool.submit(who.call, operations.WHOAMI, schema.Whoami()) for _ in range(8) for who in (colony.ann, colony.bob)]
+        assert {each.result(20).username for each in asked} == {"ann", "bob"}
+    assert most == {"ann": 1, "bob": 1}
+    colony.close()
 
 
 def test_who_waits_very_often_at_once_is_refused_and_nobody_else_is(database_url: str, clock: Clock) -> None:
