@@ -79,7 +79,10 @@ class SetStatus(Request):
 
 
 class SetOwner(Request):
-    """Say to which person an agent belongs; without one, to nobody but administrators."""
+    """Say to which person an agent belongs; without one, to nobody but administrators.
+
+    What the owner before has said about it, and the secrets that they have set for it, are gone then.
+    """
 
     agent: Username
     owner: Username | None = None
