@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,11 +55,15 @@ def open_items(house: House) -> int:
     return int(house.rows(query)[0][0])
 
 
+def is_answered(question: schema.Message, agent: Agent) -> bool:
+    return any(message.reply_to == question.id for message in agent.messages("general"))
+
+
 def test_three_agents_that_mention_each_other_stop_and_a_person_is_answered_at_once(house: House, talkers: list[Agent]) -> None:
     for round in range(2):
         before = count(house)
         question = talkers[round].ask("what do you think?", channel="general")
-        wait_for(lambda question=question: any(m.reply_to == question.id for m in talkers[0].messages("general")), "an answer to a person")
+        wait_for(partial(is_answered, question, talkers[0]), "an answer to a person")
         said = silence(house) - before
         print(f"\nloops: three agents in one channel said {said} messages until they stopped")
         assert 8 <= said <= 60

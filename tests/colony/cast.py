@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -63,19 +64,19 @@ class Shell:
         return subprocess.Popen([BIN / "colony", *arguments], env={**environ, "COLONY_TOKEN": token}, text=True, **pipes)
 
 
-class LosesAnswers(client.httpx.HTTPTransport):
+class LosesAnswers(httpx.HTTPTransport):
     """A network that delivers each request, but not the answers to those that are numbered in `lost`."""
 
     def __init__(self, socket: Path, lost: range) -> None:
         super().__init__(uds=str(socket))
         self.lost, self.requests = lost, 0
 
-    def handle_request(self, request: Any) -> Any:
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
         self.requests += 1
         answer = super().handle_request(request)
         if self.requests in self.lost:
             answer.close()
-            raise client.httpx.ReadError("connection reset")
+            raise httpx.ReadError("connection reset")
         return answer
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+import httpx
 import pytest
 
 from colony import cli, client, errors, operations
@@ -74,7 +75,7 @@ def test_what_seals_an_agent_has_examples() -> None:
 
 
 @pytest.mark.parametrize("error", errors.BY_CODE.values(), ids=list(errors.BY_CODE))
-def test_every_error_is_one_line_and_its_exit_code(error: type[errors.ShellError], run: Shell) -> None:
+def test_every_error_is_one_line_and_its_exit_code(error: type[errors.ColonyError], run: Shell) -> None:
     class Failing(client.Client):
         def call(self, operation: Any, request: Any) -> Any:
             raise error("it is\nso \x1b[31m")
@@ -93,6 +94,6 @@ def test_json_is_exactly_the_operation_s_response(command: str, run: Shell, chan
     words = command.format(channel=channel, turn=turn.id, id=posted).split()
     operation = operations.OPERATIONS[words[0]]
     path = operation.path.format(channel=channel, id=words[-1]) + ("?agent=scout" if words[1:] == ["@scout"] else "")
-    with client.httpx.Client(transport=client.httpx.HTTPTransport(uds=str(run.house.socket)), base_url="http://colony") as http:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(run.house.socket)), base_url="http://colony") as http:
         answer = http.get(path, headers={"Authorization": f"Bearer {ANN}", "Accept": "application/json"}).json()
     assert json.loads(run(*words, "--json", token=ANN).out) == answer

@@ -74,8 +74,8 @@ def test_who_has_no_gate_is_held_back_by_no_rule_and_that_is_said(run: Shell, ch
         told = run("egress", *said, token=ANN)
         assert (told.code, told.err) == (0, f"colony: {name} has no gate, since it has no Linux user: no rule holds it back\n")
         assert "pypi.org" in told.out
-    for said in (("why", "agents", "pypi.org"), ("list",)):
-        assert run("egress", *said, token=ANN).err == ""
+    for of_all in (("why", "agents", "pypi.org"), ("list",)):
+        assert run("egress", *of_all, token=ANN).err == ""
 
 
 def test_the_log_shows_what_an_agent_reached(run: Shell, robin: str) -> None:

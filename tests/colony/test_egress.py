@@ -172,8 +172,8 @@ def test_a_text_of_any_kind_has_a_verdict(host: str, rules: list[Rule]) -> None:
     ],
 )
 def test_a_rule_s_host_has_one_form(host: str, normal: str) -> None:
-    for model, fields in ((schema.SetEgress, {"effect": "deny"}), (schema.DropEgress, {})):
-        assert model(agent="scout", host=host, **fields).host == normal
+    for request in (schema.SetEgress(agent="scout", host=host, effect="deny"), schema.DropEgress(agent="scout", host=host)):
+        assert request.host == normal
     assert egress.pattern(normal) == normal
 
 

@@ -33,6 +33,21 @@ def as_socket(path: Path) -> None:
     os.close(folder)
 
 
+def as_open_folder(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o755)
+
+
+def as_link_to_my_folder(path: Path) -> None:
+    path.with_name("mine").mkdir(0o700)
+    path.symlink_to("mine")
+
+
+def as_folder_of_nobody(path: Path) -> None:
+    path.mkdir(0o700)
+    os.chown(path, 65534, 65534)
+
+
 ODD: dict[str, Callable[[Path], object]] = {
     "link": lambda path: path.symlink_to("../outside/secret"),
     "link to nothing": lambda path: path.symlink_to("nowhere"),
@@ -214,11 +229,11 @@ def test_a_private_folder_is_the_same_for_the_same_key(temporary: Path) -> None:
 
 TAKEN: dict[str, Callable[[Path], object]] = {
     **{what: make for what, make in ODD.items() if what != "folder"},
-    "folder that others may read": lambda path: (path.mkdir(), path.chmod(0o755)),
-    "link to a folder of mine": lambda path: (path.with_name("mine").mkdir(0o700), path.symlink_to("mine")),
+    "folder that others may read": as_open_folder,
+    "link to a folder of mine": as_link_to_my_folder,
 }
 if os.geteuid() == 0:
-    TAKEN["folder of somebody else"] = lambda path: (path.mkdir(0o700), os.chown(path, 65534, 65534))
+    TAKEN["folder of somebody else"] = as_folder_of_nobody
 
 
 @pytest.mark.parametrize("take", TAKEN.values(), ids=TAKEN)

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import threading
 import time
+from functools import partial
+from operator import contains
 from pathlib import Path
 
 import pytest
@@ -74,7 +76,7 @@ def test_following_loses_and_doubles_nothing_while_the_server_restarts(own_house
         for start in (1, 6):
             for number in range(start, start + 5):
                 own_house.call(operations.POST, channel="general", body=str(number))
-            wait_until(lambda last=start + 4: last in seen)
+            wait_until(partial(contains, seen, start + 4))
             own_house.stop()
             if start == 1:
                 own_house.start()
@@ -120,7 +122,7 @@ def test_following_events_loses_and_doubles_nothing_while_the_server_restarts(ow
         for number in range(9):
             own_house.call(operations.POST, channel="general", body=str(number))
             if number % 3 == 2:
-                wait_until(lambda last=str(number): last in seen)
+                wait_until(partial(contains, seen, str(number)))
                 own_house.stop()
                 time.sleep(0.3)
                 own_house.start()

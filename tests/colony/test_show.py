@@ -189,7 +189,7 @@ def test_what_a_terminal_is_too_narrow_for_is_told_below_its_row(columns: int, m
 
 @pytest.mark.parametrize("kind", show.NOTHING, ids=lambda kind: kind.__name__)
 def test_an_empty_list_says_so_beside_the_data(kind: type[schema.Response], capsys: pytest.CaptureFixture[str]) -> None:
-    empty = {name: [] for name, field in kind.model_fields.items() if field.is_required()}
+    empty: dict[str, list[object]] = {name: [] for name, field in kind.model_fields.items() if field.is_required()}
     for out in (io.StringIO(), Terminal()):
         assert shown(kind.model_validate(empty), out) == ""
         assert capsys.readouterr().err == f"colony: {show.NOTHING[kind]}\n"
@@ -303,9 +303,10 @@ def test_events_are_messages_and_lines_that_say_who_did_what() -> None:
 
 
 def test_what_limits_leave_an_agent_is_shown() -> None:
-    limits = {"budget_usd_per_day": 5, "cost_usd_today": 1.8, "turns_per_hour": 30, "turns_this_hour": 18}
-    thrifty = schema.Agent(username="scout", status="healthy", **limits)
     spent = schema.Agent(username="rook", status="healthy", budget_usd_per_day=1, cost_usd_today=1.2)
+    thrifty = schema.Agent(
+        username="scout", status="healthy", budget_usd_per_day=5, cost_usd_today=1.8, turns_per_hour=30, turns_this_hour=18
+    )
     free, rows = schema.Agent(username="newt", status="healthy"), shown(schema.Agents(agents=[thrifty, spent])).splitlines()
     assert "$3.20 of $5.00 today, 12 of 30 turns this hour" in rows[1]
     assert "$0.00 of $1.00 today" in rows[2]

@@ -177,10 +177,10 @@ class Agent:
         return self.said()
 
 
-def claim(scout: Agent, **more: object) -> schema.Turn:
+def claim(scout: Agent, kind: schema.TurnKind = "answer", take_over: bool = False) -> schema.Turn:
     """A turn taken by hand, with the agent's identity."""
     with scout.house.server.client(scout.token) as client:
-        claimed = client.call(operations.CLAIM, schema.ClaimTurn(**more)).turn
+        claimed = client.call(operations.CLAIM, schema.ClaimTurn(kind=kind, take_over=take_over)).turn
     assert claimed
     return claimed
 

@@ -5,4 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 
-ENGINES = ("bwrap", "podman") if shutil.which("podman") or os.environ.get("CI") else ("bwrap",)
+from colony.bounds import SandboxKind
+
+ENGINES: tuple[SandboxKind, ...] = ("bwrap", "podman") if shutil.which("podman") or os.environ.get("CI") else ("bwrap",)

@@ -107,7 +107,7 @@ def test_an_agent_whose_gate_is_away_waits_and_says_why(house: House, tmp_path: 
     assert agent.turn().returncode == FAILED
     turn = agent.turns()[0]
     assert (turn.state, turn.error_code, turn.failures) == ("resting", "unreachable", 0)
-    assert "there is no egress gate at" in turn.error
+    assert "there is no egress gate at" in (turn.error or "")
     assert UNREACHABLE.says in agent.seen.status_note
 
 

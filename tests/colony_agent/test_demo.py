@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -165,13 +166,17 @@ def test_a_folder_in_use_is_one_clear_line(repository: Path, data: Path) -> None
         assert len(demo.messages()) == 2
 
 
+def successors(demo: Demo, words: str, old: psutil.Process) -> list[psutil.Process]:
+    return [each for each in demo.children(words) if each.pid != old.pid]
+
+
 def test_a_server_or_a_worker_that_is_killed_comes_back(repository: Path, data: Path) -> None:
     with Demo(repository, data) as demo:
         demo.await_ready()
         for words in ("colony-server", "worker"):
             old = demo.child(words)
             old.kill()
-            wait_for(lambda words=words, old=old: [each for each in demo.children(words) if each.pid != old.pid], f"new {words}")
+            wait_for(partial(successors, demo, words, old), f"new {words}")
         wait_for(lambda: answers(demo), "server")
         before = len(demo.messages())
         with demo.client() as client:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from colony.bounds import SandboxKind
 from colony.failures import CRASHED
 from colony_agent import repository
 from colony_agent.runner import RunnerFailed
@@ -91,7 +92,7 @@ def test_an_instruction_holds_against(home: Home, file: str, attack: str) -> Non
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("file", [*FILES, *MISSING])
-def test_an_instruction_holds_against_all_of_it_in_a_row(home: Home, file: str, engine: str) -> None:
+def test_an_instruction_holds_against_all_of_it_in_a_row(home: Home, file: str, engine: SandboxKind) -> None:
     home = replace(home, agent=replace(home.agent, sandbox=engine))
     before = everything(home)
     attacks = "\n".join(f"({attack.format(file=file, top=file.split('/')[0], exchange=EXCHANGE)})" for attack in ATTACKS)

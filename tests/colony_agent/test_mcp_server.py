@@ -116,9 +116,8 @@ def test_every_tool_is_described_by_mcp(opened: ToolSocket) -> None:
 
 
 def test_an_agent_is_shown_the_tools_that_it_may_use_and_can_use_no_other(scout: Agent) -> None:
-    deny = {"principal": scout.name, "effect": "deny"}
-    scout.house.admin.call(operations.SET_ACL, schema.SetAcl(**deny, action="tool:post"))
-    scout.house.admin.call(operations.SET_ACL, schema.SetAcl(**deny, action="users"))
+    for action in ("tool:post", "users"):
+        scout.house.admin.call(operations.SET_ACL, schema.SetAcl(principal=scout.name, effect="deny", action=action))
     pulse = claim(scout, kind="pulse")  # asked where it may not post it would be given no turn
     with serving(scout, pulse) as server, model(server) as claude:
         claude.shake_hands()

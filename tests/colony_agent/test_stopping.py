@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -21,6 +22,14 @@ ROUNDS = 3  # the machine may be busy with something else: one of them must be i
 def stubborn(mark: str) -> str:
     """A brain that ends for no signal that it can ignore, and neither do its children, one of them in a session of its own."""
     return f"trap '' TERM INT HUP; (sleep {mark} &); setsid sleep {mark} & while :; do sleep {mark}; done"
+
+
+def has_grown(mark: str) -> bool:
+    return len(running(mark)) >= 3
+
+
+def has_ended(mark: str, family: list[psutil.Process]) -> bool:
+    return not living(family) and not running(mark)
 
 
 def stop(scout: Agent) -> None:
@@ -55,11 +64,11 @@ def test_a_running_turn_ends_with_its_whole_tree_within_two_seconds(
         scout = house.agent(tmp_path, stubborn(mark), sandbox=sandbox)
         scout.ask()
         with begin(scout) as process:
-            wait_for(lambda mark=mark: len(running(mark)) >= 3, "stubborn brain with its children")
+            wait_for(partial(has_grown, mark), "stubborn brain with its children")
             family = process.family() + ([psutil.Process(process.pid)] if begin is by_its_lease_alone else [])
             began = time.monotonic()
             end(scout)
-            wait_for(lambda mark=mark, family=family: not living(family) and not running(mark), "end of the tree")
+            wait_for(partial(has_ended, mark, family), "end of the tree")
             took.append(time.monotonic() - began)
             turn = scout.turns()[0]
             if end is stop:

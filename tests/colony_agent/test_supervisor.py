@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -35,13 +36,21 @@ def only(mark: str) -> psutil.Process:
     return running(mark)[0]
 
 
+def is_followed(first: psutil.Process, mark: str) -> bool:
+    return [each.pid for each in running(mark)] not in ([], [first.pid])
+
+
+def is_ready(supervisor: Supervisor, name: str) -> bool:
+    return supervisor.last_words(name) == "ready"
+
+
 def test_a_child_that_is_killed_comes_back(tmp_path: Path, mark: str) -> None:
     with Supervisor(tmp_path / "log", 2) as supervisor:
         supervisor.start("child", sleeper(mark))
         for _ in range(2):
             first = only(mark)
             first.kill()
-            wait_for(lambda first=first: [each.pid for each in running(mark)] not in ([], [first.pid]), "new child")
+            wait_for(partial(is_followed, first, mark), "new child")
         assert supervisor.has_failed("child")
     assert running(mark) == []
 
@@ -79,7 +88,7 @@ def test_the_last_child_ends_first(tmp_path: Path) -> None:
     with Supervisor(tmp_path, 5) as supervisor:
         for name in ("server", "agent"):
             supervisor.start(name, ["sh", "-c", tells.format(name, tmp_path / "order")])
-            wait_for(lambda name=name: supervisor.last_words(name) == "ready", name)
+            wait_for(partial(is_ready, supervisor, name), name)
     assert (tmp_path / "order").read_text() == "agent\nserver\n"
 
 
@@ -88,7 +97,7 @@ def test_children_that_do_not_stop_are_killed_with_theirs(tmp_path: Path, mark: 
     with Supervisor(tmp_path, 1) as supervisor:
         for name in ("one", "two"):
             supervisor.start(name, ["sh", "-c", f"trap '' TERM; sleep {mark} & echo ready; while :; do sleep {mark}; done"])
-            wait_for(lambda name=name: supervisor.last_words(name) == "ready", name)
+            wait_for(partial(is_ready, supervisor, name), name)
         wait_for(lambda: len(running(mark)) >= 4, "their children")
         began = time.monotonic()
     assert time.monotonic() - began < 10

@@ -44,6 +44,7 @@ def test_each_is_described_without_the_fields_that_are_not_the_agents(operation:
     description = described(operation)
     fields = description["inputSchema"]["properties"]
     assert description["name"] == operation.name
+    assert operation.request.__doc__
     assert description["description"] == operation.request.__doc__.strip()
     assert fields.keys() == operation.request.model_fields.keys() - {"client_id", "wait", "user"}
     assert set(description["inputSchema"].get("required", [])) <= fields.keys()

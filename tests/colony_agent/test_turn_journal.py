@@ -163,6 +163,16 @@ def test_a_full_disk_keeps_no_failure_from_the_server(house: House, small_disk: 
 # A broken state
 
 
+def become_a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def become_a_link(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("/etc/passwd")
+
+
 BROKEN: list[Callable[[Path], object]] = [
     lambda file: file.write_text("{"),
     lambda file: file.write_text("[]"),
@@ -171,8 +181,8 @@ BROKEN: list[Callable[[Path], object]] = [
     lambda file: file.write_text('{"sessions": {}, "finished": {"turn_id": "x"}}'),
     lambda file: file.write_text("[" * 100_000),
     lambda file: file.write_bytes(os.urandom(1000)),
-    lambda file: (file.unlink(), file.mkdir()),
-    lambda file: (file.unlink(), file.symlink_to("/etc/passwd")),
+    become_a_folder,
+    become_a_link,
 ]
 
 

@@ -2,11 +2,12 @@
 
 import json
 import sys
+from typing import Any
 
 TOOL = {"name": "post", "description": "Say it.", "inputSchema": {"type": "object", "properties": {"body": {"type": "string"}}}}
 
 
-def answer(request):
+def answer(request: dict[str, Any]) -> dict[str, Any] | None:
     params = request.get("params", {})
     match request["method"]:
         case "initialize":
@@ -16,6 +17,7 @@ def answer(request):
             return {"tools": [TOOL]}
         case "tools/call":
             return {"content": [{"type": "text", "text": "posted " + params["arguments"]["body"]}]}
+    return None
 
 
 for line in sys.stdin:

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from colony import errors, operations, schema
 from egress import service
@@ -32,11 +32,12 @@ from egress.resolver import Resolver
 from egress.settings import Bounds, Model
 from egress.vault import Vault
 
+T = TypeVar("T")
 PATIENCE_SECONDS = 10.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-def until(is_so: Callable[[], Any], what: str = "what was expected") -> Any:
+def until(is_so: Callable[[], T | None], what: str = "what was expected") -> T:
     """What `is_so` says, once that is something."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (found := is_so()):

@@ -14,10 +14,10 @@ from egress import exchange
 from egress.client import Client
 from egress.exchange import Exchange
 from egress.framing import CHUNKS_PER_TURN
-from egress.ledger import Visit
 from egress.limits import Rounds
 from egress.refusals import Gone
 from egress.settings import Bounds
+from egress.visit import Visit
 from tests.egress.house import House, Upstream, code, everything, hear, status, until
 from tests.egress.test_gate_proxy import get
 

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egress import hello, resolver
+from egress.address import Address
 from egress.hello import Hello, parsed
 from egress.refusals import Malformed
-from egress.resolver import Address
 from egress.settings import Bounds
 from tests.egress.house import House, Upstream, echo, everything, until
 from tests.egress.test_gate_model import certificate
@@ -283,7 +283,11 @@ def test_what_does_not_go_out_at_once_goes_out_before_the_rest(house: House) -> 
 
 
 def test_a_tunnel_in_which_the_agent_never_speaks_is_cut_with_its_rule(house: House) -> None:
-    with reach(house, house.upstream(lambda upstream, connection: connection.sendall(b"hello") or connection.recv(1))) as line:
+    def greet(upstream: Upstream, connection: socket.socket) -> None:
+        connection.sendall(b"hello")
+        connection.recv(1)
+
+    with reach(house, house.upstream(greet)) as line:
         assert line.recv(5) == b"hello"
         house.rules["scout"].clear()
         house.hear()

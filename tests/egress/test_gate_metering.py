@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -128,7 +129,12 @@ def test_it_is_booked_before_and_settled_after(open_house: Opened, api: Callable
     upstream = api(said)
     house = at(open_house, upstream)
     booked: list[int] = []
-    upstream._handle = lambda found, connection: (booked.append(len(house.colony.metered)), answering(said)(found, connection))[1]
+
+    def book(found: Upstream, connection: socket.socket) -> None:
+        booked.append(len(house.colony.metered))
+        answering(said)(found, connection)
+
+    upstream._handle = book
     assert house.ask(ask(stream=stream)).endswith(said.partition(b"\r\n\r\n")[2])
     assert booked == [1], "before it went out"
     request = final(house)
@@ -196,13 +202,16 @@ def test_of_what_is_left_some_is_left_for_what_a_turn_asks_meanwhile(open_house:
         upstream.heard.append(hear(connection))
         everything(connection)
 
+    def heard_from(number: int) -> list[bytes]:
+        return upstream.heard[number:]
+
     upstream = api(wait)
     house = at(open_house, upstream)
     house.colony.allowed_usd = 2.0  # 80,000 tokens
     with house.knock() as first, house.knock() as second:
         for number, connection in enumerate((first, second)):
             connection.sendall(ask(128_000))
-            until(lambda number=number: upstream.heard[number:])
+            until(partial(heard_from, number))
         assert [asked_of(upstream, number)["max_tokens"] // 1000 for number in (0, 1)] == [39, 19]
 
 

@@ -17,10 +17,10 @@ from server.database import open_database, sqlite_url
 from server.models import base
 from server.models import user as users
 from tests.egress.house import Upstream, everything, status, until
-from tests.egress.test_gate_caller import NOBODY, ask_as
+from tests.egress.test_gate_caller import ask_as
 from tests.egress.test_gate_model import post
 from tests.egress.test_gate_proxy import get
-from tests.server.machine import die_with_parent
+from tests.server.machine import NOBODY, die_with_parent
 from tests.server.serving import Server
 
 KEY = "sk-ant-very-secret"

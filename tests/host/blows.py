@@ -15,6 +15,10 @@ DATA, HOMES = "/var/lib/colony", "/home/agents"
 GATE_SOCKET = "/run/colony-egress/egress.sock"
 
 
+def as_it_is(settlement: Settlement) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class Blow:
     name: str
@@ -22,7 +26,7 @@ class Blow:
     within: float  # seconds after the blow: by then all is well and whatever was said has its answer
     strike: Strike
     busy: bool = False  # it falls while both agents think and people talk; else while nobody does anything
-    setting: Callable[[Settlement], AbstractContextManager[None]] = lambda settlement: nullcontext()
+    setting: Callable[[Settlement], AbstractContextManager[None]] = as_it_is
     check: Callable[[Settlement], None] = lambda settlement: None  # what must be true afterwards besides
 
     @property
@@ -110,12 +114,12 @@ CLOCK = tuple(
 THINKERS = tuple(
     Blow(f"{name}, with Claude Code", back_by, within, strike, busy=True, setting=setting)
     for name, back_by, within, strike, setting in (
-        ("nothing", NOTHING, 60, lambda settlement: None, nullcontext),
-        ("kill -9: the gate", f"{RESTART}; {LATER}", 150, strikes.hits_the_gate(), nullcontext),
+        ("nothing", NOTHING, 60, lambda settlement: None, as_it_is),
+        ("kill -9: the gate", f"{RESTART}; {LATER}", 150, strikes.hits_the_gate(), as_it_is),
         ("kill -STOP: the gate", f"{WATCHDOG}; {LATER}", 240, strikes.hits_the_gate("STOP"), strikes.gates_watchdog),
         ("the gate's socket is deleted", f"{WATCHDOG}; {LATER}", 240, runs("rm", GATE_SOCKET), strikes.gates_watchdog),
-        ("the gate's disk is full, and it is killed", f"{ROOM}; {LATER}", 150, strikes.fill_the_gates_disk, nullcontext),
-        ("the server is down for 20 s", NOTHING, 150, lambda settlement: strikes.be_away(settlement, 20), nullcontext),
+        ("the gate's disk is full, and it is killed", f"{ROOM}; {LATER}", 150, strikes.fill_the_gates_disk, as_it_is),
+        ("the server is down for 20 s", NOTHING, 150, lambda settlement: strikes.be_away(settlement, 20), as_it_is),
         ("the clock jumps ahead by 2 hours", CLOCKS, 150, strikes.set_clocks(2 * HOUR), strikes.wrong_clocks),
         ("the clock is set back by 2 hours", CLOCKS, 150, strikes.set_clocks(-2 * HOUR), strikes.wrong_clocks),
     )

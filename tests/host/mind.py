@@ -30,6 +30,8 @@ def main(brain_file: str, channel: str, seconds: float) -> None:
         return
     time.sleep(seconds)
     spec = importlib.util.spec_from_file_location("brain", brain_file)
+    assert spec is not None
+    assert spec.loader is not None
     brain = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(brain)
     sys.stdin = io.StringIO(said)

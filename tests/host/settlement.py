@@ -153,7 +153,8 @@ class Settlement:
 
     def unexplained(self, asked: list[Asked]) -> list[str]:
         """Mentions of which `colony explain` tells no end."""
+        ids = [each.id for each in asked if each.id is not None]
         with self.administrator() as admin:
-            explained = [admin.call(operations.EXPLAIN, schema.ExplainMessage(id=each.id)) for each in asked]
+            explained = [admin.call(operations.EXPLAIN, schema.ExplainMessage(id=id)) for id in ids]
         fates = [(told.message.id, fate) for told in explained for fate in told.fates]
         return [f"message {id}: {fate.receiver} {fate.outcome}" for id, fate in fates if fate.outcome not in ("answered", "dead")]

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from server.watch import LOOK_SECONDS
@@ -85,13 +86,19 @@ def cut_the_power_in_dreams(settlement: Settlement) -> None:
 
 
 def kill_what_timers_start(settlement: Settlement) -> None:
+    def running(unit: str) -> list[Process]:
+        return [process for process in settlement.processes() if process.unit == unit]
+
+    def was_killed(unit: str) -> bool:
+        return machine.unit(unit, "Result") == {"Result": "signal"}
+
     machine = settlement.machine
     begin_dreams(settlement, *AGENTS)
     for unit in (*(f"agent-{agent}-dream.service" for agent in AGENTS), "colony-backup.service", "colony-prune.service"):
         machine.run("systemctl", "start", "--no-block", unit)
-        settlement.until(lambda unit=unit: [process for process in settlement.processes() if process.unit == unit])
-        kill(machine, [process for process in settlement.processes() if process.unit == unit])
-        settlement.until(lambda unit=unit: machine.unit(unit, "Result") == {"Result": "signal"})
+        settlement.until(partial(running, unit))
+        kill(machine, running(unit))
+        settlement.until(partial(was_killed, unit))
 
 
 @contextmanager

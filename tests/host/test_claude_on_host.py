@@ -179,8 +179,8 @@ def test_the_key_is_seen_by_the_gate_and_by_nobody_else(host: Guest, api: Standi
     for told in (("ps", "axww"), ("systemctl", "show", GATE, WORKER), ("systemctl", "cat", GATE, WORKER), ("journalctl", "--output=json")):
         assert KEY not in host.run(*told).stdout
     assert KEY not in host.run("ps", "axeww").stdout
-    written = ("/etc", "/home", "/opt/brains", "/run/colony", "/run/colony-egress", "/run/systemd", "/tmp")
-    written += ("/var/lib", "/var/log", "/var/tmp")
+    written = ["/etc", "/home", "/opt/brains", "/run/colony", "/run/colony-egress", "/run/systemd", "/tmp"]
+    written += ["/var/lib", "/var/log", "/var/tmp"]
     assert host.run("grep", "-rlas", "--devices=skip", KEY, *written, check=False).stdout == ""
     host.run("colony", "stop", str(status(host, "thinker")["member"]["turn_id"]))
 

@@ -120,14 +120,17 @@ def test_it_comes_back_with_claude_code(thinkers: Settlement, blow: Blow) -> Non
 
 def test_it_comes_back_from_what_lasts(installed: Path, layers: Layers) -> None:
     """Each on a machine of its own, and all at once: most of the time nothing is done."""
+
+    def alone(guest: Guest, blow: Blow) -> None:
+        comes_back(settled(guest), blow)
+
     with ExitStack() as stack, ThreadPoolExecutor(len(blows.LONG)) as pool:
         guests = [stack.enter_context(Guest(layers=[installed], binds=layers.binds())) for _ in blows.LONG]
-        struck_at_once = zip(guests, blows.LONG, strict=True)
-        running = [pool.submit(lambda guest, blow: comes_back(settled(guest), blow), *both) for both in struck_at_once]
+        running = [pool.submit(alone, guest, blow) for guest, blow in zip(guests, blows.LONG, strict=True)]
         failed = [error for each in running if (error := each.exception())]
         if failed:
             print(*(guest.last_words() for guest in guests), sep="\n\n")
-            raise ExceptionGroup("not all came back", failed)
+            raise BaseExceptionGroup("not all came back", failed)
 
 
 def test_each_process_there_is_gets_killed(settlement: Settlement) -> None:

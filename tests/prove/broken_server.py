@@ -57,7 +57,7 @@ def acknowledge_before_the_commit() -> None:
 
     properly = database.SQLite.close
     database.SQLite.close = close  # type: ignore[method-assign]
-    database.Writer = HastyWriter  # type: ignore[misc, assignment]
+    database.Writer = HastyWriter  # type: ignore[attr-defined, assignment]
 
 
 def let_stale_attempts_speak() -> None:

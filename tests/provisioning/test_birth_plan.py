@@ -89,9 +89,10 @@ def test_what_is_said_of_a_step_names_what_it_is_about() -> None:
 
 
 def test_who_comes_back_is_not_welcomed_as_a_newborn() -> None:
-    [said] = [act.request.body for act in birth.plan(NOTHING, RETURN)[-2].acts if isinstance(act, Ask)]
-    assert said.startswith("@scout welcome back")
-    assert ARCHIVE.name in said
+    [said] = [act.request for act in birth.plan(NOTHING, RETURN)[-2].acts if isinstance(act, Ask)]
+    assert isinstance(said, schema.PostMessage)
+    assert said.body.startswith("@scout welcome back")
+    assert ARCHIVE.name in said.body
 
 
 def test_a_return_that_was_interrupted_goes_on_and_one_that_is_complete_has_nothing_to_do() -> None:
@@ -217,11 +218,11 @@ def test_the_welcome_is_one_message_however_often_it_is_sent() -> None:
         for _ in range(2)
         for step in birth.plan(facts, WISH)
         for act in step.acts
-        if isinstance(act, Ask) and act.operation is operations.POST
+        if isinstance(act, Ask) and isinstance(act.request, schema.PostMessage)
     ]
     assert len(asked) == 2
     assert asked[0] == asked[1]
-    assert RECORD.born_at in asked[0].client_id
+    assert RECORD.born_at in (asked[0].client_id or "")
 
 
 def test_units_are_read_before_they_are_started_and_only_changed_ones_are_written() -> None:
@@ -279,8 +280,10 @@ def test_what_the_soul_may_reach_is_allowed_before_it_runs() -> None:
     names = [step.name for step in steps]
     assert names.index("member") < names.index("egress") < names.index("start")
     [step] = [step for step in steps if step.name == "egress"]
-    asked = [(act.request.host, act.request.ports) for act in step.acts if isinstance(act, Ask)]
-    assert asked == [("pypi.org", []), ("*.example.org", [443])]
+    assert [act.request for act in step.acts if isinstance(act, Ask)] == [
+        schema.SetEgress(agent="scout", effect="allow", host="pypi.org"),
+        schema.SetEgress(agent="scout", effect="allow", host="*.example.org", ports=[443]),
+    ]
 
 
 def texts(facts: Facts, wish: Wish) -> list[str]:

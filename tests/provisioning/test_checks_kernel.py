@@ -158,4 +158,4 @@ def test_of_two_mounts_at_one_place_the_last_is_seen() -> None:
     ]
     seen = process.read_mounts("\n".join(lines))
     assert seen.options["/proc"] == {"rw", "nosuid", "hidepid=invisible"}
-    assert (seen.options["/"], seen.kinds["/home"]) == ({"rw", "relatime"}, "tmpfs")
+    assert (seen.options["/"], seen.kinds["/home"]) == (frozenset({"rw", "relatime"}), "tmpfs")

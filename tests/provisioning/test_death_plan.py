@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from colony import errors
-from provisioning import death, packing, places
+from provisioning import death, packing, places, record
 from provisioning.steps import Remove, Run, Step
 from tests.provisioning.cast import NOTHING, lives, member
 
@@ -59,7 +59,7 @@ def nest(folder: Path, name: str, levels: int) -> None:
 def test_the_archive_takes_little_memory_however_deep_folders_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "HOMES", tmp_path)
     monkeypatch.setattr(places, "ARCHIVE", tmp_path)
-    monkeypatch.setattr(death.record, "path", lambda name: tmp_path / f"{name}.toml")
+    monkeypatch.setattr(record, "path", lambda name: tmp_path / f"{name}.toml")
     home = tmp_path / "scout"
     (home / ".claude/deep").mkdir(parents=True)
     (home / ".claude/deep/note").touch()

@@ -189,7 +189,7 @@ def test_the_release_before_stays_whoever_runs_it() -> None:
     assert acts(plan.install(host, WISH), "tidy") == (Remove(older),)
     back = replace(host, release=OLD, releases=frozenset({OLD, NEW}))
     there = all_after(back, plan.install(back, WISH).steps)
-    assert (there.current, there.previous, there.releases) == (OLD, NEW, {OLD, NEW})
+    assert (there.current, there.previous, there.releases) == (OLD, NEW, frozenset({OLD, NEW}))
 
 
 def test_a_schema_changes_while_the_server_is_down_and_after_a_copy_was_made() -> None:

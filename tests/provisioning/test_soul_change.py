@@ -171,10 +171,10 @@ def test_what_it_may_reach_is_what_the_soul_says() -> None:
     now = replace(NOW, soul=replace(NOW.soul, egress=("pypi.org", "*.example.org:8443")))
     assert plan(lives(), now, Soul("# Scout\n")) == [], "a soul that says nothing of it changes nothing"
     found = acts(plan(lives(), now, Soul("# Scout\n", egress=("pypi.org:443", "api.example.com"))))
-    assert [(act.operation.name, act.request.host) for act in found if isinstance(act, Ask)] == [
-        ("set_egress", "pypi.org"),
-        ("set_egress", "api.example.com"),
-        ("drop_egress", "*.example.org"),
+    assert [act.request for act in found if isinstance(act, Ask)] == [
+        schema.SetEgress(agent="scout", effect="allow", host="pypi.org", ports=[443]),
+        schema.SetEgress(agent="scout", effect="allow", host="api.example.com"),
+        schema.DropEgress(agent="scout", host="*.example.org"),
     ]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from colony import errors, operations, schema
+from provisioning import places
 from provisioning.watch import tell
 from provisioning.watch.look import Trouble
 from tests.server.serving import Server
@@ -61,7 +63,7 @@ def set_status(server: Server, status: schema.Status) -> None:
 @pytest.fixture
 def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Scout lives on this host."""
-    monkeypatch.setattr(tell.places, "RECORDS", tmp_path)
+    monkeypatch.setattr(places, "RECORDS", tmp_path)
     (tmp_path / "scout.toml").touch()
     return tmp_path
 
@@ -108,7 +110,7 @@ def test_who_dies_is_not_paused_and_its_end_is_no_relief(server: Server, records
 
 def test_what_a_server_that_is_away_can_t_be_told_it_is_told_later(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server.stop()
-    monkeypatch.setattr(tell.time, "time", lambda: 0.0)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
     tell.tell([UNIT], tmp_path, server.url)
     tell.tell([UNIT, DISK], tmp_path, server.url)
     tell.tell([DISK], tmp_path, server.url)
@@ -122,12 +124,14 @@ def test_killed_before_it_is_noted_that_it_was_said_it_is_not_said_twice(server:
     tell_of(server, tmp_path)
     child = os.fork()
     if child == 0:
-        write, writes = tell._write, []
+        write = tell._write
+        written: list[tell.Known] = []
 
         def dying(folder: Path, known: tell.Known) -> None:
-            if writes:
+            if written:
                 os._exit(137)
-            writes.append(write(folder, known))
+            write(folder, known)
+            written.append(known)
 
         tell._write = dying
         tell.tell([UNIT], tmp_path, server.url)

@@ -28,7 +28,7 @@ class Postgres:
         assert binaries, f"no PostgreSQL in {POSTGRES_FOLDERS}: apt-get install postgresql (these tests are never skipped)"
         self._binaries = binaries[-1].parent
         self.folder = Path(tempfile.mkdtemp(prefix="colony-pg-", dir="/tmp"))
-        self._as = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+        self._as: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
         if self._as:
             shutil.chown(self.folder, "nobody", "nogroup")
         self._databases = 0
@@ -46,15 +46,15 @@ class Postgres:
 
     def _initialise(self) -> None:
         options = ["--username=colony", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        make = ["initdb", "--pgdata", self.folder / "data", *options]
-        made = subprocess.run([self._binaries / make[0], *make[1:]], cwd="/", capture_output=True, check=False, **self._as)
+        make: list[str | Path] = [self._binaries / "initdb", "--pgdata", self.folder / "data", *options]
+        made: subprocess.CompletedProcess[bytes] = subprocess.run(make, cwd="/", capture_output=True, check=False, **self._as)
         assert made.returncode == 0, made.stderr.decode()
 
     def _start(self) -> subprocess.Popen[bytes]:
         fast = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200", "autovacuum=off")
         where = ("listen_addresses=", f"unix_socket_directories={self.folder}")
         options = [part for setting in fast + where for part in ("-c", setting)]
-        process = subprocess.Popen(
+        process: subprocess.Popen[bytes] = subprocess.Popen(
             [self._binaries / "postgres", "-D", self.folder / "data", *options],
             cwd="/",
             stderr=(self.folder / "log").open("ab"),

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from flask import Flask
-from sqlalchemy import Table, func, select
+from sqlalchemy import Table, func, select, text
 
 from colony import operations, schema
 from colony.client import Client
@@ -26,6 +26,8 @@ from server.models.user import users
 from tests.server.cast import AGENTS, APES, WRONG_TOKEN, token_of
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
+AnyOperation = operations.Operation[Any, Any]
+Call = tuple[AnyOperation, schema.Request]
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # where the storage makes no difference
 
 
@@ -60,7 +62,8 @@ class Colony:
 
     @property
     def gate(self) -> Gate:
-        return self.app.extensions["gate"]
+        gate: Gate = self.app.extensions["gate"]
+        return gate
 
     def client(self, token: str | None = None, turn: str | None = None) -> Client:
         """A caller over WSGI with a token, perhaps within a turn (`ID.ATTEMPT`)."""
@@ -129,6 +132,10 @@ class Colony:
         """The table's rows, oldest first."""
         with self.gate.database.read() as connection:
             return list(connection.execute(select(table).where(*conditions).order_by(*table.primary_key.columns)))
+
+    def execute(self, statement: str) -> None:
+        """What only someone could do who can write the database."""
+        self.gate.database.write(lambda connection: connection.execute(text(statement)))
 
     def audit(self) -> list[tuple[str, str | None, str, str | None]]:
         """(operation, actor, outcome, error code) of each audit row."""

@@ -9,8 +9,9 @@ import pytest
 from colony import errors, operations, schema
 from colony.client import Client
 from server.models.inbox import inbox
+from server.waiters import Topic
 from tests.server.reaching import bear_again, settle
-from tests.server.support import Colony
+from tests.server.support import Call, Colony
 
 
 @pytest.fixture
@@ -196,11 +197,12 @@ def test_a_row_opens_to_an_agent_what_is_closed_by_default(house: Colony) -> Non
 
 def test_a_row_opens_nothing_that_an_operation_keeps_to_some(house: Colony) -> None:
     put(house.admin, "allow", "agents", "*")
-    for operation, request in (
+    calls: tuple[Call, ...] = (
         (operations.CREATE_USER, schema.CreateUser(username="newt", kind="agent")),
         (operations.SET_LIMITS, schema.SetLimits(agent="scout", turns_per_hour=9)),
         (operations.METER, schema.Meter(id="0" * 8 + "-0000-0000-0000-" + "0" * 12, linux_user="rook", model="m", cost_usd=0.0)),
-    ):
+    )
+    for operation, request in calls:
         with pytest.raises(errors.Forbidden):
             house.rook.call(operation, request)
     assert why(house, "rook", "create_user")[0] == "deny"
@@ -271,11 +273,11 @@ def test_who_waits_is_judged_again_before_they_hear_more(house: Colony) -> None:
     seen = house.post(house.ann, "one", "garden").seq
     wait = gate.waiters.wait
 
-    def denied_meanwhile(*how: Any) -> bool:
+    def denied_meanwhile(topic: Topic, since: int, deadline: float) -> bool:
         put(house.admin, "deny", "bob", "read", "channel:garden")
         house.post(house.ann, "two", "garden")
         gate.waiters.wait = wait  # type: ignore[method-assign]
-        return wait(*how)
+        return wait(topic, since, deadline)
 
     gate.waiters.wait = denied_meanwhile  # type: ignore[method-assign]
     with pytest.raises(errors.Forbidden):

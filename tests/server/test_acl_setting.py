@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from colony import errors, operations, schema
@@ -131,10 +133,11 @@ def test_a_grant_is_passed_on_and_never_widened(house: Colony) -> None:
 
 def test_a_row_is_changed_by_who_has_set_it_and_administrators(house: Colony) -> None:
     put(house.admin, "deny", "scout", "post", "channel:attic")
-    for change in (
+    changes: tuple[Callable[[], object], ...] = (
         lambda: put(house.bob, "allow", "scout", "post", "channel:attic"),
         lambda: drop(house.bob, "scout", "post", "channel:attic"),
-    ):
+    )
+    for change in changes:
         with pytest.raises(errors.Forbidden, match="colony has set `scout deny post channel:attic`"):
             change()
     put(house.bob, "deny", "scout", "post", "channel:garden")

@@ -13,7 +13,7 @@ from sqlalchemy import update
 from colony import errors, operations, schema
 from server.models.user import users
 from tests.server.cast import token_of
-from tests.server.support import Colony, only_sqlite
+from tests.server.support import Call, Colony, only_sqlite
 
 STATUSES = get_args(schema.Status)
 MOVES = {
@@ -180,7 +180,8 @@ def test_the_dead_are_nobody_at_once(colony: Colony) -> None:
     assert colony.heartbeat("scout").status == "healthy"  # its identity has been looked up just now
     colony.set_status("scout", "draining")
     colony.set_status("scout", "dead")
-    for request, operation in ((schema.Whoami(), operations.WHOAMI), (schema.Heartbeat(agent="scout"), operations.HEARTBEAT)):
+    calls: tuple[Call, ...] = ((operations.WHOAMI, schema.Whoami()), (operations.HEARTBEAT, schema.Heartbeat(agent="scout")))
+    for operation, request in calls:
         with pytest.raises(errors.Unauthenticated):
             colony.scout.call(operation, request)
 

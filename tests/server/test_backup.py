@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pysqlite3 import dbapi2 as sqlite
@@ -49,7 +50,7 @@ def refusal(kind: type[errors.ColonyError], *arguments: str | Path) -> str:
     return ran.stderr
 
 
-def stored(path: Path, query: str) -> list[tuple[object, ...]]:
+def stored(path: Path, query: str) -> list[tuple[Any, ...]]:
     with closing(sqlite.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         return list(connection.execute(query))
 
@@ -336,7 +337,7 @@ def test_on_postgresql_the_commands_that_it_names_do_it(postgres: Postgres, tmp_
     url, fresh = postgres.fresh(), postgres.create("restored")
     folder = tmp_path / "backups"
     folder.mkdir()
-    for command in (["backup", folder], ["restore", folder / "colony.dump"]):
+    for command in (("backup", folder), ("restore", folder / "colony.dump")):
         line = refusal(errors.Invalid, "--database", url if command[0] == "backup" else fresh, *command)
         named = line.split(": ", 2)[2]
         ran = subprocess.run(named, shell=True, capture_output=True, text=True, check=False, timeout=60)

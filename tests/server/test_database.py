@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
@@ -33,8 +33,12 @@ def database(tmp_path: Path) -> Iterator[SQLite]:
     database.close()
 
 
-def insert(n: int) -> object:
-    return lambda connection: connection.execute(text("INSERT INTO numbers VALUES (:n)"), {"n": n}) and n
+def insert(n: int) -> Callable[[Connection], int]:
+    def work(connection: Connection) -> int:
+        connection.execute(text("INSERT INTO numbers VALUES (:n)"), {"n": n})
+        return n
+
+    return work
 
 
 def numbers(database: SQLite) -> list[int]:
@@ -42,7 +46,7 @@ def numbers(database: SQLite) -> list[int]:
         return list(connection.execute(text("SELECT n FROM numbers ORDER BY n")).scalars())
 
 
-def in_one_batch(database: SQLite, works: list[object]) -> list[Future[object]]:
+def in_one_batch(database: SQLite, works: list[Callable[[Connection], object]]) -> list[Future[object]]:
     """Let the writer find all of them waiting, behind one that holds the seat until they are there."""
     entered, go = threading.Event(), threading.Event()
 
@@ -53,7 +57,7 @@ def in_one_batch(database: SQLite, works: list[object]) -> list[Future[object]]:
     pool = ThreadPoolExecutor(len(works) + 1)
     holding = pool.submit(database.write, hold)
     assert entered.wait(10)
-    futures = []
+    futures: list[Future[object]] = []
     for work in works:
         futures.append(pool.submit(database.write, work))
         while database.writer.queued < len(futures):
@@ -137,7 +141,7 @@ def test_the_file_is_as_durable_as_it_must_be(database: SQLite) -> None:
 
     with database.read() as connection:
         assert settings(connection) == durable | {"query_only": 1}
-        assert tuple(map(int, connection.exec_driver_sql("SELECT sqlite_version()").scalar().split("."))) >= FIXED_SQLITE
+        assert tuple(map(int, connection.exec_driver_sql("SELECT sqlite_version()").scalar_one().split("."))) >= FIXED_SQLITE
     assert database.write(settings) == durable | {"query_only": 0}
 
 
@@ -175,7 +179,7 @@ def postgresql(postgres: Postgres) -> Iterator[PostgreSQL]:
     postgres.drop(url)
 
 
-def failing(tries: list[int], sqlstate: str) -> object:
+def failing(tries: list[int], sqlstate: str) -> Callable[[Connection], None]:
     """A unit of work that the database ends with this state, each time."""
 
     def work(connection: Connection) -> None:
@@ -198,7 +202,13 @@ def test_only_a_collision_is_tried_again(postgresql: PostgreSQL, sqlstate: str, 
 def test_a_collision_that_passes_is_not_seen(postgresql: PostgreSQL) -> None:
     tries: list[int] = []
     collide = failing(tries, "40P01")
-    assert postgresql.write(lambda connection: collide(connection) if len(tries) < 2 else "done") == "done"
+
+    def work(connection: Connection) -> str:
+        if len(tries) < 2:
+            collide(connection)
+        return "done"
+
+    assert postgresql.write(work) == "done"
 
 
 def test_a_full_disk_of_postgresql_is_told_as_such(postgresql: PostgreSQL) -> None:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from colony import errors, operations, schema
 from colony.client import Client
@@ -84,7 +83,8 @@ def test_owners_decide_about_their_agents_and_administrators_about_all(house: Co
         drop(caller, agent, "old.example")
         assert [rule[2] for rule in rules(house, agent)] == ["new.example"]
     else:
-        for change in (lambda: put(caller, agent, "new.example"), lambda: drop(caller, agent, "old.example")):
+        changes: list[Callable[[], object]] = [lambda: put(caller, agent, "new.example"), lambda: drop(caller, agent, "old.example")]
+        for change in changes:
             with pytest.raises(errors.Forbidden):
                 change()
         assert rules(house) == held
@@ -142,7 +142,7 @@ def test_the_rules_of_an_agent_die_with_it(house: Colony) -> None:
 def test_a_rule_that_nobody_can_read_denies(house: Colony) -> None:
     put(house.admin, "scout", "pypi.org")
     for broken in ("effect = 'maybe'", "effect = 'allow', ports = '{'", "ports = '[\"x\"]'", "ports = '7'"):
-        house.gate.database.write(lambda connection, broken=broken: connection.execute(text(f"UPDATE egress_rules SET {broken}")))
+        house.execute(f"UPDATE egress_rules SET {broken}")
         assert rules(house) == [("scout", "deny", "pypi.org", [])]
         assert policy(house).agents["scout"][0].effect == "deny"
 

@@ -16,7 +16,10 @@ from tests.server.turns import notices, outcomes
 COUNTED = [failure for failure in failures.FAILURES.values() if failure.counted and not failure.permanent]
 UNCOUNTED = [failure for failure in failures.FAILURES.values() if not failure.counted]
 PERMANENT = [failure for failure in failures.FAILURES.values() if failure.permanent]
-by_code = {"ids": lambda failure: failure.code}
+
+
+def code_of(failure: failures.Failure) -> str:
+    return failure.code
 
 
 def test_counted_failures_rest_longer_each_time_and_the_fifth_is_final(colony: Colony) -> None:
@@ -62,7 +65,7 @@ def test_backoff_grows_from_thirty_seconds_to_an_hour() -> None:
     assert failures.backoff_seconds(10**9) == 3600
 
 
-@pytest.mark.parametrize("failure", COUNTED, **by_code)
+@pytest.mark.parametrize("failure", COUNTED, ids=code_of)
 def test_each_counted_failure_rests_and_holds_only_its_turn(colony: Colony, failure: failures.Failure) -> None:
     colony.post(colony.ann, "@scout", channel=colony.open_channel("garden"))
     colony.fail(colony.turn(colony.scout), failure.code)
@@ -75,7 +78,7 @@ def test_each_counted_failure_rests_and_holds_only_its_turn(colony: Colony, fail
 
 
 @only_sqlite
-@pytest.mark.parametrize("failure", UNCOUNTED, **by_code)
+@pytest.mark.parametrize("failure", UNCOUNTED, ids=code_of)
 def test_an_uncounted_failure_may_happen_for_ever(colony: Colony, failure: failures.Failure) -> None:
     colony.post(colony.ann, "@scout")
     for attempt in range(1, 13):
@@ -169,7 +172,7 @@ def test_a_notice_says_nothing_twice(colony: Colony, detail: str) -> None:
     assert notice.body.partition(" To try again:")[0].count("`") == 0
 
 
-@pytest.mark.parametrize("failure", [*PERMANENT, failures.CRASHED, failures.RATE_LIMITED], **by_code)
+@pytest.mark.parametrize("failure", [*PERMANENT, failures.CRASHED, failures.RATE_LIMITED], ids=code_of)
 def test_a_permanent_failure_is_final_at_once(colony: Colony, failure: failures.Failure) -> None:
     for author in (colony.ann, colony.bob, colony.rook):
         colony.post(author, "@scout")

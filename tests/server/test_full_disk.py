@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,10 @@ def is_refused(call: Callable[[], Any]) -> bool:
     return False
 
 
+def is_done(call: Callable[[], Any]) -> bool:
+    return not is_refused(call)
+
+
 def test_what_was_acknowledged_is_there_and_the_server_goes_on_once_there_is_room(house: House, server: CrampedServer) -> None:
     before = [process.pid for process in server.processes()]
     with server.client(token_of("scout")) as scout:
@@ -97,7 +102,7 @@ def test_what_was_acknowledged_is_there_and_the_server_goes_on_once_there_is_roo
                 "finish": lambda: speaking.call(operations.FINISH, schema.FinishTurn(id=turn.id, reply="y" * 60_000)),
             }
             for name, write in writes.items():  # the small ones may find room in the log a few times more
-                wait_for(lambda write=write: is_refused(write), f"refusal of {name}")
+                wait_for(partial(is_refused, write), f"refusal of {name}")
             said = {"Authorization": f"Bearer {token_of('ann')}"}
             url = f"{server.http_url}/api/channels/general/messages"
             answer = httpx.post(url, headers=said, json={"body": "x" * 60_000}, trust_env=False)
@@ -110,7 +115,7 @@ def test_what_was_acknowledged_is_there_and_the_server_goes_on_once_there_is_roo
             assert server.answers(server.url)
             server.disk.free()
             for name, write in writes.items():
-                wait_for(lambda write=write: not is_refused(write), f"room for {name}")
+                wait_for(partial(is_done, write), f"room for {name}")
     stored = {each.id: each for each in history(house)}
     assert all(stored[each.id].body == each.body for each in acknowledged)
     assert len(stored) == len(acknowledged) + 3  # the mention, and in the turn a post and the reply

@@ -11,16 +11,15 @@ import httpx
 import pytest
 
 from colony import errors, schema
-from colony.operations import OPERATIONS, POST, Operation
+from colony.operations import OPERATIONS, POST
 from server import gate
 from server.models.audit import audit
 from server.models.tables import TABLES
 from server.refusals import A_MINUTE
 from tests.server.cast import token_of
 from tests.server.samples import SAMPLES, SECRET
-from tests.server.support import Colony, only_sqlite, problem
+from tests.server.support import AnyOperation, Colony, only_sqlite, problem
 
-AnyOperation = Operation[Any, Any]
 every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)
 MUTATING = [operation for operation in OPERATIONS.values() if operation.mutates]
 every_mutation = pytest.mark.parametrize("operation", MUTATING, ids=lambda operation: operation.name)

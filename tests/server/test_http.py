@@ -10,14 +10,13 @@ from urllib.parse import urlencode
 import pytest
 
 from colony import errors, operations, schema
-from colony.operations import OPERATIONS, Operation
+from colony.operations import OPERATIONS
 from server.http import MAX_REQUEST_BYTES
 from tests.server.cast import token_of
 from tests.server.samples import SAMPLES
 from tests.server.serving import Server
-from tests.server.support import Colony, only_sqlite, problem
+from tests.server.support import AnyOperation, Colony, only_sqlite, problem
 
-AnyOperation = Operation[Any, Any]
 WITH_BODY = [operation for operation in OPERATIONS.values() if operation.method in ("POST", "PUT")]
 every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)
 every_body = pytest.mark.parametrize("operation", WITH_BODY, ids=lambda operation: operation.name)
@@ -116,8 +115,8 @@ def test_each_path_refuses_what_it_cannot_hold(colony: Colony, operation: AnyOpe
         path = operation.path
         for name in operation.path_fields:
             path = path.replace(f"{{{name}}}", value)
-        body = {} if operation.method in ("GET", "DELETE") else {"content": as_json(fields)}
-        answer = caller._http.request(operation.method, path, **body)
+        body = None if operation.method in ("GET", "DELETE") else as_json(fields)
+        answer = caller._http.request(operation.method, path, content=body)
         assert 400 <= answer.status_code < 500, (value, answer.text)
         problem(answer)
 

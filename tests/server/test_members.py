@@ -20,7 +20,7 @@ from server.models.turn import turns
 from tests.server.cast import token_of
 from tests.server.rooms import add, wrong
 from tests.server.samples import room
-from tests.server.support import Colony
+from tests.server.support import Call, Colony
 
 SOON = 15.0  # seconds, less than any long poll here
 
@@ -78,12 +78,13 @@ def test_agents_and_programs_open_no_private_channels_and_invite_or_remove_nobod
     room(colony, "scout", "bob")
     gate = add(colony, "gate", "gateway")
     invite(colony.ann, "gate")
+    calls: tuple[Call, ...] = (
+        (operations.CREATE_CHANNEL, schema.CreateChannel(name="cellar", private=True)),
+        (operations.INVITE, schema.InviteMembers(channel="attic", usernames=["rook"])),
+        (operations.REMOVE_MEMBER, schema.RemoveMember(channel="attic", username="bob")),
+    )
     for caller in (colony.scout, gate):
-        for operation, request in (
-            (operations.CREATE_CHANNEL, schema.CreateChannel(name="cellar", private=True)),
-            (operations.INVITE, schema.InviteMembers(channel="attic", usernames=["rook"])),
-            (operations.REMOVE_MEMBER, schema.RemoveMember(channel="attic", username="bob")),
-        ):
+        for operation, request in calls:
             with pytest.raises(errors.Forbidden):
                 caller.call(operation, request)
     assert names(colony.scout) == ["ann", "bob", "gate", "scout"]
@@ -119,12 +120,13 @@ def test_who_has_left_or_was_never_here_can_not_be_invited(colony: Colony) -> No
 
 
 def test_public_channels_have_no_members_and_ops_is_for_everybody(colony: Colony) -> None:
-    for operation, request in (
+    calls: tuple[Call, ...] = (
         (operations.MEMBERS, schema.ListMembers(channel="general")),
         (operations.INVITE, schema.InviteMembers(channel="general", usernames=["bob"])),
         (operations.LEAVE, schema.LeaveChannel(channel="general")),
         (operations.REMOVE_MEMBER, schema.RemoveMember(channel="general", username="bob")),
-    ):
+    )
+    for operation, request in calls:
         with pytest.raises(errors.Conflict, match="general is public"):
             colony.ann.call(operation, request)
     with pytest.raises(errors.Invalid, match="everybody"):
@@ -181,13 +183,14 @@ def test_a_turn_of_a_removed_agent_ends_and_nothing_of_it_is_accepted(colony: Co
         with pytest.raises(errors.NotFound, match="no channel attic"):
             reads.result(SOON)
         assert time.monotonic() - began < SOON
-    for operation, request in (
+    calls: tuple[Call, ...] = (
         (operations.RENEW, schema.RenewTurn(id=turn.id)),
         (operations.FINISH, schema.FinishTurn(id=turn.id, reply="late")),
         (operations.POST, schema.PostMessage(channel="attic", body="late")),
         (operations.POST, schema.PostMessage(channel="general", body="late")),
         (operations.READ, schema.ReadMessages(channel="attic")),
-    ):
+    )
+    for operation, request in calls:
         with pytest.raises(errors.StaleTurn):
             late.call(operation, request)
     told = late.call(operations.FAIL, schema.FailTurn(id=turn.id, code="stopped", usage=schema.Usage(cost_usd=0.25)))
@@ -351,7 +354,7 @@ def test_whatever_comes_in_between_nothing_waits_for_one_who_is_outside(colony: 
 
     def go_on(seed: int) -> None:
         chance, ann, scout, bob = random.Random(seed), *(colony.client(token_of(name)) for name in ("ann", "scout", "bob"))
-        deeds = [
+        deeds: list[Callable[[], object]] = [
             lambda: colony.post(ann, "@scout @bob @apes", "attic"),
             lambda: invite(ann, "scout", "bob"),
             lambda: remove(ann, chance.choice(["scout", "bob"])),

@@ -38,7 +38,7 @@ def meter(colony: Colony, cost_usd: float, id: str = "", linux_user: str = "scou
 
 
 def spent(colony: Colony) -> float:
-    return sum(row.cost_usd for row in colony.rows(spending))
+    return float(sum(row.cost_usd for row in colony.rows(spending)))
 
 
 def test_what_is_booked_is_taken_from_what_the_turn_may_cost(house: Colony) -> None:

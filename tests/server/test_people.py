@@ -27,10 +27,10 @@ from server.models.user import users
 from tests.server.cast import token_of
 from tests.server.following import START, wait_for
 from tests.server.serving import Server
-from tests.server.support import Colony
+from tests.server.support import Call, Colony
 
 SOON = 10.0  # far less than a long poll of 20 seconds
-END_OF_A_TOKEN = [
+END_OF_A_TOKEN: list[Call] = [
     (operations.REVOKE_TOKEN, schema.RevokeToken(username="bob")),
     (operations.ISSUE_TOKEN, schema.IssueToken(username="bob")),
     (operations.REMOVE_USER, schema.RemoveUser(username="bob")),
@@ -80,13 +80,13 @@ def test_what_waits_with_a_token_ends_with_it_and_hears_no_more(
     colony: Colony, operation: operations.Operation[Any, Any], request_: schema.Request
 ) -> None:
     position = colony.ann.call(operations.EVENTS, schema.ListEvents()).position
-    polls: list[tuple[operations.Operation[Any, Any], schema.Request]] = [
+    polls: list[Call] = [
         (operations.INBOX, schema.ReadInbox(wait=20)),
         (operations.READ, schema.ReadMessages(channel="general", wait=20, since=0)),
         (operations.EVENTS, schema.ListEvents(since=position, wait=20)),
     ]
     with ThreadPoolExecutor(4) as pool:
-        bobs = [pool.submit(colony.client(token_of("bob")).call, *poll) for poll in polls]
+        bobs = [pool.submit(colony.client(token_of("bob")).call, poll, asked) for poll, asked in polls]
         anns = pool.submit(colony.ann.call, operations.READ, schema.ReadMessages(channel="general", wait=20, since=0))
         when_asleep(colony, *bobs, anns)
         began = time.monotonic()

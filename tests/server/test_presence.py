@@ -10,7 +10,8 @@ from tests.server.support import Colony
 
 
 def seen(colony: Colony, name: str = "scout") -> datetime:
-    return colony.rows(users, users.c.username == name)[0].last_seen_at
+    at: datetime = colony.rows(users, users.c.username == name)[0].last_seen_at
+    return at
 
 
 def waits(colony: Colony, name: str = "scout") -> None:

@@ -25,7 +25,7 @@ from server.models.message import messages
 from server.models.spending import spending
 from server.models.turn import turns
 from tests.server.postgres import Postgres
-from tests.server.support import Clock, Colony
+from tests.server.support import Call, Clock, Colony
 
 agents = st.sampled_from(["scout", "rook"])
 channels = st.sampled_from(["general", "ops"])
@@ -196,13 +196,14 @@ class House(RuleBasedStateMachine):
         if (mine := self.held.get(turn.agent)) and (mine.id, mine.attempt) == (turn.id, turn.attempt):
             return
         ghost = self.colony.in_turn(turn)
-        for operation, request in (
+        calls: tuple[Call, ...] = (
             (operations.FINISH, schema.FinishTurn(id=turn.id, reply="boo")),
             (operations.FAIL, schema.FailTurn(id=turn.id, code="crashed", permanent=True)),
             (operations.RENEW, schema.RenewTurn(id=turn.id)),
             (operations.POST, schema.PostMessage(channel="general", body="boo @scout @rook")),
             (operations.CLAIM, schema.ClaimTurn(take_over=True)),
-        ):
+        )
+        for operation, request in calls:
             state = self.state_of(turn)
             if state == "running":
                 return  # nobody has taken it over: it may still speak

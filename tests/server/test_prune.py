@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from pysqlite3 import dbapi2 as sqlite
+from sqlalchemy import Connection
 
 from colony import errors, operations, schema
 from server import prune, soundness
@@ -108,12 +110,12 @@ def test_it_goes_in_small_steps(colony: Colony, monkeypatch: pytest.MonkeyPatch)
     colony.post(colony.ann, "@scout @rook the last")
     colony.clock.advance(8 * DAY)
     monkeypatch.setattr(prune, "BATCH", 5)
-    sizes: list[int] = []
+    sizes: list[object] = []
     write = colony.gate.database.write
 
-    def counted(work: object) -> object:
-        found = write(work)  # type: ignore[arg-type]
-        sizes.append(found)  # type: ignore[arg-type]
+    def counted(work: Callable[[Connection], object]) -> object:
+        found = write(work)
+        sizes.append(found)
         return found
 
     monkeypatch.setattr(colony.gate.database, "write", counted)
@@ -133,7 +135,7 @@ def test_it_runs_beside_a_server_that_is_busy(server: Server) -> None:
         with closing(sqlite.connect(str(server.database))) as connection:
             connection.execute("UPDATE inbox SET acked_at = 0 WHERE acked_at IS NOT NULL")  # long ago
             connection.commit()
-        argv = [Path(sys.executable).with_name("colony-server"), "--home", server.home, "prune"]
+        argv: list[str | Path] = [Path(sys.executable).with_name("colony-server"), "--home", server.home, "prune"]
         posting = [pool.submit(post, number) for number in range(100)]
         ran = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
         assert (ran.returncode, ran.stderr) == (0, "")

@@ -65,7 +65,9 @@ class Pair:
     def _asleep(self) -> float:
         """How many wait at the other server."""
         told = self._scraper._http.get("/metrics").text
-        return float(re.search(r"^colony_waiters_asleep{} (\d+)$", told, re.MULTILINE)[1])
+        found = re.search(r"^colony_waiters_asleep{} (\d+)$", told, re.MULTILINE)
+        assert found, told
+        return float(found[1])
 
     def say(self, body: str) -> None:
         """As a person's command would: again, if the database was away."""
@@ -238,7 +240,12 @@ def test_what_was_told_last_is_heard_though_the_server_stops(postgres: Postgres)
         stopping.publish([("channel", number)])
     stopping.close()
     told = {topic for topics in heard if topics for topic in topics}
-    wait_for(lambda: told.update(*(topics for topics in heard if topics)) or ("channel", 49) in told, "last words")
+
+    def is_told() -> bool:
+        told.update(*(topics for topics in heard if topics))
+        return ("channel", 49) in told
+
+    wait_for(is_told, "last words")
     assert told == {("channel", number) for number in range(50)}
     listening.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,6 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from colony import errors, operations, schema
 from colony.client import Client
@@ -162,12 +162,13 @@ def test_a_change_is_another_version(house: Colony, gate: Client) -> None:
         return gate.call(operations.EGRESS_SECRETS, schema.GetEgressSecrets()).version
 
     seen = [version()]
-    for change in (
+    changes: tuple[Callable[[], object], ...] = (
         lambda: put(house),
         lambda: put(house, "TOKEN", "another-value"),
         lambda: put(house, "TOKEN", "another-value", "b.example"),
         lambda: house.admin.call(operations.DROP_SECRET, schema.DropSecret(name="TOKEN")),
-    ):
+    )
+    for change in changes:
         change()
         seen.append(version())
     assert seen[0] == seen[-1]
@@ -185,7 +186,7 @@ def test_a_change_is_another_version(house: Colony, gate: Client) -> None:
     ],
 )
 def test_what_can_be_no_secret_is_refused(house: Colony, field: str, value: object, complaint: str) -> None:
-    fields = {"name": "TOKEN", "value": VALUE, "hosts": ["api.example"], field: value}
+    fields: dict[str, Any] = {"name": "TOKEN", "value": VALUE, "hosts": ["api.example"], field: value}
     answer = house.http("").put("/api/secrets", json=fields)
     assert answer.status_code == 401
     with pytest.raises(errors.Invalid) as refused:
@@ -234,9 +235,8 @@ def test_it_may_be_held_and_sent(house: Colony, gate: Client) -> None:
 
 
 def test_what_is_for_no_host_must_be_for_programs(house: Colony) -> None:
-    answer = {"name": "TOKEN", "value": VALUE, "hosts": []}
     with pytest.raises(errors.Invalid, match=r"^hosts: name at least one host that it is for$"):
-        house.admin.call(operations.SET_SECRET, schema.SetSecret.model_construct(**answer))
+        house.admin.call(operations.SET_SECRET, schema.SetSecret.model_construct(name="TOKEN", value=VALUE, hosts=[]))
 
 
 @only_sqlite
@@ -244,7 +244,7 @@ def test_whoever_writes_the_database_can_let_nobody_put_it_into_paths(house: Col
     assert put(house, in_path=True).in_path
     assert [each.in_path for each in gate.call(operations.EGRESS_SECRETS, schema.GetEgressSecrets()).agents["scout"]] == [True]
     put(house)
-    house.gate.database.write(lambda connection: connection.execute(text("UPDATE secrets SET in_path = 1")))
+    house.execute("UPDATE secrets SET in_path = 1")
     with pytest.raises(errors.Unavailable, match="can't be opened"):
         given(gate)
 
@@ -252,7 +252,7 @@ def test_whoever_writes_the_database_can_let_nobody_put_it_into_paths(house: Col
 @only_sqlite
 def test_whoever_writes_the_database_can_let_nobody_hold_it(house: Colony) -> None:
     put(house)
-    house.gate.database.write(lambda connection: connection.execute(text("UPDATE secrets SET as_environment = 1")))
+    house.execute("UPDATE secrets SET as_environment = 1")
     house.post(house.ann, "@scout")
     assert house.turn(house.scout, takes_secrets=True).secrets == {}
 
@@ -275,7 +275,7 @@ def test_what_can_not_be_opened_is_named(house: Colony) -> None:
     with house.gate.database.read() as connection:
         assert secret_model.lost(connection, ring) == []
         assert secret_model.lost(connection, keyring.KeyRing({})) == ["agents: ONE", "scout: TWO"]
-    house.gate.database.write(lambda connection: connection.execute(text("UPDATE secrets SET hosts = 'x' WHERE name = 'TWO'")))
+    house.execute("UPDATE secrets SET hosts = 'x' WHERE name = 'TWO'")
     with house.gate.database.read() as connection:
         assert secret_model.lost(connection, ring) == ["scout: TWO"]
 
@@ -287,10 +287,10 @@ def test_rows_can_not_be_exchanged(house: Colony, gate: Client) -> None:
     moved = "UPDATE secrets SET sealed = (SELECT sealed FROM secrets WHERE name = 'ONE') WHERE name = 'TWO'"
     rebound = "UPDATE secrets SET hosts = '[\"evil.example\"]' WHERE name = 'ONE'"
     for change in (moved, rebound):
-        house.gate.database.write(lambda connection, change=change: connection.execute(text(change)))  # type: ignore[misc]
+        house.execute(change)
         with pytest.raises(errors.Unavailable, match="a secret can't be opened"):
             given(gate)
-        house.gate.database.write(lambda connection: connection.execute(text("DELETE FROM secrets")))
+        house.execute("DELETE FROM secrets")
         put(house, "ONE", "the-first-value")
 
 

@@ -74,7 +74,8 @@ print(len(lines) - len(hung_up))
 def callers(server: Server, sends: bytes, stack: ExitStack) -> list[socket.socket]:
     """One over each of its addresses, both of whom have said this."""
     lines = [stack.enter_context(socket.socket(family)) for family in (socket.AF_INET, socket.AF_UNIX)]
-    for line, address in zip(lines, (("127.0.0.1", server.port), str(server.socket)), strict=True):
+    addresses: tuple[tuple[str, int] | str, ...] = (("127.0.0.1", server.port), str(server.socket))
+    for line, address in zip(lines, addresses, strict=True):
         line.settimeout(LONG)
         line.connect(address)
         line.sendall(sends)

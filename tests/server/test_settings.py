@@ -210,7 +210,7 @@ def test_the_database_s_machine_is_in_its_url(url: str, host: str) -> None:
 
 
 def test_a_check_tells_what_is_due_and_changes_nothing(tmp_path: Path) -> None:
-    home = ["--home", tmp_path]
+    home = ("--home", tmp_path)
     (tmp_path / "colony.db").touch()
     due = colony_server(*home, "migrate", "--check")
     assert (due.returncode, due.stdout) == (10, f"{tmp_path}/colony.db: new → {migrations.HEAD}\n")

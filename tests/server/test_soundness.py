@@ -92,7 +92,7 @@ def test_every_rule_has_a_way_to_break_it() -> None:
 @pytest.mark.parametrize("rule", invariants.RULES, ids=lambda rule: rule.name)
 def test_a_broken_rule_is_noticed(used: Colony, rule: invariants.Rule) -> None:
     for statement in BREAKS[rule.name]:
-        used.gate.database.write(lambda connection, statement=statement: connection.execute(text(statement)))
+        used.execute(statement)
     with used.gate.database.read() as connection:
         assert connection.execute(rule.query).first()
         found = list(invariants.findings(connection))
@@ -103,9 +103,8 @@ def test_a_broken_rule_is_noticed(used: Colony, rule: invariants.Rule) -> None:
 def test_findings_come_a_line_each_and_fail_the_command(sqlite_file: Path, tmp_path: Path) -> None:
     file = shutil.copyfile(sqlite_file, tmp_path / "colony.db")
     database = open_database(sqlite_url(file))
-    for number in range(30):
-        insert = f"INSERT INTO channels (name, last_seq, created_at) VALUES ('c{number:02}', 1, 0)"
-        database.write(lambda connection, insert=insert: connection.execute(text(insert)))
+    values = ", ".join(f"('c{number:02}', 1, 0)" for number in range(30))
+    database.write(lambda connection: connection.execute(text(f"INSERT INTO channels (name, last_seq, created_at) VALUES {values}")))
     database.close()
     ran = check("--home", tmp_path)
     assert ran.returncode == errors.StorageDamaged.exit_code

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from colony import errors, operations, schema
 from colony.client import Client
 from server.models.user import users
-from tests.server.support import Colony
+from tests.server.support import Call, Colony
 
 SOON = 15.0  # seconds, of the 25 that a lease waits at most
 
@@ -35,11 +35,12 @@ def test_a_stopped_turn_is_over_at_once_and_the_channel_hears_of_it_once(colony:
     assert notice.body.endswith(f"`colony retry {turn.items[0].message.id}`.")
     assert [item.outcome for item in colony.items("scout")] == ["dead"]
     late = colony.in_turn(turn)
-    for operation, request in (
+    calls: tuple[Call, ...] = (
         (operations.FINISH, schema.FinishTurn(id=turn.id, reply="late")),
         (operations.RENEW, schema.RenewTurn(id=turn.id)),
         (operations.POST, schema.PostMessage(channel="general", body="late")),
-    ):
+    )
+    for operation, request in calls:
         with pytest.raises(errors.StaleTurn):
             late.call(operation, request)
     assert colony.claim(colony.scout).turn is None

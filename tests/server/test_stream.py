@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import httpx
@@ -37,6 +38,9 @@ class Tap:
 
     def bodies(self) -> list[str]:
         return [each.message.body for each in self.seen if each.message]
+
+    def has_heard(self, body: str) -> bool:
+        return body in self.bodies()
 
 
 def raw(server: Server, query: str = "", token: str = "ann", **headers: str) -> httpx.Client:
@@ -192,7 +196,7 @@ def test_one_user_leaves_streams_to_others(database_url: str, clock: Clock) -> N
     with ExitStack() as streams:
         taken = [streams.enter_context(open_stream(colony, "ann")) for _ in range(4)]
         with open_stream(colony, "ann") as refused:
-            assert (refused.status_code, refused.json["code"]) == (429, "limit_reached")
+            assert (refused.status_code, (refused.json or {}).get("code")) == (429, "limit_reached")
         others = [streams.enter_context(open_stream(colony, "bob")) for _ in range(4)]
         assert [each.status_code for each in (*taken, *others)] == [200] * 8
         with open_stream(colony, "ann") as refused:
@@ -232,7 +236,7 @@ def test_a_stream_tells_of_a_private_channel_while_its_reader_is_a_member(server
         say("for one")
         say("for all", "general")
         for tap in taps:
-            wait_for(lambda tap=tap: "for all" in tap.bodies(), "the public message")
+            wait_for(partial(tap.has_heard, "for all"), "the public message")
         assert [tap.bodies() for tap in taps[1:]] == [["ann has invited @bob.", "for two", "for all"], ["for all"]]
         assert taps[0].bodies() == ["ann has invited @bob.", "for two", "ann has removed bob.", "for one", "for all"]
         deeds = [[each.deed.operation for each in tap.seen if each.deed] for tap in taps]

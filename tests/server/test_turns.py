@@ -56,8 +56,9 @@ def test_posts_claims_and_endings_of_many_agents_at_once_end_each_item_once(colo
         for each in asks:
             each.result(60)
         asking.clear()
-        for each in [*answers, beats]:
+        for each in answers:
             each.result(60)
+        beats.result(60)
     assert colony.count(inbox, inbox.c.acked_at.is_(None), inbox.c.agent_id == colony.id_of("scout")) == 0
     assert colony.count(turns, turns.c.state != "finished") == 0
     seqs = [message.seq for message in colony.read()]

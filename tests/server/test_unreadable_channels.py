@@ -9,7 +9,7 @@ from colony.client import Client
 from colony.operations import APPROVALS, APPROVE, REFUSE
 from tests.server.following import START
 from tests.server.samples import room
-from tests.server.support import Colony
+from tests.server.support import Call, Colony
 
 SECRET = "marzipan"
 
@@ -56,7 +56,8 @@ def test_what_others_ask_to_say_there_is_neither_shown_to_them_nor_theirs_to_dec
     house.watch(house.rook, "finance")
     number = held(house, house.rook)
     assert house.bob.call(APPROVALS, schema.ListApprovals()).approvals == []
-    for operation, request in ((APPROVE, schema.Approve(id=number)), (REFUSE, schema.Refuse(id=number))):
+    calls: tuple[Call, ...] = ((APPROVE, schema.Approve(id=number)), (REFUSE, schema.Refuse(id=number)))
+    for operation, request in calls:
         with pytest.raises(errors.NotFound, match=f"no approval {number}"):
             house.bob.call(operation, request)
     for reader in (house.ann, house.rook, house.admin):

@@ -62,7 +62,6 @@ http.server.ThreadingHTTPServer(("127.0.0.1", 8099), Model).serve_forever()
 PYTHON = ("/usr/bin/python3", "-I")
 SECONDS = 200.0  # that all attempts of one kind may take together
 _HERE = Path(__file__).parent
-_PROGRAM = _HERE.parent / "probe"
 _READ_ALL = (0x02000001).to_bytes(4, "little") + (1 << 2).to_bytes(4, "little") + bytes(12)  # cap_dac_read_search, as in capability.h
 
 
@@ -226,13 +225,19 @@ def _own(who: Who | By) -> dict[str, str]:
 @cache
 def _packed() -> bytes:
     with tempfile.NamedTemporaryFile() as file:
-        zipapp.create_archive(_PROGRAM, file.name, filter=lambda path: path.suffix == ".py")
+        zipapp.create_archive(_HERE.parent, file.name, main="probe.__main__:main", filter=_is_of_the_probe)
         return Path(file.name).read_bytes()
 
 
+def _is_of_the_probe(path: Path) -> bool:
+    return path.parts[0] == "probe" and "__pycache__" not in path.parts
+
+
 def _on_this_machine(calls: str) -> str:
-    with tempfile.NamedTemporaryFile("w") as file:
+    with tempfile.NamedTemporaryFile() as program, tempfile.NamedTemporaryFile("w") as file:
+        program.write(_packed())
+        program.flush()
         file.write(calls)
         file.flush()
-        probe = [sys.executable, "-I", str(_PROGRAM), file.name]
+        probe = [sys.executable, "-I", program.name, file.name]
         return subprocess.run(probe, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=SECONDS).stdout

@@ -16,14 +16,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-import files
-import ipc
-import kernel
-import namespaces
-import outward
-import processes
-import talk
-from refused import Refused
+from . import files, ipc, kernel, namespaces, outward, processes, talk
+from .refused import Refused
 
 SECONDS = 10.0
 TRIES: dict[str, Callable[..., None]] = {

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from refused import Refused
+from .refused import Refused
 
 
 def read(path: str) -> None:

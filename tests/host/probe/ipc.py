@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-from kernel import checked, syscall
+from .kernel import checked, syscall
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -6,12 +6,9 @@ import ctypes
 import os
 from pathlib import Path
 
-import files
-import kernel
-import processes
-import talk
-from kernel import checked, syscall
-from refused import Refused
+from . import files, kernel, processes, talk
+from .kernel import checked, syscall
+from .refused import Refused
 
 _USER, _MOUNT, _CGROUP = 0x10000000, 0x00020000, 0x02000000
 _READ_ONLY, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 1, 1 << 5, 1 << 12, 1 << 14, 1 << 18

@@ -13,7 +13,7 @@ import subprocess
 import time
 from contextlib import suppress
 
-from refused import Refused
+from .refused import Refused
 
 _SECONDS = 5.0
 _SETTLED = 0.5  # seconds, by which the gate has noticed that somebody hung up

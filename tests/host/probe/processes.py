@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kernel import checked, syscall
-from refused import Refused
+from .kernel import checked, syscall
+from .refused import Refused
 
 PTRACE_SEIZE = 0x4206
 _BYTES = 16

@@ -9,7 +9,7 @@ import socket
 import subprocess
 from typing import Any
 
-from refused import Refused
+from .refused import Refused
 
 _SECONDS = 3.0
 
