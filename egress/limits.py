@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
@@ -13,22 +13,42 @@ from egress.settings import Bounds
 
 MEBIBYTE = 2**20
 GUARANTEED = 4  # connections that an agent gets even where the others hold all that there are
-REMEMBERED = 4096  # agents whose recent requests are counted
+REMEMBERED = 4096  # whose recent requests are counted
+
+
+class Rate:
+    """A bucket of each that leaks so many times a second: what is in it above twice that is too much."""
+
+    def __init__(self, per_second: float, clock: Callable[[], float] = monotonic) -> None:
+        self._per_second, self._clock = per_second, clock
+        self._spent: dict[Hashable, tuple[float, float]] = {}  # how often, and when it was that much
+
+    def takes(self, whose: Hashable) -> bool:
+        """Whether once more is not too much; then it is counted."""
+        rate, now = self._per_second, self._clock()
+        spent, then = self._spent.get(whose, (0.0, now))
+        left = max(0.0, spent - (now - then) * rate)
+        if left + 1 > 2 * rate:
+            return False
+        if len(self._spent) >= REMEMBERED:
+            self._spent = {other: each for other, each in self._spent.items() if each[0] > (now - each[1]) * rate}
+        self._spent[whose] = left + 1, now
+        return True
 
 
 class Limits:
     """Counts connections and requests by agent; for one thread."""
 
     def __init__(self, bounds: Bounds, clock: Callable[[], float] = monotonic) -> None:
-        self._bounds, self._clock = bounds, clock
+        self._bounds, self._rate = bounds, Rate(bounds.requests_per_second, clock)
         self._held: Counter[str] = Counter()
-        self._spent: dict[str, tuple[float, float]] = {}  # requests, and when that many were
 
     @contextmanager
     def seat(self, agent: str) -> Iterator[None]:
         """Counts one connection while it lasts. Raises `TooMany`."""
         self._require_room(agent)
-        self._spend(agent)
+        if not self._rate.takes(agent):
+            raise TooMany(f"you ask more often than {self._bounds.requests_per_second} times a second")
         self._held[agent] += 1
         try:
             yield
@@ -47,17 +67,6 @@ class Limits:
             raise TooMany(f"you hold {held} connections, as many as an agent may")
         if held >= GUARANTEED and self.held >= self._bounds.connections:
             raise TooMany("all agents together hold as many connections as the gate has")
-
-    def _spend(self, agent: str) -> None:
-        """A bucket that leaks: what is in it above twice the rate is too much."""
-        rate, now = self._bounds.requests_per_second, self._clock()
-        spent, then = self._spent.get(agent, (0.0, now))
-        left = max(0.0, spent - (now - then) * rate)
-        if left + 1 > 2 * rate:
-            raise TooMany(f"you ask more often than {rate} times a second")
-        if len(self._spent) >= REMEMBERED:
-            self._spent = {name: each for name, each in self._spent.items() if each[0] > (now - each[1]) * rate}
-        self._spent[agent] = left + 1, now
 
 
 class Rounds:
