@@ -76,28 +76,45 @@ class Rounds:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # of agents that have had this round
+        self._waiting: dict[str, deque[Callable[[], bool]]] = {}  # of agents that have had this round
 
     async def mine(self, agent: str) -> None:
         """Returns when there is a round for it. Nothing that takes long may be done in one."""
-        loop = asyncio.get_running_loop()
+        turn = asyncio.get_running_loop().create_future()
+        if not self.is_free(agent, lambda: _settle(turn)):
+            await turn
+
+    def is_free(self, agent: str, work: Callable[[], bool]) -> bool:
+        """Whether there is a round for it now. Else the work is done when there is; it says whether there was still something to do."""
         waiting = self._waiting.get(agent)
         if waiting is None:
             self._waiting[agent] = deque()
+            loop = asyncio.get_running_loop()
             loop.call_soon(self._next, loop, agent)
-        else:
-            waiting.append(turn := loop.create_future())
-            await turn
+            return True
+        waiting.append(work)
+        return False
 
     def _next(self, loop: asyncio.AbstractEventLoop, agent: str) -> None:
         waiting = self._waiting[agent]
         while waiting:
-            turn = waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            work = waiting.popleft()
+            try:
+                is_done = work()
+            except BaseException:  # the others go on all the same
+                loop.call_soon(self._next, loop, agent)
+                raise
+            if is_done:
                 loop.call_soon(self._next, loop, agent)
                 return
         del self._waiting[agent]
+
+
+def _settle(turn: asyncio.Future[None]) -> bool:
+    if turn.done():
+        return False
+    turn.set_result(None)
+    return True
 
 
 class Room:

@@ -97,7 +97,7 @@ class Proxy:
             if bound := self._vault.bound(user, to.host, to.port):
                 await self._carry(TlsClient(client, self._vault.authority.context(to.host)), upstream, visit, to, bound)
                 return
-            tunnel = Tunnel(client, upstream, visit, self._bounds, self._pipes)
+            tunnel = Tunnel(client, upstream, visit, self._bounds, self._pipes, self._rounds)
             with self._judged(tunnel, lambda: self._require_still(visit)):
                 if reason := await tunnel.run():
                     raise CutOff(reason)
