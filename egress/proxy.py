@@ -95,7 +95,8 @@ class Proxy:
         with self._ledger.noting(visit), await self._reached(visit, to) as upstream:
             await client.send(ESTABLISHED)
             if bound := self._vault.bound(user, to.host, to.port):
-                await self._carry(TlsClient(client, self._vault.authority.context(to.host)), upstream, visit, to, bound)
+                within = TlsClient(client, self._vault.authority.context(to.host), lambda: self._rounds.mine(user))
+                await self._carry(within, upstream, visit, to, bound)
                 return
             tunnel = Tunnel(client, upstream, visit, self._bounds, self._pipes, self._rounds)
             with self._judged(tunnel, lambda: self._require_still(visit)):

@@ -127,8 +127,8 @@ class Tunnel:
 class _Flow:
     """One direction. At any moment it waits either for its source or for its sink, so what is on the way has a bound.
 
-    `is_free` says whether a piece may be moved now, or has it moved later: all flows of an agent share a round of the loop. `receive` is how
-    its source is read where that must not be left to the kernel.
+    `is_free` says whether a piece may be moved now, or has it moved later: all flows of an agent share a round of the loop.
+    `receive` is how its source is read where that must not be left to the kernel.
     """
 
     def __init__(
