@@ -34,6 +34,7 @@ from egress.visit import Visit
 
 BODY_SECONDS = 60.0  # until a question to the model is here
 SMALL_BYTES = 32 * 1024  # of a question that is read at once; larger ones are read one after the other, in another process
+USUAL_BYTES = 512 * 1024  # of a question that waits for no larger ones: these have a process of their own, and can take a second
 # By these a host is asked for pieces of an answer, or for another encoding, in which nobody sees what must be covered.
 DISGUISES = (b"accept-encoding", b"accept-charset", b"range", b"if-range")
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -60,7 +61,8 @@ class Proxy:
         """
         self._vault, self._tls = vault, tls or ssl.create_default_context()
         self._bounds, self._policy, self._ledger, self._meter = bounds, policy, ledger, meter
-        self._rounds, self._room, self._reading, self._reader = Rounds(), Room(), Seats(1, 1), Reader()
+        self._rounds, self._room = Rounds(), Room()
+        self._usual, self._large = (Seats(1, 1), Reader()), (Seats(1, 1), Reader())
         self._names, self._endpoint, self._pipes = names, endpoint, Pipes()
         self._model_fields = model_fields
         self._open: dict[Tunnel | Exchange, Callable[[], object]] = {}  # each with what raises a `Refusal` when it may be no longer
@@ -86,7 +88,8 @@ class Proxy:
 
     def close(self) -> None:
         self._pipes.close()
-        self._reader.close()
+        for _, reader in (self._usual, self._large):
+            reader.close()
 
     async def _tunnel(self, client: Client, user: str, head: Head) -> None:
         to = target.authority(head.target)
@@ -220,7 +223,8 @@ class Proxy:
         fields = self._model_fields
         if len(body) < SMALL_BYTES:
             return question.parsed(body, is_counted=is_counted, fields=fields)
-        return await self._reading.run(user, lambda: self._reader.read(body, is_counted=is_counted, fields=fields))
+        seats, reader = self._usual if len(body) < USUAL_BYTES else self._large
+        return await seats.run(user, lambda: reader.read(body, is_counted=is_counted, fields=fields))
 
     def _require_question(self, user: str, asked: Question) -> None:
         """Raises `Unasked` for what would have the API reach for the agent what it may not reach itself."""
