@@ -29,10 +29,11 @@ class Client:
 
     async def head(self, seconds: float) -> tuple[Head, bytes] | None:
         """The request's head and its bytes; None if the client hung up without asking. Raises `Malformed`, `TooLarge`, `Slow`."""
-        raw = b""
+        raw, looked_at = b"", 0
         try:
             async with asyncio.timeout(seconds):
-                while (end := raw.find(head.END)) < 0:
+                while (end := raw.find(head.END, max(0, looked_at - len(head.END)))) < 0:
+                    looked_at = len(raw)
                     if len(raw) > head.MAX_BYTES:
                         raise TooLarge(f"the head is larger than {head.MAX_BYTES} bytes")
                     arrived = await self.receive()

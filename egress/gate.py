@@ -13,7 +13,7 @@ from egress import caller, descriptors
 from egress.client import Client
 from egress.head import Head
 from egress.ledger import Ledger
-from egress.limits import Limits, Throttle
+from egress.limits import Limits, Rate, Throttle
 from egress.policy import Policy
 from egress.proxy import Proxy
 from egress.refusals import Blind, Gone, Refusal, Stranger, TooMany
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 TURNED_AWAY = 16  # who are told why at the same time; others are just hung up on
 TURNED_AWAY_PER_UID = 4  # of these
 ALARM_SECONDS = 5.0  # for the colony to hear of what can't wait
+KNOCKS_PER_REQUEST = 4  # connections that a uid may ask for, answered or not; whoever knocks more often is hung up on unheard
+KNOCKS_PER_ROUND = 32  # that are taken in one round of the loop; those that are there already are served in it, too
 PAUSE_SECONDS = 0.1  # when this process may open no more files
 Identify = Callable[[socket.socket], str | None]
 
@@ -44,6 +46,7 @@ class Gate:
         self._bounds, self._policy, self._proxy, self._ledger = bounds, policy, proxy, ledger
         self._identify, self._uid = identify, uid
         self._limits, self._throttle = Limits(bounds), Throttle()
+        self._knocks = Rate(KNOCKS_PER_REQUEST * bounds.requests_per_second)
         self._is_wary = True
         self._turned_away: Counter[int] = Counter()  # by uid: who has no name has a uid all the same
         self._guests: set[asyncio.Task[None]] = set()
@@ -52,6 +55,7 @@ class Gate:
         """Take connections until this is cancelled; those that are open then end, too."""
         loop = asyncio.get_running_loop()
         self._is_wary = not descriptors.decline(listening)
+        knocks = 0
         try:
             while True:
                 try:
@@ -61,9 +65,10 @@ class Gate:
                         log.error("no connection can be taken error=%s", error.strerror)
                     await asyncio.sleep(PAUSE_SECONDS)
                     continue
-                guest = asyncio.create_task(self._attend(connection))
-                self._guests.add(guest)
-                guest.add_done_callback(self._guests.discard)
+                self._welcome(connection)
+                knocks += 1
+                if knocks % KNOCKS_PER_ROUND == 0:  # else nobody is served while one more is there
+                    await asyncio.sleep(0)
         finally:
             guests = list(self._guests)
             for guest in guests:
@@ -75,10 +80,18 @@ class Gate:
         """Connections that are open."""
         return len(self._guests)
 
-    async def _attend(self, connection: socket.socket) -> None:
-        client = Client(connection, self._is_wary)
+    def _welcome(self, connection: socket.socket) -> None:
+        client, uid = Client(connection, self._is_wary), self._uid(connection)
+        if not caller.is_house(uid) and not self._knocks.takes(uid):
+            client.close()
+            return
+        guest = asyncio.create_task(self._attend(client))
+        self._guests.add(guest)
+        guest.add_done_callback(self._guests.discard)
+
+    async def _attend(self, client: Client) -> None:
         try:
-            user = self._require_agent(connection)
+            user = self._require_agent(client.socket)
             with self._limits.seat(user):
                 await self._answer(client, user)
         except TooMany as error:

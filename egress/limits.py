@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
@@ -13,22 +13,42 @@ from egress.settings import Bounds
 
 MEBIBYTE = 2**20
 GUARANTEED = 4  # connections that an agent gets even where the others hold all that there are
-REMEMBERED = 4096  # agents whose recent requests are counted
+REMEMBERED = 4096  # whose recent requests are counted
+
+
+class Rate:
+    """A bucket of each that leaks so many times a second: what is in it above twice that is too much."""
+
+    def __init__(self, per_second: float, clock: Callable[[], float] = monotonic) -> None:
+        self._per_second, self._clock = per_second, clock
+        self._spent: dict[Hashable, tuple[float, float]] = {}  # how often, and when it was that much
+
+    def takes(self, whose: Hashable) -> bool:
+        """Whether once more is not too much; then it is counted."""
+        rate, now = self._per_second, self._clock()
+        spent, then = self._spent.get(whose, (0.0, now))
+        left = max(0.0, spent - (now - then) * rate)
+        if left + 1 > 2 * rate:
+            return False
+        if len(self._spent) >= REMEMBERED:
+            self._spent = {other: each for other, each in self._spent.items() if each[0] > (now - each[1]) * rate}
+        self._spent[whose] = left + 1, now
+        return True
 
 
 class Limits:
     """Counts connections and requests by agent; for one thread."""
 
     def __init__(self, bounds: Bounds, clock: Callable[[], float] = monotonic) -> None:
-        self._bounds, self._clock = bounds, clock
+        self._bounds, self._rate = bounds, Rate(bounds.requests_per_second, clock)
         self._held: Counter[str] = Counter()
-        self._spent: dict[str, tuple[float, float]] = {}  # requests, and when that many were
 
     @contextmanager
     def seat(self, agent: str) -> Iterator[None]:
         """Counts one connection while it lasts. Raises `TooMany`."""
         self._require_room(agent)
-        self._spend(agent)
+        if not self._rate.takes(agent):
+            raise TooMany(f"you ask more often than {self._bounds.requests_per_second} times a second")
         self._held[agent] += 1
         try:
             yield
@@ -48,17 +68,6 @@ class Limits:
         if held >= GUARANTEED and self.held >= self._bounds.connections:
             raise TooMany("all agents together hold as many connections as the gate has")
 
-    def _spend(self, agent: str) -> None:
-        """A bucket that leaks: what is in it above twice the rate is too much."""
-        rate, now = self._bounds.requests_per_second, self._clock()
-        spent, then = self._spent.get(agent, (0.0, now))
-        left = max(0.0, spent - (now - then) * rate)
-        if left + 1 > 2 * rate:
-            raise TooMany(f"you ask more often than {rate} times a second")
-        if len(self._spent) >= REMEMBERED:
-            self._spent = {name: each for name, each in self._spent.items() if each[0] > (now - each[1]) * rate}
-        self._spent[agent] = left + 1, now
-
 
 class Rounds:
     """Each agent has one piece of work done in each round of an event loop, by whichever of its connections has waited for longest.
@@ -67,28 +76,45 @@ class Rounds:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # of agents that have had this round
+        self._waiting: dict[str, deque[Callable[[], bool]]] = {}  # of agents that have had this round
 
     async def mine(self, agent: str) -> None:
         """Returns when there is a round for it. Nothing that takes long may be done in one."""
-        loop = asyncio.get_running_loop()
+        turn = asyncio.get_running_loop().create_future()
+        if not self.is_free(agent, lambda: _settle(turn)):
+            await turn
+
+    def is_free(self, agent: str, work: Callable[[], bool]) -> bool:
+        """Whether there is a round for it now. Else the work is done when there is; it says whether there was still something to do."""
         waiting = self._waiting.get(agent)
         if waiting is None:
             self._waiting[agent] = deque()
+            loop = asyncio.get_running_loop()
             loop.call_soon(self._next, loop, agent)
-        else:
-            waiting.append(turn := loop.create_future())
-            await turn
+            return True
+        waiting.append(work)
+        return False
 
     def _next(self, loop: asyncio.AbstractEventLoop, agent: str) -> None:
         waiting = self._waiting[agent]
         while waiting:
-            turn = waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            work = waiting.popleft()
+            try:
+                is_done = work()
+            except BaseException:  # the others go on all the same
+                loop.call_soon(self._next, loop, agent)
+                raise
+            if is_done:
                 loop.call_soon(self._next, loop, agent)
                 return
         del self._waiting[agent]
+
+
+def _settle(turn: asyncio.Future[None]) -> bool:
+    if turn.done():
+        return False
+    turn.set_result(None)
+    return True
 
 
 class Room:

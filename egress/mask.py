@@ -9,6 +9,10 @@ from colony import traces
 ASTERISK = b"*"
 WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")  # alphabets of larger letters, which nobody asks a host for
 
+PREFIX_BYTES = 8  # by which what may become a value is found quickly
+# A value that repeats itself, in an answer that repeats it, is within itself at thousands of places, and to look at each takes a second.
+MOST_WITHIN = 16  # that are looked at; what is masked or kept back then is more than it need be
+
 
 class Mask:
     """Of one message's body, whose pieces come one after the other. What comes out is as long as what went in."""
@@ -54,24 +58,35 @@ class Mask:
         masked, last = bytearray(data), hidden
         masked[:hidden] = ASTERISK * hidden
         for form in self._forms:
-            for at in _places(data, form, before):
-                masked[at : at + len(form)] = ASTERISK * len(form)
-                last = max(last, at + len(form))
+            for at, end in _places(data, form, before):
+                masked[at:end] = ASTERISK * (end - at)
+                last = max(last, end)
         return bytes(masked), last
 
 
-def _places(data: bytes, form: bytes, before: int) -> Iterator[int]:
-    at = data.find(form)
+def _places(data: bytes, form: bytes, before: int) -> Iterator[tuple[int, int]]:
+    """Where the form begins and ends, or from where on it may stand anywhere."""
+    at, end, within = data.find(form), 0, 0
     while 0 <= at < before:
-        yield at
+        within = within + 1 if at < end else 0
+        if within == MOST_WITHIN:
+            yield at, min(len(data), before + len(form))
+            return
+        end = at + len(form)
+        yield at, end
         at = data.find(form, at + 1)
 
 
 def _beginning(data: bytes, form: bytes) -> int:
-    """Where the end of `data` begins that could become the form; its length if nowhere."""
-    at = data.find(form[:1], max(0, len(data) - len(form) + 1))
+    """Where the end of `data` begins that could become the form, or a little earlier; its length if nowhere."""
+    begins = max(0, len(data) - len(form) + 1)
+    prefix, tried = form[:PREFIX_BYTES], 0
+    at = data.find(prefix, begins)
     while at >= 0:
+        if tried == MOST_WITHIN or form.startswith(data[at:]):
+            return at
+        at, tried = data.find(prefix, at + 1), tried + 1
+    for at in range(max(begins, len(data) - PREFIX_BYTES + 1), len(data)):
         if form.startswith(data[at:]):
             return at
-        at = data.find(form[:1], at + 1)
     return len(data)

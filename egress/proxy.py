@@ -34,6 +34,7 @@ from egress.visit import Visit
 
 BODY_SECONDS = 60.0  # until a question to the model is here
 SMALL_BYTES = 32 * 1024  # of a question that is read at once; larger ones are read one after the other, in another process
+USUAL_BYTES = 512 * 1024  # of a question that waits for no larger ones: these have a process of their own, and can take a second
 # By these a host is asked for pieces of an answer, or for another encoding, in which nobody sees what must be covered.
 DISGUISES = (b"accept-encoding", b"accept-charset", b"range", b"if-range")
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -60,7 +61,8 @@ class Proxy:
         """
         self._vault, self._tls = vault, tls or ssl.create_default_context()
         self._bounds, self._policy, self._ledger, self._meter = bounds, policy, ledger, meter
-        self._rounds, self._room, self._reading, self._reader = Rounds(), Room(), Seats(1, 1), Reader()
+        self._rounds, self._room = Rounds(), Room()
+        self._usual, self._large = (Seats(1, 1), Reader()), (Seats(1, 1), Reader())
         self._names, self._endpoint, self._pipes = names, endpoint, Pipes()
         self._model_fields = model_fields
         self._open: dict[Tunnel | Exchange, Callable[[], object]] = {}  # each with what raises a `Refusal` when it may be no longer
@@ -86,7 +88,8 @@ class Proxy:
 
     def close(self) -> None:
         self._pipes.close()
-        self._reader.close()
+        for _, reader in (self._usual, self._large):
+            reader.close()
 
     async def _tunnel(self, client: Client, user: str, head: Head) -> None:
         to = target.authority(head.target)
@@ -95,9 +98,10 @@ class Proxy:
         with self._ledger.noting(visit), await self._reached(visit, to) as upstream:
             await client.send(ESTABLISHED)
             if bound := self._vault.bound(user, to.host, to.port):
-                await self._carry(TlsClient(client, self._vault.authority.context(to.host)), upstream, visit, to, bound)
+                within = TlsClient(client, self._vault.authority.context(to.host), lambda: self._rounds.mine(user))
+                await self._carry(within, upstream, visit, to, bound)
                 return
-            tunnel = Tunnel(client, upstream, visit, self._bounds, self._pipes)
+            tunnel = Tunnel(client, upstream, visit, self._bounds, self._pipes, self._rounds)
             with self._judged(tunnel, lambda: self._require_still(visit)):
                 if reason := await tunnel.run():
                     raise CutOff(reason)
@@ -219,7 +223,8 @@ class Proxy:
         fields = self._model_fields
         if len(body) < SMALL_BYTES:
             return question.parsed(body, is_counted=is_counted, fields=fields)
-        return await self._reading.run(user, lambda: self._reader.read(body, is_counted=is_counted, fields=fields))
+        seats, reader = self._usual if len(body) < USUAL_BYTES else self._large
+        return await seats.run(user, lambda: reader.read(body, is_counted=is_counted, fields=fields))
 
     def _require_question(self, user: str, asked: Question) -> None:
         """Raises `Unasked` for what would have the API reach for the agent what it may not reach itself."""

@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from egress.client import RECEIVE_BYTES, Client
 from egress.refusals import Gone, Malformed, Slow
 
+PIECE_BYTES = 8 * 1024  # of TLS that is read without a pause: it may be hundreds of records
+
 
 class TlsClient(Client):
-    """Speaks through another client's connection. What that one has heard too early belongs to the handshake."""
+    """Speaks through another client's connection. What that one has heard too early belongs to the handshake.
 
-    def __init__(self, under: Client, context: ssl.SSLContext) -> None:
+    `round` is waited for before each piece of TLS is read.
+    """
+
+    def __init__(self, under: Client, context: ssl.SSLContext, round: Callable[[], Awaitable[None]]) -> None:
         super().__init__(under.socket, under.is_wary)
-        self._under = under
+        self._under, self._round = under, round
         self._came, self._goes = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._came, self._goes, server_side=True)
         self._sending = asyncio.Lock()  # two who speak at once must not mix their records
-        self._came.write(under.surplus)
+        self._left = under.surplus  # of what has come
 
     async def shake(self, seconds: float) -> None:
         """The handshake. Raises `Malformed` where it fails, `Slow`, `Gone`."""
@@ -67,10 +73,12 @@ class TlsClient(Client):
             self.socket.shutdown(socket.SHUT_WR)
 
     async def _hear(self) -> None:
-        arrived = await self._under.receive()
-        if not arrived:
+        self._left = self._left or await self._under.receive()
+        if not self._left:
             raise Gone()
-        self._came.write(arrived)
+        await self._round()
+        self._came.write(self._left[:PIECE_BYTES])
+        self._left = self._left[PIECE_BYTES:]
 
     async def _flush(self) -> None:
         async with self._sending:

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from egress import hello, refusals
 from egress.client import Client
+from egress.limits import Rounds
 from egress.pipes import LARGE_BYTES, Pipe, Pipes
 from egress.refusals import OtherHost, Refusal, Slow
 from egress.settings import Bounds
@@ -17,6 +18,7 @@ from egress.visit import Visit
 
 SEND_BYTES = 512 * 1024  # that may be on the way to a client; the kernel grants what net.core.wmem_max allows, and doubles it
 MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+Work = Callable[[], bool]  # whether there was still something to do
 
 
 class Tunnel:
@@ -26,7 +28,7 @@ class Tunnel:
     open hundreds of tunnels at once.
     """
 
-    def __init__(self, client: Client, upstream: socket.socket, visit: Visit, bounds: Bounds, pipes: Pipes) -> None:
+    def __init__(self, client: Client, upstream: socket.socket, visit: Visit, bounds: Bounds, pipes: Pipes, rounds: Rounds) -> None:
         self._loop = asyncio.get_running_loop()
         self._client, self._visit, self._bounds = client, visit, bounds
         self._over: asyncio.Future[str] = self._loop.create_future()
@@ -37,8 +39,12 @@ class Tunnel:
         self._listener = hello.Listener(visit.host)
         receive = client.receive_now if client.is_wary else None
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
-        self._out = _Flow(self._loop, client.socket, upstream, pipes, self._sent, self._flow_ended, receive)
-        self._back = _Flow(self._loop, upstream, client.socket, pipes, self._received, self._flow_ended)
+
+        def is_free(work: Work) -> bool:
+            return rounds.is_free(visit.user, work)
+
+        self._out = _Flow(self._loop, client.socket, upstream, pipes, is_free, self._sent, self._flow_ended, receive)
+        self._back = _Flow(self._loop, upstream, client.socket, pipes, is_free, self._received, self._flow_ended)
 
     async def run(self) -> str:
         """Why it was cut off; empty if both sides have ended by themselves. Raises `Refusal` for what the client says first."""
@@ -121,6 +127,7 @@ class Tunnel:
 class _Flow:
     """One direction. At any moment it waits either for its source or for its sink, so what is on the way has a bound.
 
+    `is_free` says whether a piece may be moved now, or has it moved later: all flows of an agent share a round of the loop.
     `receive` is how its source is read where that must not be left to the kernel.
     """
 
@@ -130,13 +137,14 @@ class _Flow:
         source: socket.socket,
         sink: socket.socket,
         pipes: Pipes,
+        is_free: Callable[[Work], bool],
         on_moved: Callable[[int], None],
         on_end: Callable[[str], None],
         receive: Callable[[int], bytes] | None = None,
     ) -> None:
         self._loop, self._sink, self._pipes = loop, sink, pipes
         self._from, self._to = source.fileno(), sink.fileno()  # a loop that looks for a socket in vain spells it out, at each look
-        self._on_moved, self._on_end, self._receive = on_moved, on_end, receive
+        self._is_free, self._on_moved, self._on_end, self._receive = is_free, on_moved, on_end, receive
         self._pipe: Pipe | None = None  # while it holds something
         self._pending = 0  # bytes in it
         self._first = b""
@@ -145,7 +153,7 @@ class _Flow:
     def start(self, first: bytes = b"") -> None:
         """`first` goes to the sink before what the source says from now on."""
         self._first = first
-        self._loop.add_reader(self._from, self._read)
+        self._loop.add_reader(self._from, self._read_in_turn)
         self._send_on()
 
     def stop(self) -> None:
@@ -155,6 +163,19 @@ class _Flow:
         if self._pipe:
             self._pipes.end(self._pipe)  # and not given back: it isn't empty
             self._pipe = None
+
+    def _read_in_turn(self) -> None:
+        if self._is_free(self._read_now):
+            self._read()
+        else:
+            self._loop.remove_reader(self._from)
+
+    def _read_now(self) -> bool:
+        if self.is_over:
+            return False
+        self._loop.add_reader(self._from, self._read_in_turn)
+        self._read()
+        return True
 
     def _read(self) -> None:
         try:
@@ -192,7 +213,7 @@ class _Flow:
     def _send_on(self) -> None:
         if self._write() and not self.is_over:
             self._loop.remove_reader(self._from)
-            self._loop.add_writer(self._to, self._go_on_writing)
+            self._loop.add_writer(self._to, self._write_in_turn)
 
     def _write(self) -> bool:
         """Whether something is left that could not be written yet."""
@@ -213,10 +234,19 @@ class _Flow:
             self._pipe = None
         return False
 
-    def _go_on_writing(self) -> None:
-        if not self._write() and not self.is_over:
-            self._loop.remove_writer(self._to)
-            self._loop.add_reader(self._from, self._read)
+    def _write_in_turn(self) -> None:
+        self._loop.remove_writer(self._to)
+        if self._is_free(self._write_now):
+            self._write_now()
+
+    def _write_now(self) -> bool:
+        if self.is_over:
+            return False
+        if self._write():
+            self._loop.add_writer(self._to, self._write_in_turn)
+        elif not self.is_over:
+            self._loop.add_reader(self._from, self._read_in_turn)
+        return True
 
     def _end(self, trouble: str) -> None:
         self.stop()

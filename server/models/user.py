@@ -240,8 +240,8 @@ def give(connection: Connection, agent_id: int, owner: str | None) -> None:
 
 
 def owned(connection: Connection, owner_id: int) -> list[tuple[int, str]]:
-    """The ids and names of somebody's agents."""
-    query = select(users.c.id, users.c.username).where(users.c.owner_id == owner_id).order_by(users.c.id)
+    """The ids and names of somebody's agents, which nobody else changes until the transaction ends."""
+    query = select(users.c.id, users.c.username).where(users.c.owner_id == owner_id).order_by(users.c.id).with_for_update(key_share=True)
     return [(row.id, row.username) for row in connection.execute(query)]
 
 
@@ -254,7 +254,7 @@ def part_with(connection: Connection, user_id: int, now: datetime) -> None:
 def _person_id(connection: Connection, owner: str | None) -> int | None:
     if owner is None:
         return None
-    found = find(connection, owner)
+    found = find(connection, owner, lock=True)  # who leaves meanwhile owns nothing
     if found.kind != "ape" or found.status == "dead":
         raise errors.Invalid(f"owner: {owner} is no person of this colony")
     return int(found.id)

@@ -16,7 +16,7 @@ import pytest
 
 from colony import operations
 from egress import client, limits, meter
-from egress.gate import TURNED_AWAY, TURNED_AWAY_PER_UID
+from egress.gate import KNOCKS_PER_ROUND, TURNED_AWAY, TURNED_AWAY_PER_UID, Gate
 from egress.limits import GUARANTEED, Limits, Rounds, Throttle
 from egress.pipes import KEPT
 from egress.refusals import TooMany
@@ -140,6 +140,53 @@ def test_a_denial_is_logged_without_what_was_asked(house: House, caplog: pytest.
     assert 1 <= len(lines) <= 3
     assert "user=scout" in lines[0]
     assert not any("secret-path" in line or "hush" in line for line in lines)
+
+
+def test_who_knocks_without_a_pause_keeps_nobody_waiting(open_house: Callable[..., House]) -> None:
+    served_after: list[int] = []
+
+    class Crowded(socket.socket):
+        """One at whose door there is always somebody."""
+
+        knocks = 0
+
+        def accept(self) -> tuple[socket.socket, Any]:
+            self.knocks += 1
+            if served_after or self.knocks > 10_000:
+                raise BlockingIOError
+            return (first if self.knocks == 1 else socket.socket(socket.AF_UNIX)), None
+
+    house = open_house()
+    first, door = house.knock(), Crowded(socket.AF_UNIX)
+
+    def identify(connection: socket.socket) -> None:
+        served_after.append(door.knocks)
+
+    async def serve() -> None:
+        gate = Gate(house.bounds, house.policy, house._proxy, house.ledger, identify, lambda connection: 1000)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(gate.serve(door), 0.5)
+
+    door.setblocking(False)
+    asyncio.run(serve())
+    door.close()
+    assert served_after[0] <= KNOCKS_PER_ROUND
+
+
+def test_who_knocks_very_often_is_hung_up_on_unheard(open_house: Callable[..., House]) -> None:
+    house = open_house(Bounds(requests_per_second=1))
+
+    def answer() -> bytes:
+        with house.knock() as connection:
+            with suppress(BrokenPipeError):
+                connection.sendall(get(1))
+            return everything(connection)
+
+    answers = [answer() for _ in range(40)]
+    assert sum(map(bool, answers)) < 20
+    assert answers[-1] == b""
+    house.user = "rook"
+    assert status(house.ask(get(1))) == 403
 
 
 @pytest.mark.parametrize("said", [b"", b"GET ht", b"CONNECT pypi.org:443 HTTP/1.1\r\nX: y\r\n"])

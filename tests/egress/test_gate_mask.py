@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
+import time
 
 import pytest
 
@@ -77,3 +78,24 @@ def test_values_that_look_alike_are_masked_the_same_in_pieces_as_in_one(seed: in
     size = chance.randint(1, 20)
     shown = masked(values, [body[at : at + size] for at in range(0, len(body), size)])
     assert shown == bytes(ord("*") if at in hidden else byte for at, byte in enumerate(body))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (b"a" * 4000, b"a" * 65536),
+        (b"a" * 2000 + b"b" + b"a" * 2000, b"a" * 65536),
+        (b"ab" * 2000 + b"c", b"ab" * 30000 + b"c"),
+        (b"a" * 4000 + b"b", (b"a" * 4000 + b"b") * 16),
+    ],
+)
+def test_a_value_that_repeats_itself_is_masked_in_no_time(value: bytes, said: bytes) -> None:
+    pieces = [said[at : at + 16384] for at in range(0, len(said), 16384)]
+    began = time.process_time()
+    shown = masked([value], pieces)
+    assert time.process_time() - began < 0.1
+    assert len(shown) == len(said)
+    assert value not in shown
+    if value in said:
+        at, end = said.find(value), said.rfind(value) + len(value)
+        assert shown[at:end] == b"*" * (end - at)

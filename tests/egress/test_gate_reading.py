@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from egress import question
-from egress.proxy import SMALL_BYTES
+from egress.proxy import SMALL_BYTES, USUAL_BYTES
 from egress.reading import Reader
 from egress.refusals import Refusal, Resting
 from tests.egress.house import House, Upstream, everything, status, until
@@ -91,6 +91,21 @@ def test_who_asks_much_holds_nobody_up(open_house: Opened, api: Callable[..., Up
         until(lambda: house.gate.held, "the question")
         house.user = "rook"
         assert status(house.ask(ask())) == 200
+        os.kill(child.pid, signal.SIGCONT)
+        assert status(everything(connection)) == 200
+
+
+def test_a_usual_question_waits_for_no_large_one(open_house: Opened, api: Callable[..., Upstream]) -> None:
+    house = at(open_house, api(streamed(STARTS, ENDS)))
+    largest = [{"role": "user", "content": "x" * USUAL_BYTES}]
+    assert status(house.ask(ask(messages=largest))) == 200
+    (child,) = children()
+    child.suspend()
+    with house.knock() as connection:
+        connection.sendall(ask(messages=largest))
+        until(lambda: house.gate.held, "the question")
+        house.user = "rook"
+        assert status(house.ask(ask(messages=LARGE))) == 200
         os.kill(child.pid, signal.SIGCONT)
         assert status(everything(connection)) == 200
 
