@@ -81,19 +81,22 @@ class Rounds:
     async def mine(self, agent: str) -> None:
         """Returns when there is a round for it. Nothing that takes long may be done in one."""
         turn = asyncio.get_running_loop().create_future()
-        if not self.is_free(agent, lambda: _settle(turn)):
+        if self.queue(agent, lambda: _settle(turn)):
             await turn
 
-    def is_free(self, agent: str, work: Callable[[], bool]) -> bool:
-        """Whether there is a round for it now. Else the work is done when there is; it says whether there was still something to do."""
+    def queue(self, agent: str, work: Callable[[], bool]) -> bool:
+        """Have the work done when there is a round for it; False: there is one now, and whoever asks does the work.
+
+        It says whether there was still something to do.
+        """
         waiting = self._waiting.get(agent)
         if waiting is None:
             self._waiting[agent] = deque()
             loop = asyncio.get_running_loop()
             loop.call_soon(self._next, loop, agent)
-            return True
+            return False
         waiting.append(work)
-        return False
+        return True
 
     def _next(self, loop: asyncio.AbstractEventLoop, agent: str) -> None:
         waiting = self._waiting[agent]

@@ -40,11 +40,11 @@ class Tunnel:
         receive = client.receive_now if client.is_wary else None
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
 
-        def is_free(work: Work) -> bool:
-            return rounds.is_free(visit.user, work)
+        def queue(work: Work) -> bool:
+            return rounds.queue(visit.user, work)
 
-        self._out = _Flow(self._loop, client.socket, upstream, pipes, is_free, self._sent, self._flow_ended, receive)
-        self._back = _Flow(self._loop, upstream, client.socket, pipes, is_free, self._received, self._flow_ended)
+        self._out = _Flow(self._loop, client.socket, upstream, pipes, queue, self._sent, self._flow_ended, receive)
+        self._back = _Flow(self._loop, upstream, client.socket, pipes, queue, self._received, self._flow_ended)
 
     async def run(self) -> str:
         """Why it was cut off; empty if both sides have ended by themselves. Raises `Refusal` for what the client says first."""
@@ -127,7 +127,7 @@ class Tunnel:
 class _Flow:
     """One direction. At any moment it waits either for its source or for its sink, so what is on the way has a bound.
 
-    `is_free` says whether a piece may be moved now, or has it moved later: all flows of an agent share a round of the loop.
+    `queue` has a piece moved later, or says that it may be now: all flows of an agent share a round of the loop.
     `receive` is how its source is read where that must not be left to the kernel.
     """
 
@@ -137,14 +137,14 @@ class _Flow:
         source: socket.socket,
         sink: socket.socket,
         pipes: Pipes,
-        is_free: Callable[[Work], bool],
+        queue: Callable[[Work], bool],
         on_moved: Callable[[int], None],
         on_end: Callable[[str], None],
         receive: Callable[[int], bytes] | None = None,
     ) -> None:
         self._loop, self._sink, self._pipes = loop, sink, pipes
         self._from, self._to = source.fileno(), sink.fileno()  # a loop that looks for a socket in vain spells it out, at each look
-        self._is_free, self._on_moved, self._on_end, self._receive = is_free, on_moved, on_end, receive
+        self._queue, self._on_moved, self._on_end, self._receive = queue, on_moved, on_end, receive
         self._pipe: Pipe | None = None  # while it holds something
         self._pending = 0  # bytes in it
         self._first = b""
@@ -165,19 +165,22 @@ class _Flow:
             self._pipe = None
 
     def _read_in_turn(self) -> None:
-        if self._is_free(self._read_now):
-            self._read()
-        else:
+        if self._queue(self._read_now):
             self._loop.remove_reader(self._from)
+        else:
+            self._read()
 
     def _read_now(self) -> bool:
         if self.is_over:
             return False
-        self._loop.add_reader(self._from, self._read_in_turn)
-        self._read()
+        if self._read():
+            self._queue(self._read_now)  # in a later round: as long as it flows, nobody has to be asked whether more is there
+        elif not self.is_over and not self._pending:
+            self._loop.add_reader(self._from, self._read_in_turn)
         return True
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Whether a piece has gone all the way."""
         try:
             count = self._take_in()
         except (BlockingIOError, InterruptedError):
@@ -190,10 +193,11 @@ class _Flow:
             if count:
                 self._on_moved(count)
                 self._send_on()
-            else:
-                with suppress(OSError):  # the other end is gone already, which its own flow finds out
-                    self._sink.shutdown(socket.SHUT_WR)
-                self._end("")
+                return not self.is_over and not self._pending
+            with suppress(OSError):  # the other end is gone already, which its own flow finds out
+                self._sink.shutdown(socket.SHUT_WR)
+            self._end("")
+        return False
 
     def _take_in(self) -> int:
         """Bytes that are in the pipe now; 0 at the source's end."""
@@ -236,7 +240,7 @@ class _Flow:
 
     def _write_in_turn(self) -> None:
         self._loop.remove_writer(self._to)
-        if self._is_free(self._write_now):
+        if not self._queue(self._write_now):
             self._write_now()
 
     def _write_now(self) -> bool:
@@ -245,7 +249,7 @@ class _Flow:
         if self._write():
             self._loop.add_writer(self._to, self._write_in_turn)
         elif not self.is_over:
-            self._loop.add_reader(self._from, self._read_in_turn)
+            self._queue(self._read_now)
         return True
 
     def _end(self, trouble: str) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -13,6 +16,7 @@ import pytest
 from egress import tunnel
 from egress.limits import Rounds
 from egress.pipes import Pipes
+from tests.egress.house import House, echo
 
 FLOWS = 12
 SAID = b"x" * 100_000
@@ -48,8 +52,8 @@ def carried(ends: list[tuple[socket.socket, socket.socket, socket.socket]], monk
         loop, rounds, pipes, left = asyncio.get_running_loop(), Rounds(), Pipes(), FLOWS
         over = loop.create_future()
 
-        def is_free(work: tunnel.Work) -> bool:
-            return rounds.is_free("scout", work)
+        def queue(work: tunnel.Work) -> bool:
+            return rounds.queue("scout", work)
 
         def ended(trouble: str) -> None:
             nonlocal left
@@ -58,7 +62,7 @@ def carried(ends: list[tuple[socket.socket, socket.socket, socket.socket]], monk
             if not left:
                 over.set_result(None)
 
-        flows = [tunnel._Flow(loop, source, sink, pipes, is_free, lambda _: None, ended) for source, sink, _ in ends]
+        flows = [tunnel._Flow(loop, source, sink, pipes, queue, lambda _: None, ended) for source, sink, _ in ends]
         heard = [asyncio.create_task(everything(heard)) for _, _, heard in ends]
         for flow in flows:
             flow.start()
@@ -84,3 +88,25 @@ def test_an_agents_tunnels_move_one_piece_in_a_round(
     ends: list[tuple[socket.socket, socket.socket, socket.socket]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert 0 < carried(ends, monkeypatch) <= 4  # in and out, by whose turn it is and by whoever comes first when all had theirs
+
+
+def test_what_goes_through_many_tunnels_at_once_comes_out_whole_at_its_own_end(house: House) -> None:
+    upstream = house.upstream(echo)
+    house.allow("127.0.0.1", upstream.port, user="rook")
+
+    def goes_through(number: int) -> bool:
+        said, heard = os.urandom(3 * 2**20), bytearray()
+        with house.tunnel("127.0.0.1", upstream.port) as open_tunnel:
+            sending = threading.Thread(target=open_tunnel.sendall, args=[said])
+            sending.start()
+            time.sleep(number % 4 * 0.05)  # until nothing more can be on the way
+            while len(heard) < len(said):
+                heard += open_tunnel.recv(1000 + number * 10_000)
+            sending.join()
+        return heard == said
+
+    with ThreadPoolExecutor(16) as pool:
+        for user in ("scout", "rook"):
+            house.user = user
+            opened = [pool.submit(goes_through, number) for number in range(16)]
+            assert all(each.result(60) for each in opened)
