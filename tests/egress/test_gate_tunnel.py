@@ -42,10 +42,10 @@ def carried(ends: list[tuple[socket.socket, socket.socket, socket.socket]], monk
     moved = most = 0
     splice = os.splice
 
-    def counted(*args: int, flags: int) -> int:
+    def counted(source: int, sink: int, count: int, flags: int) -> int:
         nonlocal moved
         moved += 1
-        return splice(*args, flags=flags)
+        return splice(source, sink, count, flags=flags)
 
     async def go() -> None:
         nonlocal moved, most
