@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -80,6 +81,60 @@ def test_unread_when_the_connection_ends(house: House, slow: Callable[[], socket
         pass_on(connection, b"more", slow())
         answers(house)
     answers(house)
+
+
+def closing() -> int:
+    return sum(thread.name == "closing" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("how", ["as it is", "in another socket", "before a socket that listens", "behind what is empty"])
+def test_however_many_come_they_hold_no_thread(
+    open_house: Opened, slow: Callable[[], socket.socket], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descriptors, "SO_PASSRIGHTS", 9999)  # an older kernel's
+    house = open_house()
+    for _ in range(6):
+        connection, passed = house.knock(), slow()
+        if how != "as it is":
+            passed = within(passed, how)
+        pass_on(connection, b"x", passed)
+        connection.close()
+    until(lambda: not closing(), "the end of closing")
+    answers(house)
+
+
+def within(passed: socket.socket, how: str) -> socket.socket:
+    """What holds it unread, and is held by nobody else."""
+    if how == "before a socket that listens":
+        holding, mine = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+        holding.bind("")
+        holding.listen()
+        mine.connect(holding.getsockname())
+    else:
+        kind = socket.SOCK_STREAM if how == "in another socket" else socket.SOCK_SEQPACKET
+        mine, holding = socket.socketpair(socket.AF_UNIX, kind)
+    with mine:
+        if how == "behind what is empty":
+            mine.send(b"")
+        socket.send_fds(mine, [b"x"], [passed.fileno()])
+    passed.close()
+    return holding
+
+
+def test_so_many_threads_close_what_takes_long() -> None:
+    closers, over, closed = descriptors.Closers(3), threading.Event(), list[int]()
+
+    def work(number: int) -> None:
+        closed.append(number)
+        over.wait(10)
+
+    for number in range(20):
+        closers.begin(lambda number=number: work(number))  # type: ignore[misc]
+    until(lambda: len(closed) == 3)
+    time.sleep(0.1)
+    assert len(closed) == 3
+    over.set()
+    until(lambda: len(closed) == 20)
 
 
 def test_in_a_tunnel(house: House, slow: Callable[[], socket.socket]) -> None:
