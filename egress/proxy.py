@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from asyncio import StreamReader, StreamWriter
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -35,6 +36,9 @@ from egress.visit import Visit
 BODY_SECONDS = 60.0  # until a question to the model is here
 SMALL_BYTES = 32 * 1024  # of a question that is read at once; larger ones are read one after the other, in another process
 USUAL_BYTES = 512 * 1024  # of a question that waits for no larger ones: these have a process of their own, and can take a second
+# The kernel lets a buffer grow to 6 MB and more for who reads quickly. If they stop then, it is full, and counts as the gate's memory.
+UNBOUNDED = 8  # connections of an agent for which it may
+BUFFER_BYTES = 512 * 1024  # for all others; the kernel grants what net.core.rmem_max allows, and doubles it
 # By these a host is asked for pieces of an answer, or for another encoding, in which nobody sees what must be covered.
 DISGUISES = (b"accept-encoding", b"accept-charset", b"range", b"if-range")
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -64,6 +68,7 @@ class Proxy:
         self._rounds, self._room = Rounds(), Room()
         self._usual, self._large = (Seats(1, 1), Reader()), (Seats(1, 1), Reader())
         self._names, self._endpoint, self._pipes = names, endpoint, Pipes()
+        self._served: Counter[str] = Counter()  # requests that are under way, by agent
         self._model_fields = model_fields
         self._open: dict[Tunnel | Exchange, Callable[[], object]] = {}  # each with what raises a `Refusal` when it may be no longer
 
@@ -71,12 +76,18 @@ class Proxy:
         """One request, to its end. Raises `Refusal` for what was not answered, `Gone`, `OSError`."""
         if not head.is_for_model:  # it may think of what it finds
             self._require_honest(user, head, raw)
-        if head.method == "CONNECT":
-            await self._tunnel(client, user, head)
-        elif head.is_for_model:
-            await self._ask_model(client, user, head, raw)
-        else:
-            await self._forward(client, user, head, raw)
+        self._served[user] += 1
+        try:
+            if head.method == "CONNECT":
+                await self._tunnel(client, user, head)
+            elif head.is_for_model:
+                await self._ask_model(client, user, head, raw)
+            else:
+                await self._forward(client, user, head, raw)
+        finally:
+            self._served[user] -= 1
+            if not self._served[user]:
+                del self._served[user]
 
     def judge_again(self) -> None:
         """The rules have changed: what they no longer allow is cut."""
@@ -259,5 +270,7 @@ class Proxy:
         addresses = await self._names.find(visit.user, to.host)
         self._policy.require_addresses(visit.user, to.host, to.port, addresses)
         visit.address, connection = await resolver.connect(addresses, to.port, self._bounds.connect_seconds)
+        if self._served[visit.user] > UNBOUNDED:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
         visit.is_there = True
         return connection
