@@ -173,11 +173,14 @@ def test_the_secret_of_one_agent_is_covered_in_what_it_says_and_hears_and_in_wha
 
 
 def test_who_is_given_the_setter_s_name_again_says_what_they_like(house: Colony) -> None:
-    put(house, "WORD", "@rook,please", caller=house.bob, agent="scout")
-    assert "rook" not in house.post(house.bob, "@rook,please").body
-    house.admin.call(operations.REMOVE_USER, schema.RemoveUser(username="bob"))
+    """An administrator's, that is: what an owner has set for their agent goes with them."""
+    put(house, "WORD", "@rook,please", agent="scout")
+    house.execute("UPDATE secrets SET set_by = (SELECT id FROM users WHERE username = 'ann')")  # as if she had been one then
+    put(house, "OTHER", "something-else", agent="scout")  # so that the server looks again
+    assert "rook" not in house.post(house.ann, "@rook,please").body
+    house.admin.call(operations.REMOVE_USER, schema.RemoveUser(username="ann"))
     house.clock.advance(1)
-    assert house.post(add(house, "bob", "ape"), "@rook,please").body == "@rook,please"
+    assert house.post(add(house, "ann", "ape"), "@rook,please").body == "@rook,please"
     assert "rook" not in house.post(house.scout, "@rook,please").body
 
 
