@@ -28,6 +28,7 @@ test: ## run the tests
 check: ## lint, types and who may import whom
 	@bin/prepare test
 	.venv/bin/ruff check
+	.venv/bin/ruff format --check
 	.venv/bin/mypy --strict
 	.venv/bin/lint-imports --no-logo
 

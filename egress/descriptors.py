@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 SO_PASSRIGHTS = 83  # since Linux 6.16; see `man 7 unix`
 MOST = 253  # of one message, as the kernel has it
@@ -34,14 +35,14 @@ def receive(connection: socket.socket, most: int) -> tuple[bytes, bool]:
     """Up to so many bytes, and whether descriptors came along, which are closed where nobody waits for that. Raises `BlockingIOError`."""
     data, came = _received(connection, most)
     for each in came:
-        _CLOSERS.begin(lambda each=each: _let_go(each))  # type: ignore[misc]
+        _CLOSERS.begin(partial(_let_go, each))
     return data, bool(came)
 
 
 def close(connection: socket.socket) -> None:
     """Close a connection in which descriptors may wait unread, which closes them, too."""
     descriptor = connection.detach()
-    _CLOSERS.begin(lambda: _let_go(descriptor))
+    _CLOSERS.begin(partial(_let_go, descriptor))
 
 
 class Closers:
@@ -51,9 +52,9 @@ class Closers:
         self._most = most
         self._news = threading.Condition()
         self._threads = self._idle = 0
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[Callable[[], object]] = deque()
 
-    def begin(self, work: Callable[[], None]) -> None:
+    def begin(self, work: Callable[[], object]) -> None:
         with self._news:
             self._waiting.append(work)
             if len(self._waiting) <= self._idle or self._threads >= self._most:
@@ -71,7 +72,7 @@ class Closers:
             with suppress(OSError):
                 work()
 
-    def _next(self) -> Callable[[], None] | None:
+    def _next(self) -> Callable[[], object] | None:
         with self._news:
             self._idle += 1
             is_there = self._news.wait_for(lambda: self._waiting, IDLE_SECONDS)

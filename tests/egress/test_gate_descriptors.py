@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -129,7 +130,7 @@ def test_so_many_threads_close_what_takes_long() -> None:
         over.wait(10)
 
     for number in range(20):
-        closers.begin(lambda number=number: work(number))  # type: ignore[misc]
+        closers.begin(partial(work, number))
     until(lambda: len(closed) == 3)
     time.sleep(0.1)
     assert len(closed) == 3

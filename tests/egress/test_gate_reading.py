@@ -21,6 +21,7 @@ from tests.egress.test_gate_metering import ENDS, STARTS, api, ask, asked_of, at
 
 Opened = Callable[..., House]
 LARGE = [{"role": "user", "content": "é\n" * SMALL_BYTES}]
+LARGEST = [{"role": "user", "content": "x" * USUAL_BYTES}]
 __all__ = ["api"]
 
 
@@ -79,33 +80,19 @@ def test_where_its_process_ends_it_is_asked_again_and_the_next_one_is_read(reade
     assert reader.read(body(), is_counted=False, fields=()).model == "claude-test"
 
 
-def test_who_asks_much_holds_nobody_up(open_house: Opened, api: Callable[..., Upstream]) -> None:
+@pytest.mark.parametrize(("much", "other"), [(LARGE, {}), (LARGEST, {"messages": LARGE})], ids=["usual", "large"])
+def test_who_asks_much_holds_nobody_up(open_house: Opened, api: Callable[..., Upstream], much: Any, other: dict[str, Any]) -> None:
     upstream = api(streamed(STARTS, ENDS))
     house = at(open_house, upstream)
-    assert status(house.ask(ask(messages=LARGE))) == 200
-    assert asked_of(upstream)["messages"] == LARGE
+    assert status(house.ask(ask(messages=much))) == 200
+    assert asked_of(upstream)["messages"] == much
     (child,) = children()
     child.suspend()
     with house.knock() as connection:
-        connection.sendall(ask(messages=LARGE))
+        connection.sendall(ask(messages=much))
         until(lambda: house.gate.held, "the question")
         house.user = "rook"
-        assert status(house.ask(ask())) == 200
-        os.kill(child.pid, signal.SIGCONT)
-        assert status(everything(connection)) == 200
-
-
-def test_a_usual_question_waits_for_no_large_one(open_house: Opened, api: Callable[..., Upstream]) -> None:
-    house = at(open_house, api(streamed(STARTS, ENDS)))
-    largest = [{"role": "user", "content": "x" * USUAL_BYTES}]
-    assert status(house.ask(ask(messages=largest))) == 200
-    (child,) = children()
-    child.suspend()
-    with house.knock() as connection:
-        connection.sendall(ask(messages=largest))
-        until(lambda: house.gate.held, "the question")
-        house.user = "rook"
-        assert status(house.ask(ask(messages=LARGE))) == 200
+        assert status(house.ask(ask(**other))) == 200
         os.kill(child.pid, signal.SIGCONT)
         assert status(everything(connection)) == 200
 
